@@ -1,0 +1,1 @@
+"""What runs are computed on: data and models."""

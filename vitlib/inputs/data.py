@@ -1,0 +1,236 @@
+"""Batches: resident on the device with per-sample augmentation, or streamed from disk through timm's transforms.
+
+A training batch depends on (seed, epoch, step) alone: a run continued in the middle of an epoch sees what an
+uninterrupted one would have seen, with any number of workers. Start from `training_batches` and `test_batches`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from timm.data import create_transform
+from timm.data.loader import fast_collate
+from timm.utils import random_seed
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vitlib.inputs.sources import Data, DataError, listing, load, open_image
+from vitlib.recipe import Augment, Recipe
+
+
+class Batches(Protocol):
+    """Batches of one split; `epoch` yields images (B, C, H, W) normalised float32 and labels (B,) on the device."""
+
+    steps: int
+    images: int
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+def training_batches(data: Data, recipe: Recipe, *, seed: int, device: str, data_dir: Path) -> Batches:
+    """Shuffled, augmented batches of the training split; the last incomplete batch is dropped."""
+    source = _streamed if not data.resident else _resident
+    batches = source(data, "train", recipe.batch_size, device, data_dir, Training(recipe.augment, seed, recipe.repeats))
+    if batches.steps == 0:
+        raise DataError(
+            f"batch_size: got {recipe.batch_size}, but {data.source} has {batches.images} training images; allowed: at most that"
+        )
+    return batches
+
+
+def test_batches(data: Data, *, device: str, data_dir: Path, split: str = "test", batch_size: int = 512) -> Batches:
+    """All images of a split in order, without augmentation."""
+    source = _streamed if not data.resident else _resident
+    return source(data, split, batch_size, device, data_dir, None)
+
+
+def seed_for(*key: int | str) -> int:
+    """A 32-bit seed that depends on every part of the key."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4])
+
+
+@dataclass(frozen=True)
+class Training:
+    """What training adds to a split: augmentation, a seed for the order, repeated views."""
+
+    augment: Augment
+    seed: int
+    repeats: int = 1
+
+    def order(self, images: int, epoch: int) -> np.ndarray:
+        """A permutation of the images; with repeats, each of 1/repeats of them that many times in a row."""
+        permutation = np.random.default_rng([self.seed, epoch]).permutation(images)
+        return permutation.repeat(self.repeats)[:images]
+
+
+class ResidentBatches:
+    """All images on the device as uint8; flips, crops and erasing are drawn for each sample there."""
+
+    def __init__(self, images: Tensor, labels: Tensor, data: Data, batch_size: int, training: Training | None = None):
+        self._images, self._labels = images, labels
+        self._mean, self._std = _channel_constants(data, images.device)
+        self._batch_size, self._training = batch_size, training
+        self.images = len(images)
+        self.steps = _step_count(self.images, batch_size, training)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        order = self._order(epoch)
+        for step in range(start, self.steps):
+            index = order[step * self._batch_size : (step + 1) * self._batch_size]
+            images = (self._images[index].float().div_(255) - self._mean) / self._std
+            if self._training:
+                random_seed(seed_for(self._training.seed, epoch, step))
+                images = augmented(images, self._training.augment)
+            yield images, self._labels[index]
+
+    def _order(self, epoch: int) -> Tensor:
+        order = self._training.order(self.images, epoch) if self._training else np.arange(self.images)
+        return torch.from_numpy(order).to(self._images.device)
+
+
+class StreamedBatches:
+    """Images read from disk by worker processes through timm's transforms; for sets too large to hold."""
+
+    def __init__(self, paths: list[Path], labels: np.ndarray, data: Data, batch_size: int, device: str, training: Training | None):
+        self._files = _Files(paths, labels, data, training)
+        self._mean, self._std = _channel_constants(data, torch.device(device))
+        self._batch_size, self._device, self._training = batch_size, device, training
+        self.images = len(paths)
+        self.steps = _step_count(self.images, batch_size, training)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        order = self._training.order(self.images, epoch) if self._training else np.arange(self.images)
+        order = order[: self.steps * self._batch_size]
+        loader = DataLoader(
+            _EpochView(self._files, order, epoch, first=start * self._batch_size),
+            batch_size=self._batch_size,
+            num_workers=min(8, os.cpu_count() or 1),
+            collate_fn=fast_collate,
+            pin_memory=self._device.startswith("cuda"),
+        )
+        for step, (images, labels) in enumerate(loader, start):
+            images = images.to(self._device, non_blocking=True).float().div_(255)
+            images = (images - self._mean) / self._std
+            if self._training:
+                random_seed(seed_for(self._training.seed, epoch, step))
+                images = erased(images, self._training.augment.erasing)
+            yield images, labels.to(self._device, non_blocking=True)
+
+
+def augmented(images: Tensor, augment: Augment) -> Tensor:
+    """Random crop, flip, cutout and erasing, drawn for each sample."""
+    if augment.crop:
+        images = cropped(images, augment.crop)
+    if augment.flip:
+        images = flipped(images, augment.flip)
+    if augment.cutout:
+        images = cut_out(images, augment.cutout)
+    return erased(images, augment.erasing)
+
+
+def flipped(images: Tensor, probability: float) -> Tensor:
+    """Mirror each image (B, C, H, W) left to right with the given probability."""
+    flip = torch.rand(len(images), 1, 1, 1, device=images.device) < probability
+    return torch.where(flip, images.flip(3), images)
+
+
+def cropped(images: Tensor, padding: int) -> Tensor:
+    """Move each image (B, C, H, W) by up to `padding` pixels in both directions, zeros moving in."""
+    batch, channels, height, width = images.shape
+    padded = torch.nn.functional.pad(images, [padding] * 4)
+    offsets = torch.randint(2 * padding + 1, (2, batch, 1), device=images.device)
+    rows = offsets[0] + torch.arange(height, device=images.device)
+    columns = offsets[1] + torch.arange(width, device=images.device)
+    taken = padded.gather(2, rows[:, None, :, None].expand(-1, channels, -1, padded.shape[3]))
+    return taken.gather(3, columns[:, None, None, :].expand(-1, channels, height, -1))
+
+
+def cut_out(images: Tensor, side: int) -> Tensor:
+    """Set a square of `side` pixels about a random centre of each image to zero, the mean after normalisation."""
+    batch, _, height, width = images.shape
+    top = torch.randint(height, (batch,), device=images.device) - side // 2
+    left = torch.randint(width, (batch,), device=images.device) - side // 2
+    return images.masked_fill(_boxes(images, top, left, top + side, left + side), 0.0)
+
+
+def erased(images: Tensor, probability: float) -> Tensor:
+    """Random erasing: with `probability` a rectangle of 2-33 % of the area, aspect ratio 0.3-3.3, becomes N(0, 1) noise.
+
+    Source: Zhong et al. 2020, 'pixel' mode as in timm's RandomErasing, drawn for each sample.
+    """
+    if probability == 0:
+        return images
+    batch, _, height, width = images.shape
+    chosen, area, aspect, y, x = torch.rand(5, batch, device=images.device)
+    area = (0.02 + area * (1 / 3 - 0.02)) * height * width
+    aspect = torch.exp((2 * aspect - 1) * np.log(10 / 3))
+    box_height = (area * aspect).sqrt().round().clamp(1, height)
+    box_width = (area / aspect).sqrt().round().clamp(1, width)
+    top, left = (y * (height - box_height + 1)).floor(), (x * (width - box_width + 1)).floor()
+    boxes = _boxes(images, top, left, top + box_height, left + box_width) & (chosen < probability)[:, None, None, None]
+    return torch.where(boxes, torch.randn_like(images), images)
+
+
+def _boxes(images: Tensor, top: Tensor, left: Tensor, bottom: Tensor, right: Tensor) -> Tensor:
+    """True inside each sample's half-open box; (B, 1, H, W)."""
+    rows = torch.arange(images.shape[2], device=images.device)
+    columns = torch.arange(images.shape[3], device=images.device)
+    inside_rows = (rows >= top[:, None]) & (rows < bottom[:, None])
+    inside_columns = (columns >= left[:, None]) & (columns < right[:, None])
+    return (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
+
+
+class _Files(Dataset):
+    def __init__(self, paths: list[Path], labels: np.ndarray, data: Data, training: Training | None):
+        self.paths, self.labels, self.channels, self.training = paths, labels, data.channels, training
+        augment = training.augment if training else Augment()
+        self.transform = create_transform(
+            data.image_size,
+            is_training=training is not None,
+            use_prefetcher=True,
+            interpolation="bicubic",
+            hflip=augment.flip,
+            color_jitter=0.3 if not augment.randaugment else None,
+            auto_augment=augment.randaugment or None,
+            crop_pct=data.crop_share,
+        )
+
+
+class _EpochView(Dataset):
+    def __init__(self, files: _Files, order: np.ndarray, epoch: int, first: int):
+        self.files, self.order, self.epoch, self.first = files, order, epoch, first
+
+    def __len__(self) -> int:
+        return len(self.order) - self.first
+
+    def __getitem__(self, item: int):
+        position = self.first + item
+        index = self.order[position]
+        if self.files.training:
+            random_seed(seed_for(self.files.training.seed, self.epoch, "image", position))
+        return self.files.transform(open_image(self.files.paths[index], self.files.channels)), self.files.labels[index]
+
+
+def _resident(data: Data, split: str, batch_size: int, device: str, data_dir: Path, training: Training | None) -> ResidentBatches:
+    images, labels = load(data, split, data_dir)
+    return ResidentBatches(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), data, batch_size, training)
+
+
+def _streamed(data: Data, split: str, batch_size: int, device: str, data_dir: Path, training: Training | None) -> StreamedBatches:
+    paths, labels = listing(data, split, data_dir)
+    return StreamedBatches(paths, labels, data, batch_size, device, training)
+
+
+def _step_count(images: int, batch_size: int, training: Training | None) -> int:
+    return images // batch_size if training else -(-images // batch_size)
+
+
+def _channel_constants(data: Data, device: torch.device) -> tuple[Tensor, Tensor]:
+    return tuple(torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (data.mean, data.std))

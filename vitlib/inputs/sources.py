@@ -1,0 +1,299 @@
+"""Where images come from: the embedded digits, image folders, torchvision's and timm's data sets by name.
+
+`Data` says which images; `check` refuses what cannot be read before anything is computed; `load` gives arrays,
+`listing` gives paths for sets too large to hold. Imports no torch, so that a bad name is refused in a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Self
+
+import numpy as np
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+from pydantic import Field, field_validator, model_validator
+
+from vitlib.spec import Part, SpecError
+
+SPLITS = ("train", "validation", "test")
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+ARCHIVES = {".tar", ".gz", ".tgz", ".zip", ".xz"}
+DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class DataError(SpecError):
+    """A data set that is missing, empty or unreadable; the message says where it was looked for and what to do."""
+
+
+class Shift(Part):
+    """A photometric shift of the test images: less contrast and Gaussian noise, in units of the full range."""
+
+    contrast: Annotated[float, Field(gt=0, le=1)]
+    noise: Annotated[float, Field(ge=0, le=1)]
+    seed: int = 0
+
+
+class Data(Part):
+    """Which images, at which size.
+
+    Args:
+        source: `digits`, `folder/NAME` (data_dir/NAME/train|val|test/CLASS/*), or a name that
+            `timm.data.create_dataset` knows (`torch/cifar10`, `hfds/...`), its files under data_dir/NAME.
+        image_size: pixels, square.
+        fraction: share of the training set, stratified; `per_class` (images a class) instead of it.
+        mean, std: of the normalised range, by channel.
+        resident: hold all images on the device as uint8; False streams them from disk.
+        crop_share: share of the resized side that the centre crop keeps when streamed images are evaluated.
+        shift: a shifted test set in place of the test set.
+        fingerprint: SHA-256 of the files, filled in by `pinned`.
+    """
+
+    source: str
+    image_size: Annotated[int, Field(ge=4, le=1024)]
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    per_class: Annotated[int, Field(ge=1)] | None = None
+    subset_seed: int = 0
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[Annotated[float, Field(gt=0)], ...] = IMAGENET_STD
+    resident: bool = True
+    crop_share: Annotated[float, Field(gt=0, le=1)] = 0.875
+    shift: Shift | None = None
+    fingerprint: str = ""
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        kind, _, name = source.partition("/")
+        external = kind in {"folder", "torch", "hfds"} and name and ".." not in Path(name).parts and not name.startswith("/")
+        if source != "digits" and not external:
+            raise ValueError("allowed: 'digits', 'folder/NAME', 'torch/NAME', 'hfds/NAME'")
+        return source
+
+    @model_validator(mode="after")
+    def _one_subset(self) -> Self:
+        if self.per_class is not None and self.fraction != 1.0:
+            raise ValueError(f"per_class={self.per_class} and fraction={self.fraction} exclude each other; give one")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} channels and std {len(self.std)}; they must agree")
+        return self
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    @property
+    def name(self) -> str:
+        return self.source.rpartition("/")[2]
+
+    def pinned(self, data_dir: Path) -> Data:
+        """The same data with its fingerprint, which becomes part of every run's identity."""
+        return self.changed(fingerprint=fingerprint(self.source, data_dir))
+
+
+def check(data: Data, data_dir: Path) -> None:
+    """Refuse data that training would stumble over.
+
+    Raises:
+        DataError: missing folder, class without images, unreadable image, classes that differ between splits,
+            or a fingerprint that is not the one the run was described with.
+    """
+    found = fingerprint(data.source, data_dir)
+    if data.fingerprint and data.fingerprint != found:
+        raise DataError(
+            f"data.fingerprint: {data.source} under {data_dir} has {found[:12]}, the run was described with "
+            f"{data.fingerprint[:12]}; describe the study again to use the files as they are now"
+        )
+    if data.source.startswith("folder/"):
+        _check_folder(data_dir / data.name, data.channels)
+
+
+def class_names(data: Data, data_dir: Path) -> list[str]:
+    if data.source == "digits":
+        return [str(digit) for digit in range(10)]
+    if data.source.startswith("folder/"):
+        return [folder.name for folder in _class_folders(_split_folder(data_dir / data.name, "train"))]
+    dataset = _timm_dataset(data, "train", data_dir)
+    names = getattr(getattr(dataset, "dataset", dataset), "classes", None) or sorted(set(_labels(dataset)))
+    return [str(name) for name in names]
+
+
+def load(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (N, C, H, W) and labels int64 (N,) of one split."""
+    if data.source == "digits":
+        images, labels = _digits(split)
+        pictures = [Image.fromarray(image) for image in images]
+    elif data.source.startswith("folder/"):
+        paths, labels = listing(data, split, data_dir)
+        pictures = (open_image(path, data.channels) for path in paths)
+        return np.stack([_square(p, data.image_size) for p in pictures]), labels
+    else:
+        dataset = _timm_dataset(data, split, data_dir)
+        labels = np.array(_labels(dataset), dtype=np.int64)
+        pictures = [dataset[index][0] for index in range(len(dataset))]
+    keep = subset(labels, data) if split == "train" else np.arange(len(labels))
+    images = np.stack([_square(pictures[index], data.image_size) for index in keep])
+    if split == "test" and data.shift:
+        images = shifted(images, data.shift)
+    return images, labels[keep]
+
+
+def listing(data: Data, split: str, data_dir: Path) -> tuple[list[Path], np.ndarray]:
+    """Paths and labels of a folder's split; a split that is absent falls back as torchvision users expect (test -> val)."""
+    folders = _class_folders(_split_folder(data_dir / data.name, split))
+    numbered = all(folder.name.isdigit() for folder in folders)  # ImageNet-V2 names its folders 0..999
+    index = {folder.name: int(folder.name) if numbered else position for position, folder in enumerate(folders)}
+    paths = [(path, index[folder.name]) for folder in folders for path in _images(folder)]
+    labels = np.array([label for _, label in paths], dtype=np.int64)
+    keep = subset(labels, data) if split == "train" else np.arange(len(labels))
+    return [paths[i][0] for i in keep], labels[keep]
+
+
+def subset(labels: np.ndarray, data: Data) -> np.ndarray:
+    """Sorted indices of a stratified few-shot subset: `per_class` images a class, or `fraction` of each (at least one)."""
+    if data.per_class is None and data.fraction == 1.0:
+        return np.arange(len(labels))
+    generator = np.random.default_rng(data.subset_seed)
+    kept = []
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        wanted = data.per_class or max(1, round(data.fraction * len(members)))
+        if wanted > len(members):
+            raise DataError(f"data.per_class: got {wanted}, class {label} of {data.source} has {len(members)} images")
+        kept.append(members[:wanted])
+    return np.sort(np.concatenate(kept))
+
+
+def shifted(images: np.ndarray, shift: Shift) -> np.ndarray:
+    """Lower the contrast about mid-grey and add seeded Gaussian noise; uint8 in, uint8 out."""
+    noise = np.random.default_rng(shift.seed).normal(scale=255 * shift.noise, size=images.shape)
+    return np.clip(127.5 + shift.contrast * (images - 127.5) + noise, 0, 255).round().astype(np.uint8)
+
+
+def open_image(path: Path, channels: int) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("L" if channels == 1 else "RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise DataError(f"image {path}: cannot be read ({error}); replace or remove the file") from None
+
+
+@lru_cache(maxsize=32)
+def fingerprint(source: str, data_dir: Path) -> str:
+    """SHA-256 over names and sizes of all files, and the bytes of 256 evenly spaced ones (archives left aside)."""
+    if source == "digits":
+        return _digits_fingerprint()
+    root = _root(source, data_dir)
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix not in ARCHIVES)
+    if not files:
+        raise DataError(_absent(source, root, "it holds no files"))
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
+    for path in files[:: max(1, len(files) // 256)]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _digits_fingerprint() -> str:
+    path = Path(importlib.util.find_spec("sklearn").submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != DIGITS_SHA256:
+        raise DataError(f"digits: {path.name} of scikit-learn has sha256 {found}, expected {DIGITS_SHA256}; reinstall scikit-learn")
+    return found
+
+
+def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits  # 1 s to import
+
+    table = pd.read_csv(Path(__file__).with_name("digits_split.csv"))
+    rows = table.loc[table["split"] == split, "index"].to_numpy()
+    bunch = load_digits()
+    images = (bunch.images[rows] * (255 / 16)).round().astype(np.uint8)  # sixteen grey levels
+    return images, bunch.target[rows].astype(np.int64)
+
+
+def _root(source: str, data_dir: Path) -> Path:
+    root = data_dir / source.rpartition("/")[2]
+    if not root.is_dir():
+        raise DataError(_absent(source, root, "the folder does not exist"))
+    return root
+
+
+def _absent(source: str, root: Path, why: str) -> str:
+    layout = "train|val|test/CLASS/*.jpg" if source.startswith("folder/") else f"the files of timm's data set {source!r}"
+    return (
+        f"data.source: {source!r} was looked for in {root}: {why}. Put {layout} there, or set data_dir "
+        "(notebook parameter, --data-dir, VITLIB_DATA). The profiles smoke and quick need no files."
+    )
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    candidates = {"train": ["train"], "validation": ["validation", "val"], "test": ["test", "val"]}[split]
+    for name in candidates:
+        if (root / name).is_dir():
+            return root / name
+    raise DataError(f"data split {split!r}: none of {', '.join(candidates)} in {root}; allowed layout: train|val|test/CLASS/*")
+
+
+def _class_folders(root: Path) -> list[Path]:
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    if not folders:
+        raise DataError(f"data folder {root}: no class folders in it; allowed layout: train|val|test/CLASS/*")
+    return folders
+
+
+def _images(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise DataError(f"class folder {folder}: no images in it; allowed suffixes: {', '.join(sorted(SUFFIXES))}")
+    return paths
+
+
+def _check_folder(root: Path, channels: int, headers: int = 20_000) -> None:
+    splits = {split: _class_folders(_split_folder(root, split)) for split in ("train", "test")}
+    names = {split: [folder.name for folder in folders] for split, folders in splits.items()}
+    if names["train"] != names["test"]:
+        odd = sorted(set(names["train"]) ^ set(names["test"]))
+        raise DataError(f"data folder {root}: classes differ between train and test: {', '.join(odd[:5])}")
+    paths = [path for folders in splits.values() for folder in folders for path in _images(folder)]
+    whole = len(paths) <= 2_000  # decode small sets wholly, read the headers of large ones
+    for path in paths[:: max(1, len(paths) // headers)]:
+        open_image(path, channels) if whole else _check_header(path)
+
+
+def _check_header(path: Path) -> None:
+    try:
+        Image.open(path).close()
+    except (UnidentifiedImageError, OSError) as error:
+        raise DataError(f"image {path}: cannot be read ({error}); replace or remove the file") from None
+
+
+def _timm_dataset(data: Data, split: str, data_dir: Path):
+    from timm.data import create_dataset
+
+    root = _root(data.source, data_dir)
+    try:
+        return create_dataset(data.source, root=str(root), split=split, download=False)
+    except (RuntimeError, ValueError, AssertionError, FileNotFoundError) as error:
+        raise DataError(_absent(data.source, root, str(error))) from None
+
+
+def _labels(dataset) -> list[int]:
+    targets = getattr(getattr(dataset, "dataset", dataset), "targets", None)
+    return list(targets) if targets is not None else [int(dataset[index][1]) for index in range(len(dataset))]
+
+
+def _square(image: Image.Image, size: int) -> np.ndarray:
+    """Shorter side to `size` (bicubic), centre crop; (C, H, W) uint8."""
+    if image.size != (size, size):
+        scale = size / min(image.size)
+        image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
+        left, top = (image.width - size) // 2, (image.height - size) // 2
+        image = image.crop((left, top, left + size, top + size))
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)

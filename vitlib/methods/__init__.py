@@ -1,0 +1,1 @@
+"""What the documents add, as functions of tensors and models."""

@@ -1,0 +1,7 @@
+"""DeiT: training data-efficient image transformers & distillation through attention (arXiv 2012.12877).
+
+specs.py holds settings and runs, compute.py how they are computed, tables.py and figures.py what is shown, entry.toml the
+grid, the profiles and the claims, published.csv the document's numbers.
+"""
+
+from vitlib.papers.deit.specs import *  # noqa: F403

@@ -1,0 +1,74 @@
+"""The training recipe: every knob of the loop, as fields. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from vitlib.spec import Part
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class Augment(Part):
+    """Per-sample augmentation of resident batches; `randaugment` is timm's policy string for streamed ones.
+
+    Args:
+        crop: pixels of zero padding for random crops.
+        flip: probability of a horizontal flip.
+        cutout: side in pixels of a square set to the mean; 0 is off.
+        erasing: probability of replacing a random rectangle by noise.
+    """
+
+    crop: Annotated[int, Field(ge=0)] = 0
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.0
+    cutout: Annotated[int, Field(ge=0)] = 0
+    erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    randaugment: str = ""
+
+
+class Recipe(Part):
+    """How to train.
+
+    Args:
+        lr: peak learning rate at `batch_size` (scale it by the document's rule where it is stated).
+        warmup_epochs: linear warm-up from `warmup_lr`; then cosine to `min_lr`, stepped per update.
+        mixup, cutmix: Beta parameters of timm's batch-mode mixing; 0 switches one off.
+        ema_decay: None keeps no moving average of the weights.
+        clip_grad: largest gradient norm, or None.
+        repeats: views of an image in an epoch (repeated augmentation; an epoch then holds 1/repeats of the images).
+        eval_every: epochs between the evaluations that history records.
+    """
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: Annotated[float, Field(gt=0)]
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: NonNegative = 0.05
+    momentum: Share = 0.9
+    warmup_epochs: NonNegative = 0.0
+    warmup_lr: NonNegative = 1e-6
+    min_lr: NonNegative = 1e-5
+    label_smoothing: Share = 0.0
+    mixup: NonNegative = 0.0
+    cutmix: NonNegative = 0.0
+    mix_probability: Annotated[float, Field(ge=0, le=1)] = 1.0
+    drop_path: Share = 0.0
+    ema_decay: Share | None = None
+    clip_grad: Annotated[float, Field(gt=0)] | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    channels_last: bool = False
+    augment: Augment = Augment()
+    repeats: Annotated[int, Field(ge=1)] = 1
+    eval_every: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs={self.warmup_epochs} is more than epochs={self.epochs}")
+        if (self.mixup or self.cutmix) and self.batch_size % 2:
+            raise ValueError(f"batch_size={self.batch_size} is odd; mixup and cutmix pair the images of a batch, so it must be even")
+        return self

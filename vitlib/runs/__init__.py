@@ -1,0 +1,1 @@
+"""Asking for runs, computing the missing ones, keeping the results."""

@@ -1,0 +1,196 @@
+"""Compute the missing runs of a study, parents first, in this process or in local workers.
+
+`execute` walks up from what is asked, stops at what is stored, and runs the rest. Resuming is running again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from vitlib.inputs.sources import Data, check
+from vitlib.runs.progress import Progress
+from vitlib.runs.provenance import facts
+from vitlib.runs.store import DamagedError, Store, Stored
+from vitlib.spec import Context, RunSpec, SpecError, nearest
+
+Executor = Literal["inline", "local"]
+Mode = Literal["cached", "retry", "force", "read-only"]
+Tick = Callable[[int, int, int], None]
+log = logging.getLogger("vitlib")
+
+
+class RunsFailedError(RuntimeError):
+    """Some runs could not be computed; everything else was, and is stored."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs are computed: store folder, data folder, device, seconds between checkpoints."""
+
+    results_dir: Path
+    data_dir: Path
+    device: str = "auto"
+    checkpoint_every: float = 120.0
+
+
+@dataclass
+class Plan:
+    """What is asked, what is stored of it, and what remains, parents first."""
+
+    stored: dict[str, Stored]
+    pending: dict[str, RunSpec]
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def execute(specs: Iterable[RunSpec], place: Place, *, executor: Executor = "inline", mode: Mode = "cached") -> dict[str, Stored]:
+    """Stored results by run id, computing what is missing.
+
+    Args:
+        mode: 'cached' computes what is missing; 'retry' also what failed before; 'force' computes all anew;
+            'read-only' computes nothing, and what is missing is missing from the answer.
+
+    Raises:
+        SpecError: for an unknown executor or mode, or data that cannot be read, before anything is computed.
+        RunsFailedError: at the end, naming each failed run and its reason.
+    """
+    require("executor", executor, get_args(Executor))
+    require("mode", mode, get_args(Mode))
+    specs = list(specs)
+    store = Store(place.results_dir, writable=mode != "read-only")
+    plan = make_plan(specs, store, mode)
+    if mode == "read-only":
+        return plan.stored
+    store.sweep()
+    preflight(plan.pending.values(), place.data_dir)
+    if plan.pending:
+        _compute(plan, store, place, executor)
+    if plan.failed:
+        raise RunsFailedError(_failure_report(plan))
+    wanted = {spec.id for spec in specs}
+    return plan.stored | {run_id: store.read(run_id) for run_id in wanted - plan.stored.keys()}
+
+
+def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> Plan:
+    """Read what is stored (a damaged run is set aside and counts as missing) and order the rest parents first."""
+    plan = Plan({}, {})
+    asked = {spec.id for spec in specs}
+
+    def visit(spec: RunSpec) -> None:
+        if spec.id in plan.stored or spec.id in plan.pending or spec.id in plan.failed:
+            return
+        if not (mode == "force" and spec.id in asked) and (stored := _read(store, spec.id, mode)):
+            plan.stored[spec.id] = stored
+            return
+        if mode == "cached" and (reason := store.failure(spec.id)):
+            plan.failed[spec.id] = f"failed before (mode='retry' tries again): {reason}"
+            return
+        for parent in spec.parents():
+            visit(parent)
+        plan.pending[spec.id] = spec
+
+    for spec in specs:
+        visit(spec)
+    return plan
+
+
+def preflight(specs: Iterable[RunSpec], data_dir: Path) -> None:
+    """Refuse data that is missing, empty or unreadable before any run starts."""
+    for data in {value: None for spec in specs for name in type(spec).model_fields if isinstance(value := getattr(spec, name), Data)}:
+        check(data, data_dir)
+
+
+def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bool = False) -> Literal["stored", "held"]:
+    """Claim one run, compute it and store it; 'held' if another process is at it, 'stored' also if it already was.
+
+    Raises:
+        Exception: whatever the run raised; its reason is recorded in the store.
+    """
+    with store.claim(spec.id) as mine:
+        if not mine:
+            return "held"
+        if spec.id in store and not again:
+            return "stored"
+        device = _device(place.device)
+        context = Context(
+            device, place.data_dir, store.scratch(spec.id), lambda parent: store.read(parent.id), tick, place.checkpoint_every
+        )
+        try:
+            result = spec.compute(context)
+        except Exception as error:
+            store.record_failure(spec.id, f"{type(error).__name__}: {error}")
+            raise
+        store.put(spec, result, facts(type(spec).__module__, device))
+        store.clear_scratch(spec.id)
+        store.forget_failure(spec.id)
+        return "stored"
+
+
+def require(name: str, value: str, allowed: Iterable[str]) -> None:
+    allowed = list(allowed)
+    if value not in allowed:
+        raise SpecError(f"{name}: got {value!r}{nearest(str(value), allowed)}")
+
+
+def _compute(plan: Plan, store: Store, place: Place, executor: Executor) -> None:
+    from vitlib.runs.local import run_in_workers
+
+    progress = Progress(len(plan.pending))
+    forced = {run_id for run_id in plan.pending if run_id in store}
+    try:
+        if executor == "inline":
+            _run_inline(plan, store, place, progress, forced)
+        else:
+            run_in_workers(plan, store, place, progress, forced)
+    finally:
+        progress.close()
+
+
+def _run_inline(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str]) -> None:
+    for run_id, spec in plan.pending.items():
+        if reason := failed_parent(spec, plan):
+            plan.failed[run_id] = reason
+            continue
+        try:
+            while compute_one(spec, store, place, lambda *a, run=run_id: progress.tick(run, *a), again=run_id in forced) == "held":
+                time.sleep(0.2)
+        except Exception as error:
+            log.debug("%s", traceback.format_exc())
+            plan.failed[run_id] = f"{type(error).__name__}: {error}"
+        progress.finished(run_id)
+
+
+def failed_parent(spec: RunSpec, plan: Plan) -> str | None:
+    failed = [parent.id for parent in spec.parents() if parent.id in plan.failed]
+    return f"its parent {failed[0]} failed" if failed else None
+
+
+def _read(store: Store, run_id: str, mode: Mode) -> Stored | None:
+    try:
+        return store.read(run_id)
+    except KeyError:
+        return None
+    except DamagedError as error:
+        if mode == "read-only":
+            log.warning("damaged, shown as missing: %s", error)
+        else:
+            log.warning("damaged, will be computed again: %s (kept in %s)", error, store.set_aside(run_id))
+        return None
+
+
+def _device(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _failure_report(plan: Plan) -> str:
+    lines = [f"  {run_id}: {reason}" for run_id, reason in plan.failed.items()]
+    return f"{len(lines)} run(s) failed, {len(plan.pending) + len(plan.stored) - len(lines)} are stored:\n" + "\n".join(lines)

@@ -1,0 +1,150 @@
+"""Local workers: one child process a GPU (one on a CPU machine), so that no kernel holds memory of a finished run.
+
+The driver hands out runs whose parents are stored, as JSON lines on a worker's standard input; the worker answers on its
+standard output. A worker that dies gives its run to a fresh one, once.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vitlib.runs.progress import Progress
+from vitlib.runs.store import Store
+from vitlib.spec import RunSpec, dump
+
+if TYPE_CHECKING:
+    from vitlib.runs.execute import Place, Plan
+
+TRIES = 2
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen
+    run_id: str | None = None
+
+
+def run_in_workers(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str]) -> None:
+    """Compute `plan.pending`; reasons of failures go into `plan.failed`."""
+    driver = _Driver(plan, store, place, progress, forced)
+    try:
+        driver.run()
+    finally:
+        driver.stop()
+
+
+class _Driver:
+    def __init__(self, plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str]):
+        self.plan, self.store, self.place, self.progress, self.forced = plan, store, place, progress, forced
+        self.waiting = dict(plan.pending)
+        self.done: set[str] = set()
+        self.tries: dict[str, int] = {}
+        self.selector = selectors.DefaultSelector()
+        self.workers = [self._start(slot) for slot in _slots()[: len(plan.pending)]]
+
+    def run(self) -> None:
+        while self.waiting or any(worker.run_id for worker in self.workers):
+            for worker in self.workers:
+                if worker.run_id is None and (spec := self._next()):
+                    self._hand_out(worker, spec)
+            for key, _ in self.selector.select(timeout=0.2):
+                self._listen(key.data)
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.process.stdin.close()  # the worker leaves at the end of its input, in the middle of a run too
+            worker.process.wait()
+            worker.process.stdout.close()
+        self.selector.close()
+
+    def _next(self) -> RunSpec | None:
+        from vitlib.runs.execute import failed_parent
+
+        for run_id, spec in list(self.waiting.items()):
+            if reason := failed_parent(spec, self.plan):
+                self._settle(run_id, reason)
+            elif all(parent.id not in self.plan.pending or parent.id in self.done for parent in spec.parents()):
+                del self.waiting[run_id]
+                return spec
+        return None
+
+    def _hand_out(self, worker: _Worker, spec: RunSpec) -> None:
+        worker.run_id = spec.id
+        self.tries[spec.id] = self.tries.get(spec.id, 0) + 1
+        order = {"spec": dump(spec), "again": spec.id in self.forced}
+        try:
+            worker.process.stdin.write((json.dumps(order) + "\n").encode())
+            worker.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died between two runs; its closed output is seen by `_listen`
+
+    def _listen(self, worker: _Worker) -> None:
+        line = worker.process.stdout.readline()
+        if not line:
+            self._replace(worker)
+            return
+        said = json.loads(line)
+        if "tick" in said:
+            self.progress.tick(worker.run_id, *said["tick"])
+            return
+        run_id, worker.run_id = worker.run_id, None
+        if said["outcome"] == "held":
+            self.tries[run_id] -= 1
+            self.waiting[run_id] = self.plan.pending[run_id]
+            time.sleep(0.2)
+        else:
+            self._settle(run_id, said.get("reason"))
+
+    def _settle(self, run_id: str, reason: str | None) -> None:
+        self.waiting.pop(run_id, None)
+        self.done.add(run_id)
+        if reason:
+            self.plan.failed[run_id] = reason
+        self.progress.finished(run_id)
+
+    def _replace(self, worker: _Worker) -> None:
+        """A worker's output ended: it was killed. Its run gets a fresh worker, or is given up."""
+        code = worker.process.wait()
+        run_id = worker.run_id
+        self.selector.unregister(worker.process.stdout)
+        worker.process.stdout.close()
+        slot = self.workers.index(worker)
+        self.workers[slot] = self._start(_slots()[slot])
+        if run_id and self.tries[run_id] < TRIES:
+            self.waiting[run_id] = self.plan.pending[run_id]
+        elif run_id:
+            reason = f"its worker died {TRIES} times (last exit status {code}); memory is the usual cause"
+            self.store.record_failure(run_id, reason)
+            self._settle(run_id, reason)
+
+    def _start(self, slot: str | None) -> _Worker:
+        environment = os.environ | ({} if slot is None else {"CUDA_VISIBLE_DEVICES": slot})
+        place = self.place
+        arguments = [str(place.results_dir), str(place.data_dir), place.device, str(place.checkpoint_every)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vitlib.runs.worker", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            bufsize=0,  # lines kept in a buffer here would be invisible to the selector
+        )
+        worker = _Worker(process)
+        self.selector.register(process.stdout, selectors.EVENT_READ, worker)
+        return worker
+
+
+def _slots() -> list[str | None]:
+    """One slot a visible GPU, or a single one without."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu for gpu in visible.split(",") if gpu] or [None]
+    gpus = [path.removeprefix("/dev/nvidia") for path in sorted(glob.glob("/dev/nvidia[0-9]*"))]
+    return gpus or [None]

@@ -1,0 +1,73 @@
+"""Progress of a study: a bar in a terminal and in JupyterLab, a line every few seconds in a log.
+
+Shown: runs done of all, the current run, its epoch, images/s, time left.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TextIO
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Counts runs, the current one by its share of epochs.
+
+    Args:
+        total: runs to compute.
+        stream: where a terminal bar or log lines go.
+        every: seconds between two lines of a log.
+    """
+
+    def __init__(self, total: int, stream: TextIO | None = None, every: float = 10.0):
+        self._stream = stream or sys.stderr
+        self._bar = _bar(total, self._stream)
+        self._total, self._every, self._start = total, every, time.monotonic()
+        self._done, self._share, self._images = 0, {}, 0
+        self._said = self._window = self._start
+        self._rate = 0.0
+
+    def tick(self, run: str, epoch: int, epochs: int, images: int) -> None:
+        """`images` more images went through `run`, now in `epoch` (from 0) of `epochs`."""
+        self._share[run] = epoch / epochs
+        self._images += images
+        now = time.monotonic()
+        if now - self._window >= 1.0:
+            self._rate, self._images, self._window = self._images / (now - self._window), 0, now
+            self._show(f"{run} epoch {epoch + 1}/{epochs} | {self._rate:,.0f} images/s", now)
+
+    def finished(self, run: str) -> None:
+        self._done += 1
+        self._share.pop(run, None)
+        self._show(run, time.monotonic(), last=self._done == self._total)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, what: str, now: float, last: bool = False) -> None:
+        reached = self._done + sum(self._share.values())
+        if self._bar is not None:
+            self._bar.n = round(reached, 2)
+            self._bar.set_postfix_str(what, refresh=True)
+        elif last or now - self._said >= self._every:
+            self._said = now
+            left = (now - self._start) * (self._total - reached) / reached if reached else float("nan")
+            print(f"runs {self._done}/{self._total} | {what} | {_clock(left)} left", file=self._stream, flush=True)
+
+
+def _bar(total: int, stream: TextIO) -> tqdm | None:
+    """tqdm's widget bar in JupyterLab, its text bar in a terminal, None in a log."""
+    style = {"total": total, "unit": "run", "bar_format": "{l_bar}{bar}| {n:g}/{total} runs [{elapsed}<{remaining}{postfix}]"}
+    if "JPY_SESSION_NAME" in os.environ and "ipykernel" in sys.modules:  # set by Jupyter servers, not by papermill or nbval
+        from tqdm.notebook import tqdm as notebook_bar
+
+        return notebook_bar(**style)
+    return tqdm(file=stream, **style) if stream.isatty() else None
+
+
+def _clock(seconds: float) -> str:
+    return "--:--" if seconds != seconds else f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"

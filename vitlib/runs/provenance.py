@@ -1,0 +1,108 @@
+"""Where a result came from: versions, commit, device, and a fingerprint of the code that computed it. Imports no torch."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import vitlib
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn")
+
+
+def facts(module: str, device: str) -> dict[str, str | dict[str, str]]:
+    """Everything that can be said about this computation from outside it."""
+    return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "code": code_fingerprint(module),
+        "device": device_name(device),
+        "python": platform.python_version(),
+        "versions": {name: installed for name in PACKAGES if (installed := _version(name))},
+    }
+
+
+@cache
+def commit() -> str:
+    """Short commit of the checkout, '+' when it holds uncommitted changes, 'unknown' outside a checkout."""
+    root = Path(vitlib.__file__).parent
+    try:
+        short = _git(root, "rev-parse", "--short", "HEAD")
+        return short + ("+" if _git(root, "status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU"
+
+
+@cache
+def code_fingerprint(module: str) -> str:
+    """SHA-256 over the vitlib modules that `module` imports, anywhere in them; comments, docstrings and layout left out."""
+    digest = hashlib.sha256()
+    for name in sorted(_closure(module)):
+        digest.update(f"{name}\n{_normalised(name)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _closure(module: str) -> set[str]:
+    """`module` and the vitlib modules it needs; report/ only shows results and is left out."""
+    seen, todo = set(), [module]
+    while todo:
+        name = todo.pop()
+        if name not in seen and not name.startswith("vitlib.report"):
+            seen.add(name)
+            todo += _imports(name)
+    return seen
+
+
+@cache
+def _imports(module: str) -> list[str]:
+    found = []
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vitlib"):
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [name for name in inner if _source(name)] or [node.module]
+    return found
+
+
+def _normalised(module: str) -> str:
+    tree = _tree(module)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            body[0] = ast.Pass()
+    return ast.dump(tree)
+
+
+def _tree(module: str) -> ast.Module:
+    return ast.parse(_source(module).read_text(encoding="utf-8"))
+
+
+@cache
+def _source(module: str) -> Path | None:
+    base = Path(vitlib.__file__).parent.joinpath(*module.split(".")[1:])
+    candidates = [base.with_suffix(".py"), base / "__init__.py"] if module != "vitlib" else [base / "__init__.py"]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

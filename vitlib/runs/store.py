@@ -1,0 +1,326 @@
+"""The store: one folder a run, written aside and renamed into place, checksummed; read without torch.
+
+`results/<id>/` holds spec.json, result.json, provenance.json, history.csv, arrays.npz, weights.safetensors (where a
+child needs it) and manifest.json with the SHA-256 of the others. A folder that exists is complete; one whose bytes
+changed is set aside on the next read. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from vitlib.spec import Result, RunSpec, SpecError, dump
+
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+FILES = {"spec.json", "result.json", "provenance.json", "history.csv", "arrays.npz", WEIGHTS}
+
+
+class StoreError(RuntimeError):
+    """The store cannot be written or an archive cannot be accepted."""
+
+
+class DamagedError(StoreError):
+    """A stored run whose bytes are not what was written."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run read from the store, every file of it checked."""
+
+    id: str
+    metrics: dict[str, Any]
+    provenance: dict[str, Any]
+    spec: dict[str, Any]
+    history: pd.DataFrame | None
+    arrays: dict[str, np.ndarray]
+    weights: dict[str, np.ndarray] | None
+
+
+class Store:
+    """Results by identity under one folder.
+
+    Raises:
+        StoreError: if the folder cannot be created or written, unless `writable` is False.
+    """
+
+    def __init__(self, root: Path | str, writable: bool = True):
+        self.root = Path(root).absolute()
+        if writable:
+            self._require_writable()
+
+    def __contains__(self, run_id: str) -> bool:
+        return (self.root / run_id / MANIFEST).is_file()
+
+    def ids(self) -> list[str]:
+        return sorted(path.parent.name for path in self.root.glob(f"[!.]*/{MANIFEST}"))
+
+    def read(self, run_id: str) -> Stored:
+        """All of a run, its checksums verified.
+
+        Raises:
+            KeyError: if it is not stored.
+            DamagedError: if any byte of it changed.
+        """
+        folder = self.root / run_id
+        if not folder.is_dir():
+            raise KeyError(run_id)
+        return _parse(run_id, _verified(folder))
+
+    def put(self, spec: RunSpec, result: Result, provenance: dict[str, Any]) -> None:
+        """Write a run aside and rename it into place; what was there before stays until the new one is whole."""
+        files = {
+            "spec.json": _json({"id": spec.id, **dump(spec)}),
+            "result.json": _json(result.metrics),
+            "provenance.json": _json(provenance | {"measured": result.measured}),
+            "history.csv": None if result.history is None else result.history.to_csv(index=False).encode(),
+            "arrays.npz": _npz(result.arrays) if result.arrays else None,
+            WEIGHTS: None if result.weights is None else save_safetensors(result.weights),
+        }
+        self._install(spec.id, {name: content for name, content in files.items() if content is not None})
+
+    def set_aside(self, run_id: str) -> Path:
+        """Move a damaged run out of the way, keeping it for inspection."""
+        target = self.root / ".damaged" / f"{run_id}-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        target.parent.mkdir(exist_ok=True)
+        (self.root / run_id).rename(target)
+        return target
+
+    @contextmanager
+    def claim(self, run_id: str) -> Iterator[bool]:
+        """Try to claim a run for this process: False if another live process holds it; freed when the holder dies."""
+        path = self.root / ".claims" / run_id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _lock(path)
+        if handle is None:
+            yield False
+            return
+        try:
+            self._sweep_partial(run_id)
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(handle)
+
+    def scratch(self, run_id: str) -> Path:
+        """Folder for the mid-run checkpoint of a claimed run."""
+        return self.root / ".scratch" / run_id
+
+    def clear_scratch(self, run_id: str) -> None:
+        shutil.rmtree(self.scratch(run_id), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left behind for runs that nobody holds and that are stored."""
+        leftovers = [*self.root.glob(".partial/*"), *self.root.glob(".scratch/*"), *self.root.glob(".claims/*")]
+        for run_id in {path.name.partition("~")[0] for path in leftovers}:
+            with self.claim(run_id) as mine:
+                if mine and run_id in self:
+                    self.clear_scratch(run_id)
+
+    def record_failure(self, run_id: str, reason: str) -> None:
+        folder = self.root / ".failed"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{run_id}.txt").write_text(reason)
+
+    def failure(self, run_id: str) -> str | None:
+        path = self.root / ".failed" / f"{run_id}.txt"
+        return path.read_text() if path.exists() else None
+
+    def forget_failure(self, run_id: str) -> None:
+        (self.root / ".failed" / f"{run_id}.txt").unlink(missing_ok=True)
+
+    def known_fingerprint(self, source: str) -> str | None:
+        """Fingerprint of a data source in the newest stored run that used it, for machines that hold results but no data."""
+        paths = sorted(self.root.glob("[!.]*/spec.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        found = (_find_fingerprint(json.loads(path.read_text()), source) for path in paths)
+        return next((value for value in found if value), None)
+
+    def export(self, run_ids: list[str], archive: Path, with_weights: bool = True) -> None:
+        """One plain tar of whole runs; without weights their manifests say so by not naming them."""
+        partial = archive.with_name(archive.name + ".partial")
+        with tarfile.open(partial, "w") as tar:
+            for run_id in run_ids:
+                files = _verified(self.root / run_id)
+                if not with_weights:
+                    files.pop(WEIGHTS, None)
+                for name, content in {**files, MANIFEST: _manifest(files)}.items():
+                    member = tarfile.TarInfo(f"{run_id}/{name}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+        partial.replace(archive)
+
+    def import_(self, archive: Path) -> list[str]:
+        """Add the runs of an archive that are not stored yet; everything is checked before anything is written.
+
+        Raises:
+            StoreError: for a name that is not RUN/FILE, a link, a missing file or a wrong checksum.
+        """
+        runs = _read_archive(archive)
+        added = [run_id for run_id in runs if run_id not in self]
+        for run_id in added:
+            self._install(run_id, runs[run_id])
+        return added
+
+    def _install(self, run_id: str, files: dict[str, bytes]) -> None:
+        aside = self.root / ".partial" / f"{run_id}~{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        aside.mkdir(parents=True)
+        for name, content in {**files, MANIFEST: _manifest(files)}.items():
+            _write_synced(aside / name, content)
+        _sync_folder(aside)
+        target = self.root / run_id
+        if target.exists():  # forced again: the old result leaves only now
+            shutil.rmtree(self.set_aside(run_id))
+        aside.rename(target)
+        _sync_folder(self.root)
+
+    def _sweep_partial(self, run_id: str) -> None:
+        for path in self.root.glob(f".partial/{run_id}~*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _require_writable(self) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".probe-{uuid.uuid4().hex}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"results_dir: {self.root} cannot be written ({error.strerror}); choose a folder you may write to, or mode='read-only'"
+            ) from None
+
+
+def _verified(folder: Path) -> dict[str, bytes]:
+    """The files of a run by name, after comparing every byte with the manifest."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    manifest = found.pop(MANIFEST, b"")
+    if manifest != _manifest(found):
+        raise DamagedError(f"{folder.name}: {_what_changed(found, manifest)}")
+    return found
+
+
+def _manifest(files: dict[str, bytes]) -> bytes:
+    """The one way to write the manifest of these files: any other bytes are damage."""
+    return _json({name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)})
+
+
+def _what_changed(found: dict[str, bytes], manifest: bytes) -> str:
+    try:
+        promised = json.loads(manifest)
+    except ValueError:
+        return f"{MANIFEST} cannot be read"
+    actual = json.loads(_manifest(found))
+    names = sorted(name for name in promised.keys() | actual.keys() if promised.get(name) != actual.get(name))
+    return f"{', '.join(names) or MANIFEST} changed since it was written"
+
+
+def _parse(run_id: str, files: dict[str, bytes]) -> Stored:
+    with_arrays = np.load(io.BytesIO(files["arrays.npz"]), allow_pickle=False) if "arrays.npz" in files else {}
+    return Stored(
+        id=run_id,
+        metrics=json.loads(files["result.json"]),
+        provenance=json.loads(files["provenance.json"]),
+        spec=json.loads(files["spec.json"]),
+        history=pd.read_csv(io.BytesIO(files["history.csv"]), float_precision="round_trip") if "history.csv" in files else None,
+        arrays={name: with_arrays[name] for name in with_arrays},
+        weights=load_safetensors(files[WEIGHTS]) if WEIGHTS in files else None,
+    )
+
+
+def _read_archive(archive: Path) -> dict[str, dict[str, bytes]]:
+    runs: dict[str, dict[str, bytes]] = {}
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            for member in tar:
+                run_id, name = _member_name(archive, member)
+                runs.setdefault(run_id, {})[name] = tar.extractfile(member).read()
+    except (tarfile.TarError, OSError) as error:
+        raise StoreError(f"archive {archive}: cannot be read as a plain tar ({error})") from None
+    for run_id, files in runs.items():
+        manifest = files.pop(MANIFEST, b"")
+        if manifest != _manifest(files):
+            raise StoreError(f"archive {archive}: {run_id}: {_what_changed(files, manifest)}; nothing was imported")
+        if json.loads(files.get("spec.json", b"{}")).get("id") != run_id:
+            raise StoreError(f"archive {archive}: {run_id} does not hold the run of that name; nothing was imported")
+    return runs
+
+
+def _member_name(archive: Path, member: tarfile.TarInfo) -> tuple[str, str]:
+    run_id, _, name = member.name.partition("/")
+    plain = run_id.replace("-", "").replace("_", "").isalnum()
+    if not (member.isfile() and plain and name in FILES | {MANIFEST}):
+        raise StoreError(
+            f"archive {archive}: member {member.name!r} refused; allowed: regular files RUN/{{{', '.join(sorted(FILES))}}}"
+        )
+    return run_id, name
+
+
+def _lock(path: Path) -> int | None:
+    """An exclusive lock on the file at `path`, or None while another process holds it.
+
+    The holder removes the file before it unlocks; so after locking, the path must still lead to the locked file.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        try:
+            if os.stat(path).st_ino == os.fstat(handle).st_ino:
+                return handle
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+
+
+def _find_fingerprint(spec: Any, source: str) -> str | None:
+    if isinstance(spec, dict):
+        if spec.get("source") == source and spec.get("fingerprint"):
+            return spec["fingerprint"]
+        return next((found for value in spec.values() if (found := _find_fingerprint(value, source))), None)
+    return None
+
+
+def _json(content: Any) -> bytes:
+    try:
+        return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+    except ValueError as error:
+        raise SpecError(f"a result holds a number that is not finite: {content!r}") from error
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)

@@ -1,0 +1,261 @@
+"""A study: one document's grid of runs, at one profile, and everything a notebook asks of it.
+
+`load_study` reads the document's entry (papers/<paper>/entry.toml), fills its Settings from base, profile and overrides,
+and expands the grid. `Study.execute` gives `Results`, whose frames are all that tables and figures need.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import pkgutil
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+import vitlib.papers
+from vitlib import paths
+from vitlib.inputs.sources import Data, DataError
+from vitlib.report import figures, tables
+from vitlib.runs.execute import Executor, Mode, Place, execute, require
+from vitlib.runs.provenance import code_fingerprint
+from vitlib.runs.store import DamagedError, Store, Stored
+from vitlib.spec import Part, RunSpec, SpecError, nearest
+
+PROFILES = ("smoke", "quick", "cifar", "paper")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a table's grid and the run that fills it."""
+
+    table: str
+    point: dict[str, Any]
+    spec: RunSpec
+
+
+@dataclass(frozen=True)
+class Study:
+    """A document's runs at one profile; its display says what is stored and what is missing."""
+
+    paper: str
+    profile: str
+    entry: dict[str, Any]
+    settings: Part
+    cells: tuple[Cell, ...]
+    place: Place
+    figures_dir: Path
+
+    @cached_property
+    def specs(self) -> dict[str, RunSpec]:
+        """Distinct runs by id; several tables may share one."""
+        return {cell.spec.id: cell.spec for cell in self.cells}
+
+    def execute(self, executor: Executor = "inline", mode: Mode = "cached") -> Results:
+        """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors."""
+        return Results(self, execute(self.specs.values(), self.place, executor=executor, mode=mode))
+
+    def status(self) -> pd.DataFrame:
+        """One row a run: table, grid point, id, and whether it is stored, missing, stale, failed or damaged."""
+        store = Store(self.place.results_dir, writable=False)
+        state = {run_id: _state(store, spec) for run_id, spec in self.specs.items()}
+        return pd.DataFrame([{"table": c.table, **c.point, "run": c.spec.id, "state": state[c.spec.id]} for c in self.cells])
+
+    def grid(self) -> pd.DataFrame:
+        """What varies, table by table: runs, and the values of each axis."""
+        return pd.DataFrame([self._grid_row(table) for table in dict.fromkeys(cell.table for cell in self.cells)])
+
+    @property
+    def folder(self) -> Path:
+        return self.figures_dir / self.paper / self.profile
+
+    @property
+    def stamp(self) -> str:
+        """The line that every artefact carries, so that a quick number is never quoted as a result."""
+        return f"{self.entry['title']} · profile {self.profile} · {self.settings.data.source}, {self.settings.data.image_size} px"
+
+    def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
+        """Write CSV and Markdown; returns the table as a notebook shows it."""
+        tables.save(table, self.folder / name, self.stamp)
+        return tables.shown(table, self.stamp)
+
+    def save_figure(self, figure: Figure, name: str) -> Figure:
+        """Write PNG, PDF and the CSV of what is drawn; returns the figure."""
+        stamp = "" if self.profile == "paper" else self.stamp
+        figures.save(figure, self.folder / name, stamp)
+        return figure
+
+    def _grid_row(self, table: str) -> dict[str, Any]:
+        cells = [cell for cell in self.cells if cell.table == table]
+        axes = {axis: list(dict.fromkeys(str(cell.point.get(axis, "")) for cell in cells)) for axis in cells[0].point}
+        varied = "; ".join(f"{axis}: {', '.join(values)}" for axis, values in axes.items())
+        return {"table": table, "runs": len({cell.spec.id for cell in cells}), "varied": varied}
+
+    def _repr_html_(self) -> str:
+        counts = self.status().drop_duplicates("run")["state"].value_counts()
+        rows = {
+            "document": f"{self.entry['title']} ({self.entry['title_original']})",
+            "profile": self.profile,
+            "data": f"{self.settings.data.source}, {self.settings.data.image_size} px",
+            "seeds": ", ".join(map(str, self.settings.seeds)),
+            "runs": f"{len(self.specs)} ({', '.join(f'{count} {state}' for state, count in counts.items())})",
+        }
+        return pd.Series(rows).to_frame().to_html(header=False)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Stored results of a study as tidy frames; what is missing is NaN."""
+
+    study: Study
+    stored: dict[str, Stored]
+
+    def frame(self, table: str) -> pd.DataFrame:
+        """One row a grid point: its keys, the run id, and every metric."""
+        rows = [{**cell.point, "run": cell.spec.id, **self._metrics(cell)} for cell in self._cells(table)]
+        return pd.DataFrame(rows)
+
+    def history(self, table: str) -> pd.DataFrame:
+        """One row a grid point and epoch."""
+        frames = [
+            self.stored[cell.spec.id].history.assign(**cell.point)
+            for cell in self._cells(table)
+            if cell.spec.id in self.stored and self.stored[cell.spec.id].history is not None
+        ]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["epoch"])
+
+    def runs(self, table: str) -> list[tuple[dict[str, Any], Stored]]:
+        """Grid point and stored run, for arrays; missing runs are left out."""
+        return [(cell.point, self.stored[cell.spec.id]) for cell in self._cells(table) if cell.spec.id in self.stored]
+
+    def published(self, table: str) -> pd.DataFrame:
+        """The document's rows for a table, from published.csv."""
+        frame = pd.read_csv(_folder(self.study.paper) / "published.csv")
+        return frame[frame["table"] == table].reset_index(drop=True)
+
+    def claims(self) -> pd.DataFrame:
+        """Verdict of each claim of the entry: holds, fails or undecided, with difference, interval and n."""
+        return tables.verdicts(self.study.entry.get("claim", []), self._claim_frame)
+
+    def provenance(self) -> pd.DataFrame:
+        """Versions, devices and commits that the results came from, with the number of runs each."""
+        rows = [
+            {"device": s.provenance["device"], "commit": s.provenance["commit"], **s.provenance["versions"]}
+            for s in self.stored.values()
+        ]
+        return pd.DataFrame(rows).value_counts().rename("runs").reset_index()
+
+    def _claim_frame(self, name: str) -> pd.DataFrame:
+        """A table's frame, or the one that the document derives by `frame_<name>`."""
+        module = importlib.import_module(f"vitlib.papers.{self.study.paper}")
+        derive = getattr(module, f"frame_{name}", None)
+        return derive(self) if derive else self.frame(name)
+
+    def _cells(self, table: str) -> list[Cell]:
+        cells = [cell for cell in self.study.cells if cell.table == table]
+        known = list({cell.table for cell in self.study.cells})
+        if not cells and table not in self.study.entry["grid"]:
+            raise SpecError(f"table: got {table!r}{nearest(table, known)}")
+        return cells
+
+    def _metrics(self, cell: Cell) -> dict[str, Any]:
+        return self.stored[cell.spec.id].metrics if cell.spec.id in self.stored else {}
+
+
+def load_study(
+    paper: str,
+    profile: str = "quick",
+    *,
+    overrides: dict[str, Any] | None = None,
+    results_dir: str = "",
+    figures_dir: str = "",
+    data_dir: str = "",
+    device: str = "auto",
+) -> Study:
+    """A document's study at a profile.
+
+    Args:
+        overrides: settings to replace, nested as in the entry, for instance {"seeds": [0], "recipe": {"epochs": 2}}.
+
+    Raises:
+        SpecError: unknown paper, profile or field, or a value that is not allowed; before anything is computed.
+    """
+    require("paper", paper, documents())
+    require("profile", profile, PROFILES)
+    entry = read_entry(paper)
+    module = importlib.import_module(f"vitlib.papers.{paper}")
+    place = Place(paths.results_dir(results_dir), paths.data_dir(data_dir), device)
+    settings = module.Settings.parse(merged(entry["base"], entry["profile"][profile], overrides or {}))
+    settings = _pinned(settings, place)
+    return Study(paper, profile, entry, settings, tuple(_cells(entry, module, settings)), place, paths.figures_dir(figures_dir))
+
+
+def documents() -> list[str]:
+    """Names of the documents that vitlib holds."""
+    return sorted(module.name for module in pkgutil.iter_modules(vitlib.papers.__path__))
+
+
+def read_entry(paper: str) -> dict[str, Any]:
+    return tomllib.loads((_folder(paper) / "entry.toml").read_text(encoding="utf-8"))
+
+
+def merged(*layers: dict[str, Any]) -> dict[str, Any]:
+    """Tables merged key by key, the later layer winning."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            both = isinstance(value, dict) and isinstance(result.get(key), dict)
+            result[key] = merged(result[key], value) if both else value
+    return result
+
+
+
+def _folder(paper: str) -> Path:
+    return Path(vitlib.papers.__path__[0], paper)
+
+
+def _cells(entry: dict[str, Any], module: ModuleType, settings: Part) -> list[Cell]:
+    return [
+        Cell(table, point, getattr(module, f"run_{block['run']}")(settings, **point))
+        for table, blocks in entry["grid"].items()
+        for block in blocks
+        for point in _points(block, settings)
+    ]
+
+
+def _points(block: dict[str, Any], settings: Part) -> list[dict[str, Any]]:
+    """Cross product of a block's axes; an axis given as a string is the settings field of that name."""
+    axes = {axis: values for axis, values in block.items() if axis != "run"}
+    values = [list(getattr(settings, axis)) if isinstance(axis, str) else axis for axis in axes.values()]
+    return [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*values)]
+
+
+def _pinned(settings: Part, place: Place) -> Part:
+    """Settings whose data carry their fingerprint: of the files, or, on a machine without them, of the stored results."""
+    found = {name: value for name in type(settings).model_fields if isinstance(value := getattr(settings, name), Data)}
+    return settings.changed(**{name: _pin(data, place) for name, data in found.items()})
+
+
+def _pin(data: Data, place: Place) -> Data:
+    try:
+        return data.pinned(place.data_dir)
+    except DataError:
+        known = Store(place.results_dir, writable=False).known_fingerprint(data.source)
+        return data.changed(fingerprint=known or "")
+
+
+def _state(store: Store, spec: RunSpec) -> str:
+    try:
+        stored = store.read(spec.id)
+    except KeyError:
+        return "failed" if store.failure(spec.id) else "missing"
+    except DamagedError:
+        return "damaged"
+    current = code_fingerprint(type(spec).__module__)
+    return "stored" if stored.provenance["code"] == current else "stale"

@@ -1,0 +1,62 @@
+"""A local worker: reads runs as JSON lines, computes and stores each, answers; started by runs/local.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from vitlib.runs.execute import Place, compute_one
+from vitlib.runs.store import Store
+from vitlib.spec import rebuild
+
+
+def main(results_dir: str, data_dir: str, device: str, checkpoint_every: str) -> None:
+    place = Place(Path(results_dir), Path(data_dir), device, float(checkpoint_every))
+    store = Store(place.results_dir)
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # prints inside a run must not be taken for answers
+    for order in _orders():
+        _say(answers, _obey(order, store, place, answers))
+
+
+def _obey(order: dict[str, Any], store: Store, place: Place, answers: Any) -> dict[str, Any]:
+    said, images = [time.monotonic()], [0]
+
+    def tick(epoch: int, epochs: int, count: int) -> None:
+        images[0] += count
+        if time.monotonic() - said[0] >= 0.5:
+            _say(answers, {"tick": [epoch, epochs, images[0]]})
+            said[0], images[0] = time.monotonic(), 0
+
+    try:
+        return {"outcome": compute_one(rebuild(order["spec"]), store, place, tick, again=order["again"])}
+    except Exception as error:
+        return {"outcome": "failed", "reason": f"{type(error).__name__}: {error}"}
+
+
+def _orders():
+    """Orders as they come; when the driver is gone the process ends at once, in the middle of a run too."""
+    orders: SimpleQueue[str] = SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            orders.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield json.loads(orders.get())
+
+
+def _say(answers: Any, content: dict[str, Any]) -> None:
+    print(json.dumps(content), file=answers)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

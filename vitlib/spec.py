@@ -1,0 +1,206 @@
+"""Specs: what a run is, and the name that follows from it.
+
+A run is a frozen, typed description of one result. Its identity is the SHA-256 of its class name, its `version`, its
+non-default fields and its parents (a field that is itself a RunSpec is a parent). Device, executor and folders are not
+in it. Start from `RunSpec`; `Part` is for the groups of fields inside one (data, model, recipe).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class SpecError(ValueError):
+    """A field that cannot be accepted; the message names the field, the value and what is allowed."""
+
+
+class Part(BaseModel):
+    """A frozen group of strictly typed fields; unknown names and non-finite numbers are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> Self:
+        """Build from JSON-like data (as TOML or a notebook parameter gives it).
+
+        Raises:
+            SpecError: naming each refused field, its value, and what is allowed (nearest name for an unknown one).
+        """
+        try:
+            return cls.model_validate_json(json.dumps(fields))
+        except ValidationError as error:
+            raise SpecError(explain(cls, error)) from None
+        except (TypeError, ValueError) as error:
+            raise SpecError(f"{cls.__name__}: {error}; only plain numbers, strings, lists and tables are allowed") from None
+
+    def changed(self, **fields: Any) -> Self:
+        """A copy with some fields replaced, validated again."""
+        try:
+            return type(self).model_validate({name: getattr(self, name) for name in type(self).model_fields} | fields)
+        except ValidationError as error:
+            raise SpecError(explain(type(self), error)) from None
+
+    def canonical(self) -> dict[str, Any]:
+        """Class name and non-default fields, sorted: what the identity is made of."""
+        fields = type(self).model_fields
+        values = {name: getattr(self, name) for name in sorted(fields)}
+        return {
+            type(self).__name__: {
+                name: _canonical(value)
+                for name, value in values.items()
+                if fields[name].is_required() or value != fields[name].get_default(call_default_factory=True)
+            }
+        }
+
+
+class RunSpec(Part):
+    """One run: fields in, one `Result` out.
+
+    Changing what a run computes, or a default, means raising `version`: identities leave defaults out.
+    """
+
+    version: ClassVar[int] = 1
+
+    def canonical(self) -> dict[str, Any]:
+        return {**super().canonical(), "version": self.version}
+
+    @property
+    def id(self) -> str:
+        digest = hashlib.sha256(json.dumps(self.canonical(), sort_keys=True).encode()).hexdigest()
+        return f"{type(self).__name__.lower()}-{digest[:16]}"
+
+    def parents(self) -> list[RunSpec]:
+        return [value for name in type(self).model_fields if isinstance(value := getattr(self, name), RunSpec)]
+
+    def family(self) -> Iterator[RunSpec]:
+        """Ancestors first, then the run itself; a shared ancestor appears as often as it is named."""
+        for parent in self.parents():
+            yield from parent.family()
+        yield self
+
+    def compute(self, context: Context) -> Result:
+        raise NotImplementedError(f"{type(self).__name__} does not say how it is computed")
+
+
+@dataclass
+class Result:
+    """What a run leaves behind.
+
+    Args:
+        metrics: scalars by name; percent where the name is an accuracy.
+        history: one row an epoch, or None.
+        arrays: numpy arrays by name.
+        weights: numpy arrays by parameter name; only where a child needs them.
+        measured: hardware-dependent facts (seconds, images/s, bytes) kept beside the provenance, never in tables' identity.
+    """
+
+    metrics: dict[str, float | int | str]
+    history: pd.DataFrame | None = None
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    weights: dict[str, np.ndarray] | None = None
+    measured: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Context:
+    """Where a run is computed; none of it is part of the run's identity.
+
+    Args:
+        device: torch device string.
+        data_dir: folder that holds the data sets that are not embedded.
+        scratch: folder for mid-run checkpoints.
+        parent: stored result of a parent run.
+        tick: called as `tick(epoch, epochs, images)` while a run goes on.
+        checkpoint_every: seconds between mid-run checkpoints.
+    """
+
+    device: str
+    data_dir: Path
+    scratch: Path | None
+    parent: Callable[[RunSpec], Any]
+    tick: Callable[[int, int, int], None] = lambda epoch, epochs, images: None
+    checkpoint_every: float = 120.0
+
+
+def dump(spec: RunSpec) -> dict[str, Any]:
+    """Every field, defaults too, with the class of each run, so that `rebuild` can read it back."""
+    return {
+        "type": f"{type(spec).__module__}:{type(spec).__name__}",
+        "version": spec.version,
+        "fields": {name: _dump(getattr(spec, name)) for name in type(spec).model_fields},
+    }
+
+
+def rebuild(dumped: dict[str, Any]) -> RunSpec:
+    """Inverse of `dump`."""
+    module, _, name = dumped["type"].partition(":")
+    if module.partition(".")[0] != "vitlib":
+        raise SpecError(f"type: got {dumped['type']!r}; allowed: run classes inside vitlib")
+    cls = getattr(importlib.import_module(module), name)
+    fields = {key: rebuild(value) if _is_run(value) else value for key, value in dumped["fields"].items()}
+    return cls.model_validate(fields, strict=False)
+
+
+def explain(cls: type[BaseModel], error: ValidationError) -> str:
+    """One line a refused field: name, value, what is allowed."""
+    return "\n".join(_explain_one(cls, item) for item in error.errors())
+
+
+def nearest(name: str, allowed: list[str]) -> str:
+    """'; did you mean X?' where something close exists, and the list of what is allowed."""
+    close = get_close_matches(name, allowed, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} allowed: {', '.join(sorted(allowed))}"
+
+
+def _explain_one(cls: type[BaseModel], item: dict[str, Any]) -> str:
+    path = ".".join(str(step) for step in item["loc"]) or cls.__name__
+    if item["type"] == "extra_forbidden":
+        owner = _owner(cls, item["loc"][:-1])
+        names = list(owner.model_fields) if owner else []
+        return f"{path}: unknown field{nearest(str(item['loc'][-1]), names)}"
+    if item["type"] == "missing":
+        return f"{path}: missing, and it has no default"
+    return f"{path}: got {item['input']!r}; {item['msg']}"
+
+
+def _owner(cls: type[BaseModel], path: tuple) -> type[BaseModel] | None:
+    for step in path:
+        info = cls.model_fields.get(step) if cls else None
+        cls = next((a for a in _classes(info.annotation) if isinstance(a, type) and issubclass(a, BaseModel)), None) if info else cls
+    return cls
+
+
+def _classes(annotation: Any) -> list[Any]:
+    return [annotation, *(inner for arg in getattr(annotation, "__args__", ()) for inner in _classes(arg))]
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Part):
+        return value.canonical()
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in sorted(value.items())}
+    if isinstance(value, (tuple, list)):
+        return [_canonical(item) for item in value]
+    return value
+
+
+def _dump(value: Any) -> Any:
+    if isinstance(value, RunSpec):
+        return dump(value)
+    return value.model_dump(mode="json") if isinstance(value, Part) else value
+
+
+def _is_run(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {"type", "version", "fields"}

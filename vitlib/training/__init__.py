@@ -1,0 +1,1 @@
+"""Training, evaluating, counting the cost."""

@@ -1,0 +1,57 @@
+"""Predictions and what follows from them: top-k accuracy and the disagreement of classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vitlib.inputs.data import Batches
+from vitlib.inputs.sources import Data, listing
+
+
+@torch.inference_mode()
+def outputs(model: nn.Module, batches: Batches, forward: Callable[[nn.Module, Tensor], tuple[Tensor, ...]]) -> list[Tensor]:
+    """`forward(model, images)` over all batches in eval mode: each of its tensors as float32 (N, ...), on the CPU."""
+    was_training = model.training
+    model.eval()
+    collected = [[tensor.float().cpu() for tensor in forward(model, images)] for images, _ in batches.epoch(0)]
+    model.train(was_training)
+    return [torch.cat(column) for column in zip(*collected, strict=True)]
+
+
+def labels_of(batches: Batches) -> np.ndarray:
+    return np.concatenate([labels.cpu().numpy() for _, labels in batches.epoch(0)])
+
+
+def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Share of predictions (N,) that equal the true labels (N,), in percent."""
+    return 100.0 * float(np.mean(predictions == labels))
+
+
+def top_k_accuracy(scores: Tensor, labels: np.ndarray, k: int) -> float:
+    """Share of rows of scores (N, C) with the true label among the k largest, in percent."""
+    best = scores.topk(min(k, scores.shape[1]), dim=1).indices.numpy()
+    return 100.0 * float(np.mean((best == labels[:, None]).any(axis=1)))
+
+
+def disagreement(predictions: dict[str, np.ndarray]) -> np.ndarray:
+    """Share of samples on which two classifiers differ; (K, K), symmetric with zero diagonal.
+
+    Source: DeiT, Table 4. With the true labels as one of the classifiers, its row is the error rate.
+    """
+    stacked = np.stack(list(predictions.values()))
+    return (stacked[:, None] != stacked[None]).mean(axis=2)
+
+
+def real_label_accuracy(scores: Tensor, data: Data, data_dir: Path) -> float:
+    """Top-1 (percent) against ImageNet-Real's reassessed labels; images without any are skipped (timm's label file)."""
+    from timm.data import RealLabelsImagenet
+
+    paths, _ = listing(data, "test", data_dir)
+    real = RealLabelsImagenet([path.name for path in paths])
+    real.add_result(scores)
+    return float(real.get_accuracy(k=1))

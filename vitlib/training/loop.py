@@ -1,0 +1,242 @@
+"""One training loop: optimiser, schedule, precision, moving average, mid-run checkpoint, history.
+
+The caller brings the model, the batches and a loss; `train` brings the rest. Every step draws from a seed of its own
+(see inputs/data.py), so a checkpoint holds no random state and a killed run ends in the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import torch
+from timm.data.mixup import Mixup, mixup_target
+from timm.loss import SoftTargetCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3, dispatch_clip_grad
+from torch import Tensor, nn
+
+from vitlib.inputs.data import Batches
+from vitlib.recipe import Recipe
+from vitlib.spec import Context
+
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Evaluate = Callable[[nn.Module], dict[str, float]]
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer finite; the message names the epoch, the step and what to lower."""
+
+
+@dataclass
+class Trained:
+    """The model's history (one row an epoch), its moving average if kept, and what the hardware did."""
+
+    history: pd.DataFrame
+    ema: nn.Module | None
+    measured: dict[str, float]
+
+
+def cross_entropy(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy with dense targets (B, C), which already hold label smoothing and mixing; mean over the batch."""
+    return SoftTargetCrossEntropy()(model(images).float(), targets)
+
+
+def train(
+    model: nn.Module,
+    batches: Batches,
+    loss: Loss,
+    recipe: Recipe,
+    *,
+    num_classes: int,
+    seed: int,
+    context: Context,
+    evaluate: Evaluate = lambda model: {},
+) -> Trained:
+    """Train `model` in place.
+
+    Args:
+        loss: `loss(model, images, targets)` -> scalar; images (B, C, H, W), targets (B, num_classes) rows summing to 1.
+        evaluate: metrics of the model for the history, every `recipe.eval_every` epochs and after the last.
+
+    Raises:
+        DivergedError: as soon as a non-finite loss is seen (checked every 50 steps and at each epoch's end).
+    """
+    torch.manual_seed(seed)
+    state = _State.start(model, recipe, batches.steps, context)
+    forward = torch.compile(model) if recipe.compile else model
+    mix = target_maker(recipe, num_classes)
+    started, images_seen = time.perf_counter(), 0
+    while state.epoch < recipe.epochs:
+        model.train()
+        for images, labels in batches.epoch(state.epoch, state.step):
+            images, targets = mix(images, labels)
+            images_seen += len(images)
+            _step(state, forward, loss, images, targets, recipe)
+            context.tick(state.epoch, recipe.epochs, len(images))
+            state.checkpoint_if_due(context)
+        state.close_epoch(evaluate, recipe)
+        state.checkpoint_if_due(context)
+    state.forget()
+    seconds = time.perf_counter() - started
+    measured = {"training_seconds": seconds, "images_per_second": images_seen / seconds, "peak_bytes": _peak_bytes(context.device)}
+    return Trained(pd.DataFrame(state.rows), state.ema.module if state.ema else None, measured)
+
+
+def target_maker(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Labels (B,) to dense targets (B, num_classes): timm's mixup/cutmix where the recipe mixes, smoothing in both cases."""
+    if recipe.mixup or recipe.cutmix:
+        return Mixup(
+            mixup_alpha=recipe.mixup,
+            cutmix_alpha=recipe.cutmix,
+            prob=recipe.mix_probability,
+            label_smoothing=recipe.label_smoothing,
+            num_classes=num_classes,
+        )
+    return lambda images, labels: (images, mixup_target(labels, num_classes, smoothing=recipe.label_smoothing))
+
+
+def _step(state: _State, forward: nn.Module, loss: Loss, images: Tensor, targets: Tensor, recipe: Recipe) -> None:
+    if recipe.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        value = loss(forward, images, targets)
+    state.optimizer.zero_grad()
+    value.backward()
+    if recipe.clip_grad:
+        dispatch_clip_grad(state.model.parameters(), recipe.clip_grad)
+    state.optimizer.step()
+    state.after_step(value.detach())
+
+
+@dataclass
+class _State:
+    """Everything that moves while training: what a checkpoint saves."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: CosineLRScheduler
+    ema: ModelEmaV3 | None
+    steps: int
+    file: Path | None
+    epoch: int = 0
+    step: int = 0
+    loss_sum: Tensor | float = 0.0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    saved: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def start(cls, model: nn.Module, recipe: Recipe, steps: int, context: Context) -> _State:
+        """A fresh state, or the one that an interrupted run left."""
+        model.to(context.device)
+        if recipe.channels_last:
+            model.to(memory_format=torch.channels_last)
+        optimizer = create_optimizer_v2(
+            model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
+        )
+        scheduler = CosineLRScheduler(
+            optimizer,
+            t_initial=recipe.epochs * steps,
+            lr_min=recipe.min_lr,
+            warmup_t=round(recipe.warmup_epochs * steps),
+            warmup_lr_init=recipe.warmup_lr,
+            t_in_epochs=False,
+        )
+        ema = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
+        file = context.scratch / "checkpoint.pt" if context.scratch else None
+        state = cls(model, optimizer, scheduler, ema, steps, file)
+        state.resume(context.device)
+        state.scheduler.step_update(state.updates)
+        return state
+
+    @property
+    def updates(self) -> int:
+        return self.epoch * self.steps + self.step
+
+    def after_step(self, loss: Tensor) -> None:
+        self.loss_sum = self.loss_sum + loss
+        self.step += 1
+        self.scheduler.step_update(self.updates)
+        if self.ema:
+            self.ema.update(self.model, step=self.updates)
+        if self.updates % 50 == 0:
+            self.refuse_divergence()
+
+    def close_epoch(self, evaluate: Evaluate, recipe: Recipe) -> None:
+        self.refuse_divergence()
+        row = {"epoch": self.epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], "loss": float(self.loss_sum) / self.steps}
+        last = self.epoch + 1 == recipe.epochs
+        if last or (self.epoch + 1) % recipe.eval_every == 0:
+            self.model.eval()
+            row |= evaluate(self.model)
+        self.rows.append(row)
+        self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
+
+    def refuse_divergence(self) -> None:
+        if not torch.isfinite(torch.as_tensor(self.loss_sum)):
+            raise DivergedError(
+                f"loss: not finite in epoch {self.epoch + 1}, by step {self.step} of {self.steps}; "
+                "lower recipe.lr, raise recipe.warmup_epochs, or set recipe.clip_grad"
+            )
+
+    def checkpoint_if_due(self, context: Context) -> None:
+        if self.file and time.monotonic() - self.saved >= context.checkpoint_every:
+            self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint beside the old one and rename: a kill leaves one or the other, whole."""
+        self.refuse_divergence()
+        content = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else {},
+            "position": [self.epoch, self.step],
+            "loss_sum": torch.as_tensor(self.loss_sum),
+            "rows": self.rows,
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        payload = buffer.getvalue()
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.file.with_suffix(".partial")
+        with partial.open("wb") as stream:
+            stream.write(hashlib.sha256(payload).digest() + payload)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(self.file)
+        self.saved = time.monotonic()
+
+    def resume(self, device: str) -> None:
+        """Continue from the checkpoint if there is a whole one; a damaged one is as good as none."""
+        if self.file is None or not self.file.exists():
+            return
+        raw = self.file.read_bytes()
+        if hashlib.sha256(raw[32:]).digest() != raw[:32]:
+            return
+        content = torch.load(io.BytesIO(raw[32:]), map_location=device, weights_only=True)
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        if self.ema:
+            self.ema.load_state_dict(content["ema"])
+        self.epoch, self.step = content["position"]
+        self.loss_sum, self.rows = content["loss_sum"], content["rows"]
+
+    def forget(self) -> None:
+        if self.file:
+            self.file.unlink(missing_ok=True)
+
+
+def _peak_bytes(device: str) -> int:
+    """Peak device memory, or this process's peak resident memory on a CPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

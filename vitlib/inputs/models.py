@@ -1,12 +1,12 @@
 """Models: timm's, by full tag or in micro sizes; building, loading and saving their weights.
 
-`Vit`, `RegNetY` and `Timm` are specs; `build` makes the module. timm is imported where it is needed, not here: it takes
+`Vit`, `ResNet` and `Timm` are specs; `build` makes the module. timm is imported where it is needed, not here: it takes
 seconds, and a wrong head count must be refused before that.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -20,7 +20,11 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Vit(Part):
-    """A Vision Transformer of timm in any size; `distilled` adds DeiT's distillation token and head."""
+    """A Vision Transformer of timm in any size; `distilled` adds DeiT's distillation token and head.
+
+    `init`: 'normal' is the truncated normal of standard deviation 0.02 that DeiT uses at widths of 192 and more;
+    'xavier' (timm's 'jax') follows the width, without which micro models spend their few epochs on a plateau.
+    """
 
     embed_dim: Positive
     depth: Positive
@@ -28,6 +32,7 @@ class Vit(Part):
     patch_size: Positive
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
     distilled: bool = False
+    init: Literal["normal", "xavier"] = "normal"
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:
@@ -39,16 +44,14 @@ class Vit(Part):
         return self
 
 
-class RegNetY(Part):
-    """A RegNetY of timm in micro sizes: stage widths width, 2 width, 4 width, 8 width; stem without stride.
+class ResNet(Part):
+    """A ResNet of timm for small images: 3 x 3 stem without stride or max-pool, basic blocks, width doubling by stage.
 
-    Source: the design space of RegNet (w_0 = width, w_a = 1.5 width, w_m = 2), timm's implementation.
+    ResNet-18 is width 64 with two blocks in each of the four stages; the stem has 64 channels at every width.
     """
 
-    width: Annotated[int, Field(ge=8, multiple_of=8)]
-    depth: Annotated[int, Field(ge=6)] = 6
-    group_size: Positive = 8
-    stem_width: Positive = 8
+    width: Positive
+    blocks: tuple[Positive, Positive, Positive, Positive]
 
 
 class Timm(Part):
@@ -64,7 +67,7 @@ class Timm(Part):
         return self
 
 
-Model = Vit | RegNetY | Timm
+Model = Vit | ResNet | Timm
 
 
 def build(model: Model, *, image_size: int, channels: int, num_classes: int, drop_path: float = 0.0) -> nn.Module:
@@ -76,8 +79,8 @@ def build(model: Model, *, image_size: int, channels: int, num_classes: int, dro
     common = {"in_chans": channels, "num_classes": num_classes, "drop_path_rate": drop_path}
     if isinstance(model, Vit):
         return _vit(model, image_size, common)
-    if isinstance(model, RegNetY):
-        return _regnety(model, common)
+    if isinstance(model, ResNet):
+        return _resnet(model, common)
     return _timm(model, image_size, common)
 
 
@@ -113,8 +116,8 @@ def _vit(model: Vit, image_size: int, common: dict) -> nn.Module:
 
     check_tiling(model, image_size)
     cls = VisionTransformerDistilled if model.distilled else VisionTransformer
-    sizes = model.model_dump(exclude={"distilled"})
-    return cls(img_size=image_size, **sizes, **common)
+    sizes = model.model_dump(exclude={"distilled", "init"})
+    return cls(img_size=image_size, weight_init="jax" if model.init == "xavier" else "", **sizes, **common)
 
 
 def check_tiling(model: Model, image_size: int) -> None:
@@ -122,15 +125,15 @@ def check_tiling(model: Model, image_size: int) -> None:
         raise SpecError(f"patch_size: got {model.patch_size}, which does not tile {image_size} px; allowed: divisors of {image_size}")
 
 
-def _regnety(model: RegNetY, common: dict) -> nn.Module:
-    from timm.models.regnet import RegNet, RegNetCfg
+def _resnet(model: ResNet, common: dict) -> nn.Module:
+    from timm.models import resnet
+    from torch import nn
 
-    config = RegNetCfg(
-        depth=model.depth, w0=model.width, wa=1.5 * model.width, wm=2.0,
-        group_size=model.group_size, stem_width=model.stem_width, se_ratio=0.25,
-    )  # fmt: skip
-    module = RegNet(config, **common)
-    module.stem.conv.stride = (1, 1)  # small images: timm's stem halves them before the first stage
+    channels = tuple(model.width * 2**stage for stage in range(4))
+    module = resnet.ResNet(resnet.BasicBlock, layers=model.blocks, channels=channels, **common)
+    module.conv1 = nn.Conv2d(common["in_chans"], module.conv1.out_channels, kernel_size=3, padding=1, bias=False)
+    module.maxpool = nn.Identity()
+    nn.init.kaiming_normal_(module.conv1.weight, mode="fan_out", nonlinearity="relu")
     return module
 
 

@@ -56,7 +56,6 @@ def train(
     recipe: Recipe,
     *,
     num_classes: int,
-    seed: int,
     context: Context,
     evaluate: Evaluate = lambda model: {},
 ) -> Trained:
@@ -69,7 +68,6 @@ def train(
     Raises:
         DivergedError: as soon as a non-finite loss is seen (checked every 50 steps and at each epoch's end).
     """
-    torch.manual_seed(seed)
     state = _State.start(model, recipe, batches.steps, context)
     forward = torch.compile(model) if recipe.compile else model
     mix = target_maker(recipe, num_classes)
@@ -139,7 +137,7 @@ class _State:
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)
         optimizer = create_optimizer_v2(
-            model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
+            model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum, fused=True
         )
         scheduler = CosineLRScheduler(
             optimizer,

@@ -9,7 +9,7 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
-from vitlib.inputs.data import test_batches, training_batches
+from vitlib.inputs.data import seed_everything, test_batches, training_batches
 from vitlib.inputs.models import build, load_weights, parameter_count, weights_of
 from vitlib.inputs.sources import Data, class_names, load
 from vitlib.methods.attention import attention_maps
@@ -32,8 +32,8 @@ HEADLINE = ("class+distillation", "class")  # the readout that `top1` reports: t
 
 
 def train_student(spec: Student, context: Context) -> Result:
-    torch.manual_seed(spec.seed)
     num_classes = len(class_names(spec.data, context.data_dir))
+    seed_everything(spec.seed, context.device)
     model = _build(spec, num_classes, drop_path=spec.recipe.drop_path)
     if spec.start:
         load_weights(model, context.parent(spec.start).weights)
@@ -49,7 +49,6 @@ def train_student(spec: Student, context: Context) -> Result:
         distillation(spec, frozen_teacher(spec, num_classes, context)),
         spec.recipe,
         num_classes=num_classes,
-        seed=spec.seed,
         context=context,
         evaluate=lambda module: {"top1": _headline(_top1(module, test, labels))},
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vitlib.inputs.models import RegNetY, Timm, Vit, check_tiling
+from vitlib.inputs.models import ResNet, Timm, Vit, check_tiling
 from vitlib.inputs.sources import Data
 from vitlib.recipe import Recipe
 from vitlib.spec import Context, Part, Result, RunSpec
@@ -43,7 +43,7 @@ class Student(RunSpec):
     """
 
     data: Data
-    model: Vit | RegNetY | Timm
+    model: Vit | ResNet | Timm
     recipe: Recipe
     seed: int
     objective: Objective = "none"
@@ -95,7 +95,7 @@ class Anatomy(RunSpec):
 class Throughput(RunSpec):
     """Images/s of a model on the device at hand; random weights, the speed does not depend on them."""
 
-    model: Vit | RegNetY | Timm
+    model: Vit | ResNet | Timm
     image_size: int
     channels: int
     num_classes: int
@@ -115,7 +115,7 @@ class Settings(Part):
     num_classes: Annotated[int, Field(ge=2)]
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     students: Annotated[dict[Literal["tiny", "small", "base"], Vit], Field(min_length=1)]
-    teachers: Annotated[dict[str, RegNetY | Timm], Field(min_length=1)]
+    teachers: Annotated[dict[str, ResNet | Timm], Field(min_length=1)]
     teacher: str
     recipe: Recipe
     teacher_recipe: Recipe
@@ -162,12 +162,12 @@ def run_student(settings: Settings, *, method: str, size: str, resolution: str, 
 def run_taught(settings: Settings, *, teacher: str, column: str, seed: int) -> Student:
     """Table 2: the teacher itself, or the largest student it taught, at either resolution."""
     if column == "teacher":
-        return _teacher(settings, teacher)
+        return _teacher(settings, teacher, "native")
     return _student(settings, "token", settings.sizes[-1], column, seed, teacher)
 
 
 def run_teacher(settings: Settings) -> Student | Released:
-    return _teacher(settings, settings.teacher)
+    return _teacher(settings, settings.teacher, "native")
 
 
 def run_tokens(settings: Settings, *, method: str, seed: int) -> Tokens:
@@ -207,31 +207,35 @@ def _student(settings: Settings, method: str, size: str, resolution: str, seed: 
         recipe=recipe,
         seed=seed,
         objective=objective,
-        teacher=_teacher(settings, teacher) if taught else None,
+        teacher=_teacher(settings, teacher, "native") if taught else None,
         kd_weight=settings.soft_weight if method == "soft" else settings.hard_weight,
         temperature=settings.temperature,
         second_test=settings.second_test,
     )
-    return native if resolution == "native" else _finetuned(settings, native)
+    if resolution == "native":
+        return native
+    return _finetuned(settings, native, _teacher(settings, teacher, "up") if taught else None, settings.finetune)
 
 
-def _finetuned(settings: Settings, native: Student) -> Student:
+def _finetuned(settings: Settings, native: Student, teacher: Student | Released | None, recipe: Recipe) -> Student:
+    """`native` trained on at the larger resolution, with a teacher of that resolution."""
     larger = {"image_size": settings.finetune_size}
     second = native.second_test and native.second_test.changed(**larger)
-    return native.changed(data=native.data.changed(**larger), recipe=settings.finetune, start=native, second_test=second)
+    return native.changed(data=native.data.changed(**larger), recipe=recipe, start=native, teacher=teacher, second_test=second)
 
 
-def _teacher(settings: Settings, name: str) -> Student | Released:
-    """A convnet trained by its own recipe (seed 0, shared by all students), a released one, or the plain transformer."""
+def _teacher(settings: Settings, name: str, resolution: str) -> Student | Released:
+    """A convnet trained by its own recipe, a released one, or the plain transformer; seed 0, shared by all students."""
     if name not in settings.teachers:
-        return _student(settings, "none", settings.sizes[-1], "native", 0, settings.teacher)
+        return _student(settings, "none", settings.sizes[-1], resolution, 0, settings.teacher)
     model = settings.teachers[name]
     if isinstance(model, Timm) and model.pretrained:
         return Released(model=model, data=settings.data, second_test=settings.second_test)
-    return Student(data=settings.data, model=model, recipe=settings.teacher_recipe, seed=0, second_test=settings.second_test)
+    native = Student(data=settings.data, model=model, recipe=settings.teacher_recipe, seed=0, second_test=settings.second_test)
+    return native if resolution == "native" else _finetuned(settings, native, None, settings.finetune)
 
 
-def _throughput(settings: Settings, model: Vit | RegNetY | Timm, resolution: str) -> Throughput:
+def _throughput(settings: Settings, model: Vit | ResNet | Timm, resolution: str) -> Throughput:
     size = settings.data.image_size if resolution == "native" else settings.finetune_size
     return Throughput(
         model=model, image_size=size, channels=settings.data.channels,

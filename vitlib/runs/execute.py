@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -121,7 +122,8 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
             device, place.data_dir, store.scratch(spec.id), lambda parent: store.read(parent.id), tick, place.checkpoint_every
         )
         try:
-            result = spec.compute(context)
+            with one_thread(device):
+                result = spec.compute(context)
         except Exception as error:
             store.record_failure(spec.id, f"{type(error).__name__}: {error}")
             raise
@@ -129,6 +131,22 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         store.clear_scratch(spec.id)
         store.forget_failure(spec.id)
         return "stored"
+
+
+@contextmanager
+def one_thread(device: str) -> Iterator[None]:
+    """On a CPU a run computes on one thread: its numbers do not depend on the machine's cores, which other runs use."""
+    if device.startswith("cuda"):
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def require(name: str, value: str, allowed: Iterable[str]) -> None:

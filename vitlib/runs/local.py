@@ -1,4 +1,4 @@
-"""Local workers: one child process a GPU (one on a CPU machine), so that no kernel holds memory of a finished run.
+"""Local workers: one child process a GPU, or one a core without, so that no kernel holds memory of a finished run.
 
 The driver hands out runs whose parents are stored, as JSON lines on a worker's standard input; the worker answers on its
 standard output. A worker that dies gives its run to a fresh one, once.
@@ -66,12 +66,18 @@ class _Driver:
         self.selector.close()
 
     def _next(self) -> RunSpec | None:
+        """A run whose parents are stored; one that measures time only while nothing else runs."""
         from vitlib.runs.execute import failed_parent
 
+        running = [self.plan.pending[worker.run_id] for worker in self.workers if worker.run_id]
+        if any(spec.timed for spec in running):
+            return None
         for run_id, spec in list(self.waiting.items()):
             if reason := failed_parent(spec, self.plan):
                 self._settle(run_id, reason)
             elif all(parent.id not in self.plan.pending or parent.id in self.done for parent in spec.parents()):
+                if spec.timed and running:
+                    continue
                 del self.waiting[run_id]
                 return spec
         return None
@@ -126,7 +132,7 @@ class _Driver:
             self._settle(run_id, reason)
 
     def _start(self, slot: str | None) -> _Worker:
-        environment = os.environ | ({} if slot is None else {"CUDA_VISIBLE_DEVICES": slot})
+        environment = os.environ | ({"OMP_NUM_THREADS": "1"} if slot is None else {"CUDA_VISIBLE_DEVICES": slot})
         place = self.place
         arguments = [str(place.results_dir), str(place.data_dir), place.device, str(place.checkpoint_every)]
         process = subprocess.Popen(
@@ -142,9 +148,10 @@ class _Driver:
 
 
 def _slots() -> list[str | None]:
-    """One slot a visible GPU, or a single one without."""
+    """One slot a visible GPU; without any, a slot of no GPU for each core this process may use."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [gpu for gpu in visible.split(",") if gpu] or [None]
-    gpus = [path.removeprefix("/dev/nvidia") for path in sorted(glob.glob("/dev/nvidia[0-9]*"))]
-    return gpus or [None]
+    if visible is None:
+        gpus = [path.removeprefix("/dev/nvidia") for path in sorted(glob.glob("/dev/nvidia[0-9]*"))]
+    else:
+        gpus = [gpu for gpu in visible.split(",") if gpu]
+    return gpus or [None] * len(os.sched_getaffinity(0))

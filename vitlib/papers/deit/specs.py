@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -94,6 +94,8 @@ class Anatomy(RunSpec):
 
 class Throughput(RunSpec):
     """Images/s of a model on the device at hand; random weights, the speed does not depend on them."""
+
+    timed: ClassVar[bool] = True
 
     model: Vit | ResNet | Timm
     image_size: int

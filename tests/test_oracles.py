@@ -1,0 +1,65 @@
+"""The library against outputs of the original implementations (tests/oracles/README.md says how each file was made)."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from timm.loss import SoftTargetCrossEntropy
+from torch.testing import assert_close
+
+from vitlib.methods.distill import hard_distillation_loss, soft_distillation_loss, weighted
+from vitlib.recipe import Recipe
+from vitlib.training.loop import target_maker
+
+ORACLES = Path(__file__).with_name("oracles")
+SHA256 = {
+    "attention_distance.npz": "d48e635cb4674dca89ffe1b8c7c79aac541670e63e167ff57b8d3214297b4680",
+    "byot.npz": "42700a4a98ad174329e0ee4fb86f2e340a5fcc1a50a0b1bdeef6744466a84fd3",
+    "deit.npz": "00daf36a2d42afce3ea6eafff6c764f6719993f455fef2bc1266c7f25d04fe14",
+    "dino.npz": "10c8b2e24276a50aefc4f1d046afbc0b07ca6b68635160a2b7acc9dd5b241728",
+    "mae.npz": "b853e8c78ac376cb3169f45a59b4c9457a6f9158b00e0811157d19c0e1a7653e",
+    "rkd.npz": "fe8080968e5b53a6370d56633008094be4c3dbe6fe15a986f1fb67042b040f82",
+    "snip.npz": "c7d2e559cca8c33d2c9ac120aa22327e38ca9146c5bc650a268e54a539450cee",
+}
+
+
+@pytest.fixture
+def double():
+    """Dense targets in float64, as the reference values are."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def deit(double):
+    arrays = np.load(ORACLES / "deit.npz")
+    tensors = {name: torch.from_numpy(arrays[name]) for name in arrays}
+    recipe = Recipe(epochs=1, batch_size=24, lr=1.0, label_smoothing=float(tensors["label_smoothing"]))
+    _, targets = target_maker(recipe, num_classes=10)(None, tensors["labels"])
+    return tensors | {"base": SoftTargetCrossEntropy()(tensors["class_logits"], targets)}
+
+
+def test_oracle_files_are_the_ones_that_were_handed_over():
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in ORACLES.glob("*.npz")}
+    assert found == SHA256
+
+
+def test_base_loss_is_that_of_deit(deit):
+    assert_close(deit["base"], deit["base_ce"], rtol=1e-9, atol=0)
+
+
+def test_hard_distillation_is_that_of_deit(deit):
+    taught = hard_distillation_loss(deit["distillation_logits"], deit["teacher_logits"])
+    assert_close(weighted(deit["base"], taught, deit["hard_alpha"]), deit["hard_loss"], rtol=1e-9, atol=0)
+
+
+def test_soft_distillation_in_the_numel_reduction_is_that_of_deit(deit):
+    taught = soft_distillation_loss(
+        deit["distillation_logits"], deit["teacher_logits"], float(deit["soft_tau"]), "numel"
+    )
+    assert_close(
+        weighted(deit["base"], taught, deit["soft_alpha"]), deit["soft_loss_numel_reduction"], rtol=1e-9, atol=0
+    )

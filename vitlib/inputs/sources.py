@@ -124,22 +124,15 @@ def class_names(data: Data, data_dir: Path) -> list[str]:
 
 def load(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (N, C, H, W) and labels int64 (N,) of one split."""
-    if data.source == "digits":
-        images, labels = _digits(split)
-        pictures = [Image.fromarray(image) for image in images]
-    elif data.source.startswith("folder/"):
+    if data.source.startswith("folder/"):
         paths, labels = listing(data, split, data_dir)
         pictures = (open_image(path, data.channels) for path in paths)
-        return np.stack([_square(p, data.image_size) for p in pictures]), labels
     else:
-        dataset = _timm_dataset(data, split, data_dir)
-        labels = np.array(_labels(dataset), dtype=np.int64)
-        pictures = [dataset[index][0] for index in range(len(dataset))]
-    keep = subset(labels, data) if split == "train" else np.arange(len(labels))
-    images = np.stack([_square(pictures[index], data.image_size) for index in keep])
-    if split == "test" and data.shift:
-        images = shifted(images, data.shift)
-    return images, labels[keep]
+        every, labels = _digits(split) if data.source == "digits" else _timm_pictures(data, split, data_dir)
+        keep = subset(labels, data) if split == "train" else np.arange(len(labels))
+        pictures, labels = (every[index] for index in keep), labels[keep]
+    images = np.stack([_square(picture, data.image_size) for picture in pictures])
+    return (shifted(images, data.shift) if split == "test" and data.shift else images), labels
 
 
 def listing(data: Data, split: str, data_dir: Path) -> tuple[list[Path], np.ndarray]:
@@ -207,14 +200,14 @@ def _digits_fingerprint() -> str:
     return found
 
 
-def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+def _digits(split: str) -> tuple[list[Image.Image], np.ndarray]:
     from sklearn.datasets import load_digits  # 1 s to import
 
     table = pd.read_csv(Path(__file__).with_name("digits_split.csv"))
     rows = table.loc[table["split"] == split, "index"].to_numpy()
     bunch = load_digits()
     images = (bunch.images[rows] * (255 / 16)).round().astype(np.uint8)  # sixteen grey levels
-    return images, bunch.target[rows].astype(np.int64)
+    return [Image.fromarray(image) for image in images], bunch.target[rows].astype(np.int64)
 
 
 def _root(source: str, data_dir: Path) -> Path:
@@ -271,6 +264,11 @@ def _check_header(path: Path) -> None:
         Image.open(path).close()
     except (UnidentifiedImageError, OSError) as error:
         raise DataError(f"image {path}: cannot be read ({error}); replace or remove the file") from None
+
+
+def _timm_pictures(data: Data, split: str, data_dir: Path) -> tuple[list[Image.Image], np.ndarray]:
+    dataset = _timm_dataset(data, split, data_dir)
+    return [dataset[index][0] for index in range(len(dataset))], np.array(_labels(dataset), dtype=np.int64)
 
 
 def _timm_dataset(data: Data, split: str, data_dir: Path):

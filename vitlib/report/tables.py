@@ -1,8 +1,7 @@
-"""Tables: mean, spread and n over seeds; published beside measured; verdicts on claims; CSV, Markdown, HTML."""
+"""Tables as files and as a notebook shows them: CSV with full precision, Markdown and HTML with fixed decimals."""
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,45 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
-from scipy.stats import t as student_t
 
 DASH = "–"
-
-
-def half_width(values: pd.Series) -> float:
-    """Half the width of the 95 % Student t interval of the mean; NaN below two values."""
-    values = values.dropna()
-    if len(values) < 2:
-        return float("nan")
-    return float(student_t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-
-
-def summary(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
-    """Mean over seeds by group: columns `by`, measured, ± (half of the 95 % interval), n; groups in order of appearance.
-
-    A group whose runs are missing stays, with NaN and n = 0.
-    """
-    values = frame.reindex(columns=[*by, value])
-    groups = values.groupby(by, sort=False, dropna=False)[value]
-    table = groups.agg(measured="mean", spread=half_width, n="count").reset_index()
-    return table.rename(columns={"spread": "±"})
-
-
-def beside(measured: pd.DataFrame, published: pd.DataFrame, on: list[str]) -> pd.DataFrame:
-    """Published values in the rows of measured ones (keys `on`), with their difference; rows without a counterpart stay."""
-    joined = measured.merge(published[[*on, "published"]], on=on, how="left", validate="many_to_one")
-    return joined.assign(difference=joined["measured"] - joined["published"])
-
-
-def verdicts(claims: list[dict[str, Any]], frame_of: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
-    """One row a claim: difference of two selections paired by seed, 95 % interval, n, verdict.
-
-    A claim names a `table`, a `metric`, the two selections `first` and `second`, the keys `pair_by`, and a relation:
-    `greater` (first - second > 0) or `equal` (within ± `margin`). It holds if the whole interval satisfies the relation,
-    fails if none of it does, and is undecided otherwise.
-    """
-    columns = ["claim", "published", "difference", "low", "high", "n", "verdict"]
-    return pd.DataFrame([_verdict(claim, frame_of(claim["table"])) for claim in claims], columns=columns)
 
 
 def save(table: pd.DataFrame, path: Path, stamp: str) -> None:
@@ -65,54 +27,15 @@ def shown(table: pd.DataFrame, stamp: str) -> Styler:
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
-    """Every cell as text: fixed decimals by magnitude, a dash where nothing was measured or published."""
-    return table.apply(lambda column: column.map(lambda value: _text(value, column.name)))
+    """Every cell as text: one number of decimals a column, a dash where nothing was measured or published."""
+    return table.apply(lambda column: column.map(_writer(column)))
 
 
-def _verdict(claim: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
-    differences = paired_differences(frame, claim["metric"], claim["first"], claim["second"], claim["pair_by"])
-    mean, half = differences.mean(), half_width(differences)
-    low, high = mean - half, mean + half
-    return {
-        "claim": claim["sentence"],
-        "published": claim["published"],
-        "difference": mean,
-        "low": low,
-        "high": high,
-        "n": len(differences),
-        "verdict": _decide(claim["relation"], low, high, claim.get("margin", 0.0)),
-    }
-
-
-def paired_differences(frame: pd.DataFrame, metric: str, first: dict, second: dict, pair_by: list[str]) -> pd.Series:
-    """first - second of `metric` for each seed: paired over all of `pair_by`, then averaged over what is not the seed."""
-    if metric not in frame:
-        return pd.Series(dtype=float)
-    one, other = (_selected(frame, selection).set_index(pair_by)[metric] for selection in (first, second))
-    return (one - other).dropna().groupby("seed").mean()
-
-
-def _selected(frame: pd.DataFrame, selection: dict[str, Any]) -> pd.DataFrame:
-    chosen = np.logical_and.reduce([frame[key] == value for key, value in selection.items()])
-    return frame[chosen]
-
-
-def _decide(relation: str, low: float, high: float, margin: float) -> str:
-    if np.isnan(low):
-        return "undecided"
-    inside, outside = {
-        "greater": (low > 0, high < 0),
-        "equal": (low > -margin and high < margin, low > margin or high < -margin),
-    }[relation]
-    return "holds" if inside else "fails" if outside else "undecided"
-
-
-def _text(value: Any, column: str) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return DASH
-    if isinstance(value, (int, np.integer)):
-        return f"{operator.index(value):,}"
-    if isinstance(value, (float, np.floating)):
-        sign = "+" if column == "difference" else ""
-        return f"{value:{sign},.0f}" if abs(value) >= 1000 else f"{value:{sign}.1f}" if abs(value) >= 1 or value == 0 else f"{value:{sign}.3f}"
-    return str(value)
+def _writer(column: pd.Series) -> Callable[[Any], str]:
+    """How a column's numbers are written: whole, with one or with three decimals by its largest; differences with sign."""
+    if not pd.api.types.is_float_dtype(column):
+        return lambda value: DASH if pd.isna(value) else f"{value:,}" if isinstance(value, (int, np.integer)) else str(value)
+    largest = column.abs().max()
+    decimals = 0 if largest >= 1000 else 1 if largest >= 2 else 3
+    sign = "+" if column.name == "difference" else ""
+    return lambda value: DASH if np.isnan(value) else f"{value:{sign},.{decimals}f}"

@@ -17,12 +17,13 @@ from types import ModuleType
 from typing import Any
 
 import pandas as pd
+from IPython.display import Image
 from matplotlib.figure import Figure
 
 import vitlib.papers
 from vitlib import paths
 from vitlib.inputs.sources import Data, DataError
-from vitlib.report import figures, tables
+from vitlib.report import figures, statistics, tables
 from vitlib.runs.execute import Executor, Mode, Place, execute, require
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import DamagedError, Store, Stored
@@ -78,18 +79,19 @@ class Study:
     @property
     def stamp(self) -> str:
         """The line that every artefact carries, so that a quick number is never quoted as a result."""
-        return f"{self.entry['title']} · profile {self.profile} · {self.settings.data.source}, {self.settings.data.image_size} px"
+        data, seeds = self.settings.data, self.settings.seeds
+        return f"{self.entry['title']} · profile {self.profile} · {data.source}, {data.image_size} px, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
         """Write CSV and Markdown; returns the table as a notebook shows it."""
-        tables.save(table, self.folder / name, self.stamp)
-        return tables.shown(table, self.stamp)
+        caption = f"{self.stamp}. Published: {self.entry['conditions']}."
+        tables.save(table, self.folder / name, caption)
+        return tables.shown(table, caption)
 
-    def save_figure(self, figure: Figure, name: str) -> Figure:
-        """Write PNG, PDF and the CSV of what is drawn; returns the figure."""
+    def save_figure(self, figure: Figure, name: str) -> Image:
+        """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
         stamp = "" if self.profile == "paper" else self.stamp
-        figures.save(figure, self.folder / name, stamp)
-        return figure
+        return Image(data=figures.save(figure, self.folder / name, stamp), width=760)
 
     def _grid_row(self, table: str) -> dict[str, Any]:
         cells = [cell for cell in self.cells if cell.table == table]
@@ -141,7 +143,7 @@ class Results:
 
     def claims(self) -> pd.DataFrame:
         """Verdict of each claim of the entry: holds, fails or undecided, with difference, interval and n."""
-        return tables.verdicts(self.study.entry.get("claim", []), self._claim_frame)
+        return statistics.verdicts(self.study.entry.get("claim", []), self._claim_frame)
 
     def provenance(self) -> pd.DataFrame:
         """Versions, devices and commits that the results came from, with the number of runs each."""

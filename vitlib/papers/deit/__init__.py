@@ -4,4 +4,7 @@ specs.py holds settings and runs, compute.py how they are computed, tables.py an
 grid, the profiles and the claims, published.csv the document's numbers.
 """
 
+from vitlib.papers.deit.explore import *  # noqa: F403
+from vitlib.papers.deit.figures import *  # noqa: F403
 from vitlib.papers.deit.specs import *  # noqa: F403
+from vitlib.papers.deit.tables import *  # noqa: F403

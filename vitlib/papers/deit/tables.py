@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from vitlib.report.tables import beside, summary
+from vitlib.report.statistics import beside, disagreement, summary
+from vitlib.runs.store import Stored
 from vitlib.runs.study import Results
 
 SHORT = {"tiny": "Ti", "small": "S", "base": "B"}
@@ -17,6 +18,7 @@ METHODS = {
     "token-long": "distillation token, longer",
 }
 READOUTS = {"class": "class embedding", "distillation": "distil. embedding", "class+distillation": "class + distillation"}
+CLASSIFIERS = ["groundtruth", "convnet", "DeiT", *READOUTS]  # Table 4
 PUBLISHED_METHODS = {  # rows of the paper's Table 3
     "no distillation": ("none", "class"),
     "usual distillation": ("soft", "class"),
@@ -25,12 +27,10 @@ PUBLISHED_METHODS = {  # rows of the paper's Table 3
     "distillation token: distil. embedding": ("token", "distillation"),
     "distillation token: class+distillation": ("token", "class+distillation"),
 }
-BLOG_DIGITS = 1
-
 
 def table_teachers(results: Results) -> pd.DataFrame:
     """Table 2: what the largest distilled student reaches with each teacher. Teachers are paired by rank, not by name."""
-    frame = results.frame("teachers")
+    frame = results.frame("teachers").drop_duplicates(["teacher", "column", "run"])  # a teacher is shared by all seeds
     measured = summary(frame, ["teacher", "column"], "top1")
     published = results.published("paper_table2").rename(columns={"value": "published", "method": "their teacher"})
     published["column"] = published["setting"].map(
@@ -108,7 +108,7 @@ def table_released(results: Results) -> pd.DataFrame:
     frame = results.frame("released").reindex(columns=["released", "top1", "real_top1", "second_top1"])
     readme = results.published("repo_readme").query("metric == 'top1'")
     published = readme.rename(columns={"value": "published"})[["method", "published"]]
-    table = frame.assign(method=frame["released"].astype(str).str.partition(".")[0]).merge(published, on="method", how="left")
+    table = frame.assign(method=frame["released"].astype(str).str.split(".").str[0]).merge(published, on="method", how="left")
     return table.drop(columns="method").assign(difference=table["top1"] - table["published"])
 
 
@@ -143,28 +143,19 @@ def frame_cosines(results: Results) -> pd.DataFrame:
 
 def disagreement_matrices(results: Results) -> pd.DataFrame:
     """Mean over seeds of the disagreement between labels, convnet, plain and distilled student; a square frame of shares."""
-    from vitlib.report.agreement import disagreement
-
     largest = results.study.settings.sizes[-1]
     runs = {(point["method"], point["seed"]): run for point, run in results.runs("strategies") if _is_native(point, largest)}
     teachers = [run for _, run in results.runs("best_teacher")]
     seeds = sorted({seed for method, seed in runs if method == "token"} & {seed for method, seed in runs if method == "none"})
-    if not (seeds and teachers):
-        return pd.DataFrame()
-    matrices = [disagreement(_classifiers(teachers[0], runs["none", seed], runs["token", seed])) for seed in seeds]
-    names = list(_classifiers(teachers[0], runs["none", seeds[0]], runs["token", seeds[0]]))
-    return pd.DataFrame(np.mean(matrices, axis=0), index=names, columns=names)
+    blank = np.full((len(CLASSIFIERS), len(CLASSIFIERS)), np.nan)
+    matrices = [disagreement(_classifiers(teachers[0], runs["none", seed], runs["token", seed])) for seed in seeds if teachers]
+    return pd.DataFrame(np.mean(matrices, axis=0) if matrices else blank, index=CLASSIFIERS, columns=CLASSIFIERS)
 
 
-def _classifiers(teacher, plain, distilled) -> dict[str, np.ndarray]:
-    return {
-        "groundtruth": plain.arrays["labels"],
-        "convnet": teacher.arrays["predictions class"],
-        "DeiT": plain.arrays["predictions class"],
-        "class": distilled.arrays["predictions class"],
-        "distillation": distilled.arrays["predictions distillation"],
-        "class+distillation": distilled.arrays["predictions class+distillation"],
-    }
+def _classifiers(teacher: Stored, plain: Stored, distilled: Stored) -> dict[str, np.ndarray]:
+    by_token = [distilled.arrays[f"predictions {name}"] for name in READOUTS]
+    values = [plain.arrays["labels"], teacher.arrays["predictions class"], plain.arrays["predictions class"], *by_token]
+    return dict(zip(CLASSIFIERS, values, strict=True))
 
 
 def _is_native(point: dict, size: str) -> bool:

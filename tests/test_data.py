@@ -1,0 +1,377 @@
+"""Batches: augmentation against brute force, and the promise that a batch depends on (seed, epoch, step) alone."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from vitlib.inputs import data as data_module
+from vitlib.inputs.data import (
+    StreamedBatches,
+    Training,
+    augmented,
+    cropped,
+    cut_out,
+    erased,
+    flipped,
+    seed_everything,
+    seed_for,
+    training_batches,
+)
+from vitlib.inputs.data import test_batches as ordered_batches
+from vitlib.inputs.sources import Data, DataError, Shift, load
+from vitlib.recipe import Augment, Recipe
+
+DIGITS = Data(source="digits", image_size=8, per_class=5, mean=(0.304,), std=(0.375,))
+ALL_AUGMENTATIONS = Augment(crop=2, flip=0.5, cutout=2, erasing=0.5)
+
+
+def recipe(batch_size=8, **fields):
+    return Recipe(epochs=1, batch_size=batch_size, lr=0.1, augment=ALL_AUGMENTATIONS, **fields)
+
+
+def resident(seed=0, **fields):
+    return training_batches(DIGITS, recipe(**fields), seed=seed, device="cpu", data_dir=Path())
+
+
+def equal(first, second):
+    return len(first) == len(second) and all(
+        torch.equal(one, other) for a, b in zip(first, second, strict=True) for one, other in zip(a, b, strict=True)
+    )
+
+
+@pytest.fixture
+def numbered():
+    """64 equal images of 2 x 7 x 6 distinct pixels, none of them zero."""
+    torch.manual_seed(0)
+    return torch.arange(1.0, 85.0).view(1, 2, 7, 6).repeat(64, 1, 1, 1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of 7 training and 3 test images, each of one colour that names it."""
+    for split, count in (("train", 7), ("test", 3)):
+        for label, name in enumerate(("cat", "dog")):
+            place = tmp_path / "pets" / split / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (20, 16), (100 * label, 20 * number, 30)).save(place / f"{number}.png")
+    return tmp_path
+
+
+def pets(**fields):
+    return Data(source="folder/pets", image_size=16, **{"resident": False, **fields})
+
+
+# ------------------------------------------------------------------------------------------------ augmentation
+
+
+def test_flips_mirror_some_images_left_to_right_and_leave_the_others(numbered):
+    mirrored = torch.tensor([[[row[::-1] for row in plane] for plane in numbered[0].tolist()]])[0]
+    result = flipped(numbered, 0.5)
+    kinds = [(torch.equal(image, numbered[0]), torch.equal(image, mirrored)) for image in result]
+    assert set(kinds) == {(True, False), (False, True)}
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_flips_have_their_probability(probability):
+    images = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2).repeat(20_000, 1, 1, 1)
+    assert flipped(images, probability)[:, 0, 0, 0].mean() == pytest.approx(probability, abs=0.02)
+
+
+def test_crops_are_shifts_by_at_most_the_padding_with_zeros_moving_in(numbered):
+    def shift(image, down, right):
+        result = torch.zeros_like(image)
+        for y in range(7):
+            for x in range(6):
+                if 0 <= y + down < 7 and 0 <= x + right < 6:
+                    result[:, y, x] = image[:, y + down, x + right]
+        return result
+
+    shifts = {(down, right): shift(numbered[0], down, right) for down in range(-2, 3) for right in range(-2, 3)}
+    found = [[at for at, image in shifts.items() if torch.equal(image, result)] for result in cropped(numbered, 2)]
+    assert all(len(matches) == 1 for matches in found)
+    assert len({at for (at,) in found}) > 15
+    downs, rights = zip(*(at for (at,) in found), strict=True)
+    assert set(downs) == set(rights) == set(range(-2, 3))
+
+
+def test_every_shift_of_a_crop_is_equally_likely():
+    images = torch.zeros(25_000, 1, 5, 5)
+    images[:, :, 2, 2] = 1
+    assert_close(cropped(images, 2).mean(dim=(0, 1)), torch.full((5, 5), 1 / 25), rtol=0.15, atol=0)
+
+
+@pytest.mark.parametrize("side", [3, 4])
+def test_cutout_is_a_square_about_any_pixel_clipped_at_the_border(numbered, side):
+    allowed = {}
+    for y in range(7):
+        for x in range(6):
+            image = numbered[0].clone()
+            for row in range(y - side // 2, y - side // 2 + side):
+                for column in range(x - side // 2, x - side // 2 + side):
+                    if 0 <= row < 7 and 0 <= column < 6:
+                        image[:, row, column] = 0
+            allowed[y, x] = image
+    results = cut_out(numbered.repeat(8, 1, 1, 1), side)
+    found = [[at for at, image in allowed.items() if torch.equal(image, result)] for result in results]
+    assert all(found)
+    assert {at for matches in found for at in matches} == set(allowed)
+
+
+def erased_shares(images, probability=1.0):
+    """Share of the area, height, width and mask of each erased rectangle; a pixel of noise is never 7."""
+    masks = (erased(images, probability) != 7).any(dim=1)
+    heights, widths = masks.any(dim=2).sum(dim=1), masks.any(dim=1).sum(dim=1)
+    assert torch.equal(heights * widths, masks.sum(dim=(1, 2)))  # filled rectangles
+    return masks.float().mean(dim=(1, 2)), heights, widths, masks
+
+
+def test_erasing_replaces_rectangles_of_2_to_33_percent_of_the_area():
+    torch.manual_seed(0)
+    shares, heights, widths, _ = erased_shares(torch.full((4000, 1, 64, 64), 7.0))
+    rounding = (heights + widths) / 2 / 64**2  # half a pixel on each side
+    assert (shares >= 0.02 - rounding).all() and (shares <= 1 / 3 + rounding).all()
+    assert shares.min() < 0.025 and shares.max() > 0.32
+    assert shares.mean() == pytest.approx((0.02 + 1 / 3) / 2, rel=0.03)
+
+
+def test_erased_rectangles_have_aspect_ratios_of_three_tenths_to_ten_thirds_evenly_in_the_logarithm():
+    torch.manual_seed(0)
+    _, heights, widths, _ = erased_shares(torch.full((4000, 1, 64, 64), 7.0))
+    small = (heights < 60) & (widths < 60) & (heights > 10) & (widths > 10)  # neither clipped nor mostly rounding
+    ratios = (heights / widths)[small].log()
+    assert ratios.abs().max() < np.log(10 / 3) + 0.1
+    assert ratios.mean() == pytest.approx(0, abs=0.05)
+
+
+def test_erasing_reaches_every_pixel_in_both_directions_alike():
+    torch.manual_seed(0)
+    _, _, _, masks = erased_shares(torch.full((8000, 1, 16, 16), 7.0))
+    often = masks.float().mean(dim=0)
+    assert often.min() > 0
+    assert_close(often, often.flip(0), rtol=0, atol=0.03)
+    assert_close(often, often.flip(1), rtol=0, atol=0.03)
+    assert_close(often, often.T, rtol=0, atol=0.03)
+
+
+def test_erasing_has_its_probability_and_fills_with_standard_normal_noise():
+    torch.manual_seed(0)
+    images = torch.full((4000, 1, 16, 16), 7.0)
+    result = erased(images, 0.25)
+    noise = result[result != 7]
+    assert (result != 7).any(dim=(1, 2, 3) if False else 3).any(dim=2).any(dim=1).float().mean() == pytest.approx(
+        0.25, abs=0.03
+    )
+    assert noise.mean() == pytest.approx(0, abs=0.02) and noise.std() == pytest.approx(1, abs=0.02)
+    assert erased(images, 0.0) is images
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        Augment(),
+        Augment(crop=2),
+        Augment(flip=0.5),
+        Augment(cutout=3),
+        Augment(erasing=0.5),
+        Augment(crop=2, flip=0.5, cutout=2, erasing=0.5),
+    ],
+    ids=lambda augment: ",".join(augment.model_fields_set) or "none",
+)
+def test_every_image_of_a_batch_gets_a_draw_of_its_own(numbered, augment):
+    outcomes = {image.numpy().tobytes() for image in augmented(numbered, augment)}
+    assert len(outcomes) == 1 if augment == Augment() else len(outcomes) > 1
+
+
+def test_augmentation_leaves_the_resident_images_as_they_were():
+    batches = resident()
+    first = list(batches.epoch(0))
+    list(batches.epoch(1))
+    assert equal(first, list(batches.epoch(0)))
+
+
+# ------------------------------------------------------------------------------------------------ order and seeds
+
+
+def test_an_order_is_a_permutation_that_changes_with_the_epoch_and_the_seed():
+    orders = [Training(Augment(), seed).order(50, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert len({order.tobytes() for order in orders}) == 4
+
+
+def test_repeated_augmentation_shows_a_third_of_the_images_three_times_in_a_row():
+    order = Training(Augment(), seed=0, repeats=3).order(30, epoch=2)
+    assert len(order) == 30
+    assert [len(set(order[start : start + 3])) for start in range(0, 30, 3)] == [1] * 10
+    assert len(set(order)) == 10
+
+
+def test_an_epoch_shows_each_image_once_and_drops_the_incomplete_batch():
+    batches = training_batches(DIGITS, recipe(batch_size=16), seed=0, device="cpu", data_dir=Path())
+    labels = [labels for _, labels in batches.epoch(0)]
+    assert batches.images == 50 and batches.steps == 3
+    assert [len(batch) for batch in labels] == [16, 16, 16]
+    plain = training_batches(DIGITS, recipe(10).changed(augment=Augment()), seed=0, device="cpu", data_dir=Path())
+    shown = torch.cat([images for images, _ in plain.epoch(0)])
+    stored, _ = load(DIGITS, "train", Path())
+    assert sorted(shown.mul(0.375).add(0.304).mul(255).round().byte().numpy().reshape(50, -1).tolist()) == sorted(
+        stored.reshape(50, -1).tolist()
+    )
+
+
+def test_seeds_differ_with_every_part_of_their_key():
+    keys = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, "image", 0), (0, 0, "image", 1), (1, 1), (11,)]
+    assert len({seed_for(*key) for key in keys}) == len(keys)
+    assert all(0 <= seed_for(*key) < 2**32 for key in keys)
+
+
+def test_seeding_fixes_every_generator_that_timm_draws_from():
+    import random
+
+    def draws():
+        return random.random(), np.random.rand(), float(torch.rand(()))
+
+    seed_everything(5)
+    first = draws()
+    seed_everything(5)
+    assert draws() == first
+    assert all(one != other for one, other in zip(draws(), first, strict=True))
+
+
+def test_a_resident_epoch_begun_in_the_middle_continues_as_the_whole_one():
+    whole = list(resident(seed=3).epoch(2))
+    torch.manual_seed(99)
+    np.random.seed(99)
+    assert equal(list(resident(seed=3).epoch(2, start=4)), whole[4:])
+
+
+def test_resident_batches_change_with_seed_epoch_and_step():
+    shown = [images for seed in (0, 1) for epoch in (0, 1) for images, _ in resident(seed=seed).epoch(epoch)]
+    assert len({images.numpy().tobytes() for images in shown}) == len(shown) == 24
+    assert len({_augmentation_of(images) for images in shown}) == len(shown)
+
+
+def _augmentation_of(images):
+    """Where a batch is not altered, at two places that cropping and erasing reach: the draws apart from the order."""
+    return tuple((images[:, 0] < -0.8106).flatten().tolist())
+
+
+def test_the_random_state_after_a_batch_depends_on_its_step_alone():
+    """Mixing and drop path draw after the batch is made: they continue a killed run as they would have gone on."""
+
+    def drawn_after(start):
+        return [(float(torch.rand(())), np.random.rand()) for _ in resident().epoch(1, start)]
+
+    assert drawn_after(2) == drawn_after(0)[2:]
+
+
+def test_more_images_a_batch_than_there_are_is_refused():
+    with pytest.raises(
+        DataError, match=r"batch_size: got 64, but digits has 50 training images; allowed: at most that"
+    ):
+        training_batches(DIGITS, recipe(batch_size=64), seed=0, device="cpu", data_dir=Path())
+
+
+def test_images_are_scaled_to_one_and_normalised_by_channel(folder):
+    colours = pets(resident=True, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
+    stored, _ = load(colours, "test", folder)
+    ((images, _),) = ordered_batches(colours, device="cpu", data_dir=folder).epoch(0)
+    for channel, (mean, std) in enumerate(zip(colours.mean, colours.std, strict=True)):
+        np.testing.assert_allclose(images[:, channel], (stored[:, channel] / 255 - mean) / std, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_test_batches_cover_a_split_in_its_order_with_an_incomplete_batch_at_the_end(split):
+    stored, truth = load(DIGITS, split, Path())
+    batches = ordered_batches(DIGITS, device="cpu", data_dir=Path(), split=split, batch_size=100)
+    images, labels = (torch.cat(parts) for parts in zip(*batches.epoch(0), strict=True))
+    assert batches.steps == -(-len(truth) // 100) and len(truth) % 100
+    assert labels.tolist() == truth.tolist()
+    np.testing.assert_allclose(images * 0.375 + 0.304, stored / 255, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------ streamed
+
+
+def streamed(folder, seed=0, **fields):
+    augment = Augment(flip=0.5, erasing=0.5, randaugment="rand-m9-mstd0.5-inc1")
+    made = recipe(batch_size=4, **fields).changed(augment=augment)
+    return training_batches(pets(), made, seed=seed, device="cpu", data_dir=folder)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Load in this process instead of workers, which a test does not need."""
+    loader = data_module.DataLoader
+    monkeypatch.setattr(
+        data_module, "DataLoader", lambda *given, **options: loader(*given, **options | {"num_workers": 0})
+    )
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_streamed_epoch_begun_in_the_middle_continues_as_the_whole_one(folder):
+    whole = list(streamed(folder).epoch(1))
+    torch.manual_seed(99)
+    np.random.seed(99)
+    assert len(whole) == streamed(folder).steps == 3
+    assert equal(list(streamed(folder).epoch(1, start=1)), whole[1:])
+
+
+@pytest.mark.usefixtures("in_process")
+def test_streamed_batches_change_with_the_seed_and_the_epoch(folder):
+    shown = [images for seed in (0, 1) for epoch in (0, 1) for images, _ in streamed(folder, seed).epoch(epoch)]
+    assert len({images.numpy().tobytes() for images in shown}) == len(shown) == 12
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # three workers on a machine of one core
+@pytest.mark.parametrize("workers", [1, 3])
+def test_streamed_batches_do_not_depend_on_the_number_of_workers(folder, monkeypatch, workers):
+    loader = data_module.DataLoader
+    monkeypatch.setattr(os, "cpu_count", lambda: workers)
+    in_workers = list(streamed(folder).epoch(0))
+    monkeypatch.setattr(
+        data_module, "DataLoader", lambda *given, **options: loader(*given, **options | {"num_workers": 0})
+    )
+    assert equal(in_workers, list(streamed(folder).epoch(0)))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_streamed_test_images_come_in_order_normalised_and_unaugmented(folder):
+    batches = ordered_batches(pets(), device="cpu", data_dir=folder, batch_size=4)
+    images, labels = (torch.cat(parts) for parts in zip(*batches.epoch(0), strict=True))
+    assert batches.steps == 2 and labels.tolist() == [0, 0, 0, 1, 1, 1]
+    mean, std = np.array(pets().mean), np.array(pets().std)
+    colours = [[100 * label, 20 * number, 30] for label in (0, 1) for number in range(3)]
+    expected = (np.array(colours) / 255 - mean) / std
+    np.testing.assert_allclose(
+        images, np.broadcast_to(expected[:, :, None, None], (6, 3, 16, 16)), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.usefixtures("in_process")
+def test_streamed_views_of_one_image_are_augmented_apart(folder):
+    images, labels = next(iter(streamed(folder, repeats=4).epoch(0)))
+    assert len(set(labels.tolist())) == 1
+    assert len({image.numpy().tobytes() for image in images}) == 4
+
+
+# ------------------------------------------------------------------------------------------------ shifted test sets
+
+
+@pytest.mark.parametrize("source", ["digits", "folder/pets"])
+def test_a_shift_changes_the_test_images_and_no_others(folder, source):
+    plain = DIGITS if source == "digits" else pets(resident=True)
+    moved = plain.changed(shift=Shift(contrast=0.5, noise=0.0))
+    (images, labels), (shifted, same_labels) = (load(data, "test", folder) for data in (plain, moved))
+    np.testing.assert_array_equal(shifted, np.round(127.5 + 0.5 * (images - 127.5)))
+    assert np.array_equal(labels, same_labels)
+    assert np.array_equal(load(plain, "train", folder)[0], load(moved, "train", folder)[0])
+
+
+def test_streamed_batches_are_what_a_large_folder_gets(folder):
+    assert isinstance(streamed(folder), StreamedBatches)

@@ -1,0 +1,167 @@
+"""python -m vitlib: list | status | run | render | export | import | notebooks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vitlib import paths
+from vitlib.runs.batch import Receipt, notebooks, run_all
+from vitlib.runs.execute import RunsFailedError
+from vitlib.runs.store import Store, StoreError
+from vitlib.runs.study import PROFILES, Study, documents, load_study, read_entry
+from vitlib.spec import SpecError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 something failed, 2 the request was refused before anything was computed."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = _parser().parse_args(arguments)
+    try:
+        return options.act(options)
+    except (SpecError, StoreError) as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 2
+    except RunsFailedError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def list_documents(options: argparse.Namespace) -> int:
+    """The documents and their profiles."""
+    for name in documents():
+        entry = read_entry(name)
+        print(f"{name:20} {', '.join(entry['profile'])}\n{'':20} {entry['title_original']}; {entry['source']}")
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """What is stored, missing, stale, failed or damaged, table by table."""
+    study = _study(options)
+    frame = study.status()
+    counts = frame.drop_duplicates(["table", "run"]).groupby(["table", "state"], sort=False).size().unstack(fill_value=0)
+    print(counts.to_string())
+    odd = frame[~frame["state"].isin(["stored", "missing"])].drop_duplicates("run")
+    for row in odd.itertuples():
+        print(f"{row.state}: {row.run} ({row.table})")
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compute the runs of a study without a notebook."""
+    _study(options).execute(executor=options.executor, mode=options.mode)
+    return 0
+
+
+def render(options: argparse.Namespace) -> int:
+    """Every table and figure of a study from what is stored; nothing is computed, what is missing is a dash."""
+    import importlib
+
+    study = _study(options)
+    results = study.execute(mode="read-only")
+    module = importlib.import_module(f"vitlib.papers.{study.paper}")
+    for name in sorted(vars(module)):
+        kind, _, artefact = name.partition("_")
+        if kind == "table":
+            study.save_table(getattr(module, name)(results), f"table_{artefact}")
+        elif kind == "figure" and artefact in study.entry["figures"]:
+            study.save_figure(getattr(module, name)(results), f"figure_{artefact}")
+    study.save_table(results.claims(), "claims")
+    print(f"{len(results.stored)} of {len(study.specs)} runs stored; artefacts in {study.folder}")
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """The stored runs of a study as one archive."""
+    study = _study(options)
+    store = Store(study.place.results_dir, writable=False)
+    wanted = [run_id for run_id in sorted({a.id for spec in study.specs.values() for a in spec.family()}) if run_id in store]
+    store.export(wanted, options.archive, with_weights=not options.without_weights)
+    print(f"{len(wanted)} runs in {options.archive}")
+    return 0
+
+
+def import_archive(options: argparse.Namespace) -> int:
+    """Add the runs of an archive to the store; refused whole if anything in it is not as it should be."""
+    added = Store(paths.results_dir(options.results_dir)).import_(options.archive)
+    print(f"{len(added)} runs added")
+    return 0
+
+
+def run_notebooks(options: argparse.Namespace) -> int:
+    """Every notebook by papermill, then a summary; 1 if one failed."""
+    given = {name: getattr(options, name) for name in ("profile", "executor", "mode", "results_dir", "figures_dir", "data_dir")}
+    parameters: dict[str, Any] = {name: value for name, value in given.items() if value}
+    if options.overrides:
+        parameters["overrides"] = options.overrides
+    receipts = run_all(options.names or list(notebooks()), parameters)
+    print(_summary(receipts))
+    return 1 if any(receipt.status != "done" for receipt in receipts) else 0
+
+
+def _summary(receipts: list[Receipt]) -> str:
+    rows = [{"notebook": r.notebook, "status": r.status, "seconds": r.seconds} for r in receipts]
+    errors = [f"\n{r.notebook}: {r.error}" for r in receipts if r.error]
+    return pd.DataFrame(rows).to_string(index=False) + "".join(errors)
+
+
+def _study(options: argparse.Namespace) -> Study:
+    places = {name: getattr(options, name) for name in ("results_dir", "figures_dir", "data_dir")}
+    return load_study(options.document, options.profile, overrides=options.overrides, device=options.device, **places)
+
+
+def _overrides(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"overrides: got {text!r}; allowed: a JSON object ({error})") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"overrides: got {text!r}; allowed: a JSON object such as {{\"seeds\": [0]}}")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m vitlib", description="Runs, tables and figures of the documents.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    places = argparse.ArgumentParser(add_help=False)
+    for name in ("results-dir", "figures-dir", "data-dir"):
+        places.add_argument(f"--{name}", default="", help="default: of the checkout")
+    places.add_argument("--overrides", type=_overrides, default={}, help='settings as JSON, for instance \'{"seeds": [0]}\'')
+    study = argparse.ArgumentParser(add_help=False, parents=[places])
+    study.add_argument("document")
+    study.add_argument("--profile", default="quick", help=", ".join(PROFILES))
+    study.add_argument("--device", default="auto")
+
+    _command(commands, "list", list_documents)
+    _command(commands, "status", status, study)
+    computing = _command(commands, "run", run, study)
+    computing.add_argument("--executor", default="local")
+    computing.add_argument("--mode", default="cached")
+    _command(commands, "render", render, study)
+    exporting = _command(commands, "export", export, study)
+    exporting.add_argument("archive", type=Path)
+    exporting.add_argument("--without-weights", action="store_true")
+    importing = _command(commands, "import", import_archive)
+    importing.add_argument("archive", type=Path)
+    importing.add_argument("--results-dir", default="")
+    batch = _command(commands, "notebooks", run_notebooks, places)
+    batch.add_argument("names", nargs="*")
+    for name in ("profile", "executor", "mode"):
+        batch.add_argument(f"--{name}", default="", help="default: the notebook's own")
+    return parser
+
+
+def _command(commands, name: str, act, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=act.__doc__.splitlines()[0], parents=parents)
+    command.set_defaults(act=act)
+    return command
+
+
+if __name__ == "__main__":
+    sys.exit(main())

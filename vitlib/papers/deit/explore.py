@@ -1,0 +1,81 @@
+"""DeiT's explorers: where the two tokens look, and what the soft target is."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vitlib.papers.deit.figures import CLASS, DISTILLATION
+from vitlib.report.figures import TEACHER, canvas, style
+from vitlib.report.widgets import Explorer, slider
+from vitlib.runs.study import Results
+
+
+def explore_attention(results: Results) -> Explorer:
+    """Pick an image, a block and a head: attention of the class and of the distillation token over the patches."""
+    arrays = _token_arrays(results)
+    images, depth, heads = arrays["attention"].shape[:3]
+    controls = {
+        "image": slider("image", 0, 0, images - 1, 1),
+        "block": slider("block", depth - 1, 0, depth - 1, 1),
+        "head": slider("head", 0, 0, heads - 1, 1),
+    }
+    return Explorer(lambda image, block, head: figure_token_attention(arrays, image, block, head), controls)
+
+
+def explore_soft_target(results: Results) -> Explorer:
+    """Pick tau and lambda: the teacher's softened distribution, the student's, and the weighted loss of equation 2."""
+    arrays = _token_arrays(results)
+    controls = {
+        "image": slider("image", 0, 0, len(arrays["images"]) - 1, 1),
+        "tau": slider("tau", 3.0, 0.5, 10.0, 0.5),
+        "kd_weight": slider("lambda", 0.1, 0.0, 1.0, 0.05),
+    }
+    return Explorer(lambda image, tau, kd_weight: figure_soft_target(arrays, image, tau, kd_weight), controls)
+
+
+@style()
+def figure_token_attention(arrays: dict[str, np.ndarray], image: int, block: int, head: int) -> Figure:
+    """Image beside the attention of both prefix tokens; each map's patches sum to at most 1."""
+    figure, (panels,) = canvas(1, 3, height=2.4)
+    attention = arrays["attention"][image, block, head]  # (2, patches)
+    side = round(attention.shape[-1] ** 0.5)
+    panels[0].imshow(arrays["images"][image].transpose(1, 2, 0).squeeze(), cmap="gray", label="image")
+    panels[0].set_title(f"label {arrays['labels'][image]}")
+    for axes, row, name in zip(panels[1:], attention, ("class token", "distillation token"), strict=True):
+        shown = axes.imshow(row.reshape(side, side), cmap="viridis", vmin=0, label=name)
+        axes.set_title(f"{name}, block {block}, head {head}")
+        figure.colorbar(shown, ax=axes, shrink=0.75)
+    for axes in panels:
+        axes.set(xticks=[], yticks=[])
+        axes.grid(False)
+    return figure
+
+
+@style()
+def figure_soft_target(arrays: dict[str, np.ndarray], image: int, tau: float, kd_weight: float) -> Figure:
+    """softmax(Z_t / tau) beside softmax(Z_s / tau) of the distillation head, and both terms of equation 2."""
+    teacher, student = arrays["teacher_logits"][image], arrays["student_logits"][1, image]
+    label = int(arrays["labels"][image])
+    soft_teacher, soft_student = _softmax(teacher / tau), _softmax(student / tau)
+    cross_entropy = -np.log(_softmax(student)[label])
+    divergence = float(np.sum(soft_teacher * np.log(soft_teacher / soft_student)))
+    total = (1 - kd_weight) * cross_entropy + kd_weight * tau**2 * divergence
+    figure, ((axes,),) = canvas(height=2.6)
+    classes = np.arange(len(teacher))
+    axes.bar(classes - 0.2, soft_teacher, 0.4, color=TEACHER, label="teacher, softened")
+    axes.bar(classes + 0.2, soft_student, 0.4, color=DISTILLATION, label="student, softened")
+    axes.axvline(label, color=CLASS, linestyle=":", label="true label")
+    axes.set(xlabel="class", ylabel="probability", ylim=(0, 1), xticks=classes if len(classes) <= 20 else [])
+    axes.set_title(f"(1 - λ) CE + λ τ² KL = {1 - kd_weight:.2f} · {cross_entropy:.2f} + {kd_weight:.2f} · {tau**2 * divergence:.2f} = {total:.2f}")
+    axes.legend(loc="upper right")
+    return figure
+
+
+def _token_arrays(results: Results) -> dict[str, np.ndarray]:
+    return next(run.arrays for point, run in results.runs("tokens") if point["method"] == "token")
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits - logits.max())
+    return shifted / shifted.sum()

@@ -1,0 +1,237 @@
+"""DeiT's figures, from results alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from vitlib.papers.deit.tables import SHORT, disagreement_matrices, frame_readouts_of_all, published_name
+from vitlib.report.figures import PALETTE, TEACHER, canvas, style
+from vitlib.report.statistics import half_width, summary
+from vitlib.runs.study import Results
+
+COLOURS = dict(zip(["none", "soft", "hard", "token", "token-long"], PALETTE, strict=False))
+LABELS = {"none": "no teacher", "soft": "soft", "hard": "hard", "token": "distillation token", "token-long": "token, longer training"}
+CLASS, DISTILLATION, PATCH = PALETTE[0], PALETTE[3], "0.75"
+
+
+@style()
+def figure_architecture(results: Results) -> Figure:
+    """Tokens and losses of the distilled student; every number is read from the largest model of the profile."""
+    model = results.frame("architecture").iloc[-1]
+    figure, ((axes,),) = canvas(height=3.0)
+    axes.set(xlim=(0, 10), ylim=(0, 6.2))
+    axes.axis("off")
+    patches = int(model["patches"])
+    _box(axes, 0.2, 0.2, 9.6, 0.8, f"image → {patches} patches, linear projection to width {int(model['width'])}, + positions", "0.95")
+    names = ["class", *["patch"] * 5, "distil."]
+    colours = [CLASS, *[PATCH] * 5, DISTILLATION]
+    for index, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        x = 0.35 + 1.38 * index
+        _box(axes, x, 1.4, 1.0, 0.55, name, colour)
+        _arrow(axes, x + 0.5, 1.95, x + 0.5, 2.4)
+        _arrow(axes, x + 0.5, 3.6, x + 0.5, 4.0)
+    axes.text(5.0, 1.16, f"… {patches} patch tokens, {int(model['tokens'])} tokens in all …", ha="center", va="center", fontsize=7)
+    blocks = f"{int(model['blocks'])} × block: self-attention ({int(model['heads'])} heads) and feed-forward"
+    _box(axes, 0.2, 2.4, 9.6, 1.2, blocks, "0.9")
+    _box(axes, 0.2, 4.0, 1.9, 0.6, f"head ({int(model['classes'])})", CLASS)
+    _box(axes, 7.9, 4.0, 1.9, 0.6, f"head ({int(model['classes'])})", DISTILLATION)
+    _arrow(axes, 1.15, 4.6, 1.15, 5.1)
+    _arrow(axes, 8.85, 4.6, 8.85, 5.1)
+    _box(axes, 0.2, 5.1, 1.9, 0.6, "CE with the label", "1.0")
+    _box(axes, 7.9, 5.1, 1.9, 0.6, "teacher loss", "1.0")
+    _box(axes, 4.0, 5.1, 2.0, 0.6, "convnet teacher", TEACHER)
+    _arrow(axes, 6.0, 5.4, 7.9, 5.4)
+    axes.text(6.95, 5.55, "hard label", ha="center", fontsize=7)
+    return figure
+
+
+@style()
+def figure_strategies(results: Results) -> Figure:
+    """Table 3 as a figure: top-1 by strategy and readout, measured (solid, 95 % over seeds) for each size."""
+    measured = summary(frame_readouts_of_all(results), ["method", "readout", "size", "resolution"], "top1")
+    rows = [("none", "class"), ("soft", "class"), ("hard", "class"), *(("token", name) for name in ("class", "distillation", "class+distillation"))]
+    columns = [key for key in dict.fromkeys(zip(measured["size"], measured["resolution"], strict=True)) if (measured["size"] == key[0]).any()]
+    figure, grid = canvas(1, len(columns), height=2.6, sharey=True, sharex=True)
+    indexed = measured.set_index(["method", "readout", "size", "resolution"])
+    for axes, (size, resolution) in zip(grid[0], columns, strict=True):
+        for position, (method, readout) in enumerate(rows):
+            point = indexed.loc[(method, readout, size, resolution)]
+            axes.errorbar(
+                [point["measured"]], [position], xerr=[np.nan_to_num(point["±"])],
+                fmt="o", color=COLOURS[method], label=f"{method}, {readout}", capsize=2,
+            )  # fmt: skip
+        axes.set_title(f"DeiT-{SHORT[size]}{'↑' if resolution == 'up' else ''}")
+    grid[0, 0].set_yticks(range(len(rows)), [LABELS[method] if method != "token" else f"token: {readout}" for method, readout in rows])
+    grid[0, 0].invert_yaxis()
+    grid[0, 0].set_xlim(right=min(100, grid[0, 0].get_xlim()[1]))
+    figure.supxlabel("top-1 on the test set (%)", fontsize=8)
+    return figure
+
+
+@style()
+def figure_throughput(results: Results) -> Figure:
+    """Figure 1: accuracy against throughput, families joined by lines; published beside measured, each with its own axes."""
+    figure, ((ours, theirs),) = canvas(1, 2, height=2.9)
+    _measured_families(ours, results)
+    _published_families(theirs, results)
+    ours.set(title="measured here", ylabel="top-1 on the test set (%)")
+    theirs.set(title="published: ImageNet, one V100", ylabel="ImageNet top-1 (%)")
+    for axes in (ours, theirs):
+        axes.set(xscale="log", xlabel="throughput (images/s)")
+    _plain_log_ticks(ours)
+    _plain_log_ticks(theirs)
+    return figure
+
+
+@style()
+def figure_epochs(results: Results) -> Figure:
+    """Figure 3: top-1 against epochs with and without distillation; mean over seeds, band = 95 % interval."""
+    history = results.history("models")
+    history = history[history["resolution"] == "native"] if len(history) else history
+    sizes = results.study.settings.sizes
+    figure, grid = canvas(1, len(sizes), height=2.5, sharey=True)
+    for axes, size in zip(grid[0], sizes, strict=True):
+        _curves(axes, history, size)
+        axes.set(title=f"DeiT-{SHORT[size]}", xlabel="epoch")
+    grid[0, 0].set(ylabel="top-1 on the test set (%)", ylim=(0, 100))
+    handles, labels = grid[0, -1].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    return figure
+
+
+@style()
+def figure_disagreement(results: Results) -> Figure:
+    """Table 4 as a figure: disagreement between classifiers, measured and published, in percent of the test images."""
+    figure, ((ours, theirs),) = canvas(1, 2, height=3.3)
+    matrix = disagreement_matrices(results)
+    published = results.published("paper_table4").assign(other=lambda f: f["setting"].str.removeprefix("vs "))
+    published = published.pivot(index="method", columns="other", values="value").reindex(index=matrix.index, columns=matrix.columns)
+    for axes, frame, title in ((ours, matrix, "measured here (%)"), (theirs, published, "published: ImageNet (%)")):
+        sns.heatmap(100 * frame, ax=axes, annot=True, fmt=".1f", annot_kws={"size": 6.5}, cmap="Blues", vmin=0, vmax=20, cbar=False, square=True)
+        axes.set(title=title, xlabel="", ylabel="")
+        axes.set_xticks(axes.get_xticks(), matrix.columns, rotation=40, ha="right", rotation_mode="anchor")
+        axes.tick_params(length=0)
+    theirs.set_yticklabels([])
+    return figure
+
+
+@style()
+def figure_cosine(results: Results) -> Figure:
+    """Cosine of the two prefix tokens by block: class and distillation token, and two class tokens as the control."""
+    figure, ((axes,),) = canvas(height=2.6)
+    names = {"token": "class and distillation token", "two-class": "two class tokens"}
+    for method, name in names.items():
+        curves = [run.arrays["cosine_by_block"] for point, run in results.runs("tokens") if point["method"] == method]
+        if curves:
+            _seeds(axes, np.stack(curves), name, DISTILLATION if method == "token" else CLASS)
+    last = max((line.get_xdata().max() for line in axes.get_lines()), default=1)
+    axes.scatter([0, last], [0.06, 0.93], facecolors="none", edgecolors=DISTILLATION, label="published (DeiT, 12 blocks): 0.06, 0.93", zorder=3)
+    axes.set(xlabel="after block (0: input)", ylabel="cosine", ylim=(-1.05, 1.05))
+    axes.set_xticks(np.arange(last + 1))
+    axes.legend(loc="lower right")
+    return figure
+
+
+@style()
+def figure_attention(results: Results) -> Figure:
+    """Attention of the class and the distillation token over six test images, last block, mean over heads."""
+    runs = [run for point, run in results.runs("tokens") if point["method"] == "token"]
+    figure, grid = canvas(3, 6, height=3.3)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.grid(False)
+    if runs:
+        _attention_rows(grid, runs[0].arrays)
+    for axes, name in zip(grid[:, 0], ("image", "class token", "distil. token"), strict=True):
+        axes.set_ylabel(name)
+    return figure
+
+
+def _attention_rows(grid: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
+    last = arrays["attention"][:, -1].mean(axis=1)  # (images, 2, patches)
+    side = round(last.shape[-1] ** 0.5)
+    for column, (image, attention) in enumerate(zip(arrays["images"][: grid.shape[1]], last, strict=False)):
+        grid[0, column].imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", label=f"image {column}")
+        for row in (0, 1):
+            grid[row + 1, column].imshow(attention[row].reshape(side, side), cmap="viridis", label=f"attention {column}")
+
+
+def _measured_families(axes: Axes, results: Results) -> None:
+    speeds = results.frame("throughput").reindex(columns=["method", "size", "resolution", "images_per_second"])
+    speeds = speeds.set_index(["method", "size", "resolution"])["images_per_second"]
+    accuracy = summary(results.frame("models"), ["method", "size", "resolution"], "top1")
+    accuracy["speed"] = [speeds["none" if m == "none" else "token", s, r] for m, s, r in accuracy[["method", "size", "resolution"]].values]
+    for method, family in accuracy.groupby("method", sort=False):
+        family = family.sort_values("speed")
+        axes.vlines(family["speed"], family["measured"] - family["±"], family["measured"] + family["±"], color=COLOURS[method], alpha=0.25)
+        axes.plot(family["speed"], family["measured"], "o-", color=COLOURS[method], label=LABELS[method])
+        for row in family.itertuples():
+            axes.annotate(
+                f"{SHORT[row.size]}{'↑' if row.resolution == 'up' else ''}", (row.speed, row.measured),
+                xytext=(4, 4), textcoords="offset points", fontsize=6.5, color=COLOURS[method],
+            )  # fmt: skip
+    teacher = results.frame("best_teacher").reindex(columns=["top1"]), results.frame("teacher_throughput").reindex(columns=["images_per_second"])
+    axes.plot(teacher[1].iloc[0], teacher[0].iloc[0], "s", color=TEACHER, label=f"teacher {results.study.settings.teacher}")
+    axes.legend(loc="lower left", fontsize=6.5)
+
+
+def _published_families(axes: Axes, results: Results) -> None:
+    published = results.published("paper_table5")
+    speed, top1 = published[published["metric"] == "throughput"], published[published["dataset"] == "ImageNet-1k"]
+    points = speed.set_index("method")["value"].to_frame("speed").join(top1.set_index("method")["value"].rename("top1")).dropna()
+    sizes = [("tiny", "native"), ("small", "native"), ("base", "native"), ("base", "up")]
+    for method, marker in (("none", "o"), ("token", "o"), ("token-long", "o")):
+        family = points.reindex([published_name(method, size, resolution) for size, resolution in sizes]).dropna().sort_values("speed")
+        axes.plot(family["speed"], family["top1"], f"{marker}-", color=COLOURS[method], mfc="white", label=LABELS[method])
+    for prefix, colour in (("EfficientNet-B", "0.55"), ("RegNetY", "0.3"), ("ResNet", "0.75")):
+        family = points[points.index.str.startswith(prefix) & ~points.index.str.contains("RA")].sort_values("speed")
+        axes.plot(family["speed"], family["top1"], "o-", color=colour, mfc="white", label=prefix.removesuffix("-B"))
+    axes.legend(loc="lower left", fontsize=6.5)
+
+
+def _curves(axes: Axes, history: pd.DataFrame, size: str) -> None:
+    for method in ("none", "token", "token-long"):
+        mine = history[(history["method"] == method) & (history["size"] == size)].dropna(subset="top1") if len(history) else history
+        if len(mine):
+            table = mine.pivot(index="seed", columns="epoch", values="top1")
+            _band(axes, table.columns.to_numpy(), table.to_numpy(), LABELS[method], COLOURS[method])
+
+
+def _band(axes: Axes, x: np.ndarray, curves: np.ndarray, name: str, colour: str) -> None:
+    """Mean of curves (seeds, points) with the 95 % interval as a band."""
+    mean = curves.mean(axis=0)
+    half = np.nan_to_num([half_width(pd.Series(column)) for column in curves.T])
+    axes.plot(x, mean, "o-", color=colour, label=name, markersize=3)
+    axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+
+
+def _seeds(axes: Axes, curves: np.ndarray, name: str, colour: str) -> None:
+    """Every seed's curve thin, their mean thick."""
+    for curve in curves:
+        axes.plot(curve, color=colour, alpha=0.35, linewidth=0.8)
+    axes.plot(curves.mean(axis=0), "o-", color=colour, label=f"{name} (thin: each of {len(curves)} seeds)")
+
+
+def _plain_log_ticks(axes: Axes) -> None:
+    low, high = axes.get_xlim()
+    ticks = [base * 10**power for power in range(0, 8) for base in (1, 2, 5) if low <= base * 10**power <= high]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _box(axes: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
+    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0.02,rounding_size=0.1", fc=colour, ec="0.3", lw=0.8))
+    dark = colour in (CLASS, DISTILLATION, TEACHER)
+    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
+
+
+def _arrow(axes: Axes, x0: float, y0: float, x1: float, y1: float) -> None:
+    axes.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "->", "color": "0.3", "lw": 0.9})

@@ -1,0 +1,62 @@
+"""ipywidgets explorers over stored arrays: no torch, no training, nothing drawn by pyplot.
+
+A callback runs in another thread of the kernel, so pictures are drawn with `Figure` into an `Image` widget. Each explorer
+first shows the same picture statically, which is what a headless run and an untrusted notebook display.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+import ipywidgets
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+
+Draw = Callable[..., Figure]
+
+
+class Explorer:
+    """Controls and the picture that `draw(**values)` makes of them.
+
+    Args:
+        draw: figure function of the controls' values, by name.
+        controls: ipywidgets with a `value`, by argument name; sliders should have `continuous_update=False`.
+    """
+
+    def __init__(self, draw: Draw, controls: dict[str, ipywidgets.Widget], width: int = 560):
+        self._draw, self.controls, self._lock = draw, controls, Lock()
+        self.picture = ipywidgets.Image(value=self._png(), format="png", layout={"width": f"{width}px"})
+        self.status = ipywidgets.HTML(self._said())
+        self._width = width
+        for control in controls.values():
+            control.observe(self._redraw, "value")
+
+    def show(self) -> None:
+        """The initial picture as a static image, then the live controls below it."""
+        display(Image(data=self.picture.value, width=self._width))
+        display(ipywidgets.VBox([*self.controls.values(), self.status, self.picture]))
+
+    def _redraw(self, _: Any) -> None:
+        with self._lock:
+            self.picture.value = self._png()
+            self.status.value = self._said()
+
+    def _png(self) -> bytes:
+        buffer = io.BytesIO()
+        self._draw(**self._values()).savefig(buffer, format="png", metadata={"Software": None})
+        return buffer.getvalue()
+
+    def _said(self) -> str:
+        return "drawn: " + ", ".join(f"{name} {value}" for name, value in self._values().items())
+
+    def _values(self) -> dict[str, Any]:
+        return {name: control.value for name, control in self.controls.items()}
+
+
+def slider(description: str, value: float, low: float, high: float, step: float) -> ipywidgets.Widget:
+    """A slider that reports once it is let go; whole numbers for a whole step."""
+    kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
+    return kind(value=value, min=low, max=high, step=step, description=description, continuous_update=False)

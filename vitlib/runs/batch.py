@@ -1,0 +1,166 @@
+"""Notebooks headless: papermill with parameters validated first, a fresh kernel each, and a receipt written last.
+
+papermill marks every cell completed when a kernel dies, and executes code in a parameter's name or value. So parameters
+are checked against the notebook's own cell and the study before a kernel starts, and only `receipt.json` says 'done'.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat.sign import NotebookNotary
+
+from vitlib import paths
+from vitlib.runs.provenance import commit
+from vitlib.runs.study import load_study
+from vitlib.spec import SpecError, nearest
+
+KERNEL = "vitlib-running-interpreter"
+log = logging.getLogger("vitlib")
+
+
+@dataclass
+class Receipt:
+    """What became of one notebook; written last, so that its absence means it did not finish."""
+
+    notebook: str
+    status: str
+    seconds: float
+    commit: str
+    source_sha256: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+def notebooks() -> dict[str, Path]:
+    """The documents' notebooks by name."""
+    return {path.stem: path for path in sorted((paths.root() / "notebooks").glob("*.ipynb"))}
+
+
+def run_all(names: list[str], parameters: dict[str, Any]) -> list[Receipt]:
+    """Run notebooks one after the other, going on after a failing one.
+
+    Raises:
+        SpecError: for an unknown notebook or parameter, before the first kernel starts.
+    """
+    known = notebooks()
+    for name in names:
+        if name not in known:
+            raise SpecError(f"notebook: got {name!r}{nearest(name, list(known))}")
+        check_parameters(known[name], parameters)
+    return [run_notebook(known[name], parameters) for name in names]
+
+
+def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None = None, timeout: float | None = None) -> Receipt:
+    """Execute a copy of `source` into `folder` (default: where its figures lie) and write its receipt.
+
+    Args:
+        timeout: seconds that one cell may take; None for no limit.
+    """
+    effective = check_parameters(source, parameters)
+    target_folder = folder or paths.figures_dir(effective.get("figures_dir", "")) / source.stem / effective["profile"]
+    target_folder.mkdir(parents=True, exist_ok=True)
+    target, receipt_file = target_folder / source.name, target_folder / "receipt.json"
+    receipt_file.unlink(missing_ok=True)
+    started = time.monotonic()
+    error = _execute(source, target, parameters, timeout)
+    receipt = Receipt(
+        notebook=source.name,
+        status="failed" if error else "done",
+        seconds=round(time.monotonic() - started, 1),
+        commit=commit(),
+        source_sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+        parameters=parameters,
+        error=error,
+    )
+    partial = receipt_file.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(receipt), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(receipt_file)
+    return receipt
+
+
+def check_parameters(source: Path, parameters: dict[str, Any]) -> dict[str, Any]:
+    """All parameters of a notebook with the given ones put in, checked by building the study they describe.
+
+    Raises:
+        SpecError: unknown name, a value of another type than the notebook's literal, or what the study refuses.
+    """
+    defaults = default_parameters(source)
+    for name, value in parameters.items():
+        if name not in defaults:
+            raise SpecError(f"{name}: unknown parameter of {source.name};{nearest(name, list(defaults))}")
+        if type(value) is not type(defaults[name]):
+            raise SpecError(f"{name}: got {value!r}; allowed: a {type(defaults[name]).__name__} as in {defaults[name]!r}")
+    effective = defaults | parameters
+    places = {name: effective[name] for name in ("results_dir", "figures_dir", "data_dir") if name in effective}
+    load_study(source.stem, effective["profile"], overrides=effective["overrides"], **places)
+    return effective
+
+
+def default_parameters(source: Path) -> dict[str, Any]:
+    """The literals of the cell tagged `parameters`."""
+    cells = nbformat.read(source, as_version=4).cells
+    tagged = next(cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(tagged.source).body if isinstance(node, ast.Assign)}
+
+
+def _execute(source: Path, target: Path, parameters: dict[str, Any], timeout: float | None) -> str:
+    """Run by papermill; the reason of the failure, or nothing."""
+    import papermill
+
+    try:
+        with _own_kernel():
+            papermill.execute_notebook(
+                source, target, parameters, kernel_name=KERNEL, cwd=source.parent, progress_bar=False,
+                log_output=False, request_save_on_cell_execute=False, execution_timeout=timeout,
+            )  # fmt: skip
+        _finish(target)
+        return ""
+    except Exception as error:
+        log.debug("notebook %s failed", source, exc_info=True)
+        return f"{type(error).__name__}: {str(error).strip()[-2000:]}"
+
+
+@contextmanager
+def _own_kernel():
+    """A kernel of the interpreter that runs this, whatever kernels are installed; reached by local sockets, not TCP."""
+    with tempfile.TemporaryDirectory(prefix="vitlib") as folder:
+        spec = Path(folder, "kernels", KERNEL)
+        spec.mkdir(parents=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec.joinpath("kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
+        before = os.environ.get("JUPYTER_PATH")
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["JUPYTER_PATH"]
+            else:
+                os.environ["JUPYTER_PATH"] = before
+
+
+def _finish(target: Path) -> None:
+    """Refuse a copy with unexecuted cells; name the usual kernel, forget run times, and sign it so that Lab shows its widgets."""
+    notebook = nbformat.read(target, as_version=4)
+    for position, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
+            raise RuntimeError(f"cell {position} was not executed")
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, target)
+    NotebookNotary().sign(notebook)

@@ -21,7 +21,7 @@ from vitlib.spec import SpecError
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 something failed, 2 the request was refused before anything was computed."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
     options = _parser().parse_args(arguments)
     try:
         return options.act(options)
@@ -47,8 +47,7 @@ def status(options: argparse.Namespace) -> int:
     frame = study.status()
     counts = frame.drop_duplicates(["table", "run"]).groupby(["table", "state"], sort=False).size().unstack(fill_value=0)
     print(counts.to_string())
-    odd = frame[~frame["state"].isin(["stored", "missing"])].drop_duplicates("run")
-    for row in odd.itertuples():
+    for row in frame[frame["state"].isin(["failed", "damaged"])].drop_duplicates("run").itertuples():
         print(f"{row.state}: {row.run} ({row.table})")
     return 0
 
@@ -70,7 +69,7 @@ def render(options: argparse.Namespace) -> int:
         kind, _, artefact = name.partition("_")
         if kind == "table":
             study.save_table(getattr(module, name)(results), f"table_{artefact}")
-        elif kind == "figure" and artefact in study.entry["figures"]:
+        elif kind == "figure":
             study.save_figure(getattr(module, name)(results), f"figure_{artefact}")
     study.save_table(results.claims(), "claims")
     print(f"{len(results.stored)} of {len(study.specs)} runs stored; artefacts in {study.folder}")
@@ -81,7 +80,8 @@ def export(options: argparse.Namespace) -> int:
     """The stored runs of a study as one archive."""
     study = _study(options)
     store = Store(study.place.results_dir, writable=False)
-    wanted = [run_id for run_id in sorted({a.id for spec in study.specs.values() for a in spec.family()}) if run_id in store]
+    family = {member.id for spec in study.specs.values() for member in spec.family()}
+    wanted = [run_id for run_id in store.ids() if run_id in family]
     store.export(wanted, options.archive, with_weights=not options.without_weights)
     print(f"{len(wanted)} runs in {options.archive}")
     return 0

@@ -35,6 +35,7 @@ class Recipe(Part):
     Args:
         lr: peak learning rate at `batch_size` (scale it by the document's rule where it is stated).
         warmup_epochs: linear warm-up from `warmup_lr`; then cosine to `min_lr`, stepped per update.
+        momentum: of sgd, in Nesterov's form.
         mixup, cutmix: Beta parameters of timm's batch-mode mixing; 0 switches one off.
         ema_decay: None keeps no moving average of the weights.
         clip_grad: largest gradient norm, or None.
@@ -47,7 +48,7 @@ class Recipe(Part):
     lr: Annotated[float, Field(gt=0)]
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: NonNegative = 0.05
-    momentum: Share = 0.9
+    momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
     warmup_epochs: NonNegative = 0.0
     warmup_lr: NonNegative = 1e-6
     min_lr: NonNegative = 1e-5

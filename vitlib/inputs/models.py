@@ -141,7 +141,7 @@ def _timm(model: Timm, image_size: int, common: dict) -> nn.Module:
     import timm
 
     if model.name.partition(".")[0] not in timm.list_models():
-        raise SpecError(f"model.name: got {model.name!r};{nearest(model.name, timm.list_pretrained())[:200]}")
+        raise SpecError(f"model.name: got {model.name!r}{nearest(model.name, timm.list_pretrained())[:200]}")
     sized = {"img_size": image_size} if "vit" in model.name or "deit" in model.name else {}
     try:
         return timm.create_model(model.name, pretrained=model.pretrained, **sized, **common)

@@ -80,6 +80,8 @@ class Data(Part):
             raise ValueError(f"per_class={self.per_class} and fraction={self.fraction} exclude each other; give one")
         if len(self.mean) != len(self.std):
             raise ValueError(f"mean has {len(self.mean)} channels and std {len(self.std)}; they must agree")
+        if self.shift and not self.resident:
+            raise ValueError("shift is drawn on resident images; set resident=True or leave shift out")
         return self
 
     @property

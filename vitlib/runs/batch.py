@@ -10,17 +10,20 @@ import ast
 import hashlib
 import json
 import logging
-import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbformat.sign import NotebookNotary
+from traitlets import default
 
 from vitlib import paths
 from vitlib.runs.provenance import commit
@@ -28,6 +31,7 @@ from vitlib.runs.study import load_study
 from vitlib.spec import SpecError, nearest
 
 KERNEL = "vitlib-running-interpreter"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 log = logging.getLogger("vitlib")
 
 
@@ -121,10 +125,10 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any], timeout: fl
     import papermill
 
     try:
-        with _own_kernel():
+        with _own_kernel() as kernel:
             papermill.execute_notebook(
-                source, target, parameters, kernel_name=KERNEL, cwd=source.parent, progress_bar=False,
-                log_output=False, request_save_on_cell_execute=False, execution_timeout=timeout,
+                source, target, parameters, kernel_name=KERNEL, kernel_manager_class=kernel, cwd=source.parent, progress_bar=False,
+                request_save_on_cell_execute=False, execution_timeout=timeout,
             )  # fmt: skip
         _finish(target)
         return ""
@@ -134,33 +138,43 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any], timeout: fl
 
 
 @contextmanager
-def _own_kernel():
-    """A kernel of the interpreter that runs this, whatever kernels are installed; reached by local sockets, not TCP."""
+def _own_kernel() -> Iterator[type[AsyncKernelManager]]:
+    """A manager for a kernel of the interpreter that runs this, whatever kernels are installed; local sockets, not TCP."""
     with tempfile.TemporaryDirectory(prefix="vitlib") as folder:
         spec = Path(folder, "kernels", KERNEL)
         spec.mkdir(parents=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         spec.joinpath("kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
-        before = os.environ.get("JUPYTER_PATH")
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ["JUPYTER_PATH"]
-            else:
-                os.environ["JUPYTER_PATH"] = before
+
+        class OwnKernel(AsyncKernelManager):
+            @default("kernel_spec_manager")
+            def _specs(self) -> KernelSpecManager:
+                return KernelSpecManager(kernel_dirs=[str(spec.parent)])
+
+            @default("transport")
+            def _transport(self) -> str:
+                return "ipc"
+
+            @default("ip")
+            def _ip(self) -> str:
+                return f"{folder}/socket"
+
+        yield OwnKernel
 
 
 def _finish(target: Path) -> None:
-    """Refuse a copy with unexecuted cells; name the usual kernel, forget run times, and sign it so that Lab shows its widgets."""
+    """Refuse a copy with unexecuted cells; keep what a reader sees, drop what changes from run to run, and sign the copy.
+
+    Live widgets are dropped: without their kernel they are dead, and the still picture before each stays.
+    """
     notebook = nbformat.read(target, as_version=4)
     for position, cell in enumerate(notebook.cells):
-        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
-            raise RuntimeError(f"cell {position} was not executed")
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
-    notebook.metadata.pop("papermill", None)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
+        if cell.cell_type == "code":
+            if cell.source.strip() and cell.execution_count is None:
+                raise RuntimeError(f"cell {position} was not executed")
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     nbformat.write(notebook, target)
     NotebookNotary().sign(notebook)

@@ -41,7 +41,7 @@ class Cell:
     spec: RunSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study:
     """A document's runs at one profile; its display says what is stored and what is missing."""
 
@@ -99,6 +99,9 @@ class Study:
         varied = "; ".join(f"{axis}: {', '.join(values)}" for axis, values in axes.items())
         return {"table": table, "runs": len({cell.spec.id for cell in cells}), "varied": varied}
 
+    def __repr__(self) -> str:
+        return f"Study({self.paper!r}, {self.profile!r}): {len(self.specs)} runs"
+
     def _repr_html_(self) -> str:
         counts = self.status().drop_duplicates("run")["state"].value_counts()
         rows = {
@@ -111,7 +114,7 @@ class Study:
         return pd.Series(rows).to_frame().to_html(header=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """Stored results of a study as tidy frames; what is missing is NaN."""
 
@@ -141,9 +144,10 @@ class Results:
         frame = pd.read_csv(_folder(self.study.paper) / "published.csv")
         return frame[frame["table"] == table].reset_index(drop=True)
 
-    def claims(self) -> pd.DataFrame:
-        """Verdict of each claim of the entry: holds, fails or undecided, with difference, interval and n."""
-        return statistics.verdicts(self.study.entry.get("claim", []), self._claim_frame)
+    def claims(self, *about: str) -> pd.DataFrame:
+        """Verdict of each claim of the entry (on the tables named): holds, fails or undecided, with difference, interval, n."""
+        claims = self.study.entry.get("claim", [])
+        return statistics.verdicts([c for c in claims if not about or c["table"] in about], self._claim_frame)
 
     def provenance(self) -> pd.DataFrame:
         """Versions, devices and commits that the results came from, with the number of runs each."""

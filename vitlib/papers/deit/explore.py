@@ -20,7 +20,7 @@ def explore_attention(results: Results) -> Explorer:
         "block": slider("block", depth - 1, 0, depth - 1, 1),
         "head": slider("head", 0, 0, heads - 1, 1),
     }
-    return Explorer(lambda image, block, head: figure_token_attention(arrays, image, block, head), controls)
+    return Explorer(lambda image, block, head: draw_attention(arrays, image, block, head), controls)
 
 
 def explore_soft_target(results: Results) -> Explorer:
@@ -31,11 +31,11 @@ def explore_soft_target(results: Results) -> Explorer:
         "tau": slider("tau", 3.0, 0.5, 10.0, 0.5),
         "kd_weight": slider("lambda", 0.1, 0.0, 1.0, 0.05),
     }
-    return Explorer(lambda image, tau, kd_weight: figure_soft_target(arrays, image, tau, kd_weight), controls)
+    return Explorer(lambda image, tau, kd_weight: draw_soft_target(arrays, image, tau, kd_weight), controls)
 
 
 @style()
-def figure_token_attention(arrays: dict[str, np.ndarray], image: int, block: int, head: int) -> Figure:
+def draw_attention(arrays: dict[str, np.ndarray], image: int, block: int, head: int) -> Figure:
     """Image beside the attention of both prefix tokens; each map's patches sum to at most 1."""
     figure, (panels,) = canvas(1, 3, height=2.4)
     attention = arrays["attention"][image, block, head]  # (2, patches)
@@ -53,7 +53,7 @@ def figure_token_attention(arrays: dict[str, np.ndarray], image: int, block: int
 
 
 @style()
-def figure_soft_target(arrays: dict[str, np.ndarray], image: int, tau: float, kd_weight: float) -> Figure:
+def draw_soft_target(arrays: dict[str, np.ndarray], image: int, tau: float, kd_weight: float) -> Figure:
     """softmax(Z_t / tau) beside softmax(Z_s / tau) of the distillation head, and both terms of equation 2."""
     teacher, student = arrays["teacher_logits"][image], arrays["student_logits"][1, image]
     label = int(arrays["labels"][image])

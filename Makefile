@@ -1,0 +1,56 @@
+# Two commands do everything: `make figures` and `make test`. Both create the environment if it is missing.
+PYTHON ?= python3
+PROFILE ?= quick
+
+# Inside an activated conda environment (not its base) that one is used; otherwise .venv, made from requirements.lock.
+ifneq ($(filter-out base,$(CONDA_DEFAULT_ENV)),)
+PY := $(CONDA_PREFIX)/bin/python
+READY := conda-ready
+else
+PY := .venv/bin/python
+READY := .venv/.ready
+endif
+
+.PHONY: figures test lab nbref bench lock lint conda-ready
+
+figures: $(READY)  ## every table and figure, and the executed notebooks, into figures/
+	@echo "make: running every notebook at profile $(PROFILE)"
+	@$(PY) -m vitlib notebooks --profile $(PROFILE)
+
+test: $(READY)  ## everything a reviewer would run; no network, no GPU needed
+	@echo "make: running the tests, then nbval over the executed copies in tests/nbref"
+	@$(PY) -m pytest -q -n 2 --dist loadfile tests
+	@$(PY) -m pytest -q -p tests.nbval_plugin tests/nbref --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
+		--nbval-cell-timeout 300 --nbval-kernel-startup-timeout 120
+
+lab: $(READY)  ## JupyterLab on the notebooks
+	@$(PY) -m jupyterlab notebooks
+
+nbref: $(READY)  ## renew the executed copies that nbval repeats
+	@$(PY) -m tests.renew_nbref
+
+bench: $(READY)  ## benchmarks; ratios as JSON beside the scripts
+	@$(PY) -m benchmarks
+
+lint: $(READY)
+	@$(PY) -m ruff check vitlib tests benchmarks notebooks
+	@$(PY) -m ruff format --check vitlib tests benchmarks
+
+lock: .venv/.ready  ## renew requirements.lock
+	@.venv/bin/python -m uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 \
+		--no-header --upgrade --quiet -o requirements.lock
+
+conda-ready:
+	@$(PY) -c "import vitlib" 2>/dev/null || { echo "make: installing vitlib into the conda environment $(CONDA_DEFAULT_ENV)"; \
+		$(PY) -m pip install --quiet --no-deps -e .; }
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+		{ echo "make: $(PYTHON) is older than Python 3.11; say which to use: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "make: creating the environment in .venv from requirements.lock (once; some minutes, about 6 GB)"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@.venv/bin/python -m uv pip sync --quiet --python .venv/bin/python --compile-bytecode --require-hashes requirements.lock
+	@.venv/bin/python -m uv pip install --quiet --python .venv/bin/python --no-deps -e .
+	@touch $@
+	@echo "make: environment ready"

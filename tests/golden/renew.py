@@ -1,0 +1,58 @@
+"""Writes identities.json: `python tests/golden/renew.py`, after raising `version` where a result's meaning changed."""
+
+import importlib
+import json
+import pkgutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import vitlib
+from vitlib import documents, load_study
+from vitlib.spec import Part, RunSpec
+
+GOLDEN = Path(__file__).with_name("identities.json")
+EMBEDDED = ("smoke", "quick")  # profiles whose data lie in the package: their identities are the same everywhere
+
+
+def identities() -> dict[str, Any]:
+    """Defaults of every spec class of vitlib, and the identities of every document's runs."""
+    return {
+        "classes": {f"{cls.__module__}.{cls.__name__}": _described(cls) for cls in _spec_classes()},
+        "runs": {
+            paper: {profile: _runs(paper, profile) for profile in (*EMBEDDED, "cifar", "paper")}
+            for paper in documents()
+        },
+    }
+
+
+def _spec_classes() -> list[type[Part]]:
+    for module in pkgutil.walk_packages(vitlib.__path__, "vitlib."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found, todo = set(), [Part]
+    while todo:
+        children = todo.pop().__subclasses__()
+        found |= set(children)
+        todo += children
+    return sorted(
+        (cls for cls in found - {RunSpec} if cls.__module__.startswith("vitlib.")), key=lambda cls: cls.__name__
+    )
+
+
+def _described(cls: type[Part]) -> dict[str, Any]:
+    fields = {
+        name: "required" if info.is_required() else f"= {info.get_default(call_default_factory=True)!r}"
+        for name, info in cls.model_fields.items()
+    }
+    return {"version": cls.version, "fields": fields} if issubclass(cls, RunSpec) else {"fields": fields}
+
+
+def _runs(paper: str, profile: str) -> list[str] | int:
+    with tempfile.TemporaryDirectory() as nothing:
+        study = load_study(paper, profile, results_dir=nothing, data_dir=nothing)
+    return sorted(study.specs) if profile in EMBEDDED else len(study.specs)
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(identities(), indent=1, sort_keys=True) + "\n", encoding="utf-8")

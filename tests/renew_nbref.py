@@ -1,0 +1,38 @@
+"""Renew tests/nbref: each notebook executed at profile smoke, in a store of its own. Run by `make nbref`."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+NBREF = Path(__file__).with_name("nbref")
+
+
+def renew() -> int:
+    from vitlib.runs.batch import notebooks, run_notebook
+
+    failed = 0
+    for source in notebooks().values():
+        receipt = run_notebook(source, {"profile": "smoke"}, folder=NBREF)
+        (NBREF / "receipt.json").unlink()
+        print(f"{source.name}: {receipt.status} {receipt.error}")
+        failed += receipt.status != "done"
+        drop_pictures(NBREF / source.name)
+    return failed
+
+
+def drop_pictures(path: Path) -> None:
+    """nbval does not compare pictures; figures are compared by their data in tests/test_figures.py."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("image/png", None)
+    nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"VITLIB_RESULTS": f"{folder}/results", "VITLIB_FIGURES": f"{folder}/figures"}
+        sys.exit(renew())

@@ -1,0 +1,110 @@
+"""What the spine's tests share: runs of a millisecond, comparisons to the bit, a tiny image folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from vitlib import load_study
+from vitlib.runs.execute import execute
+from vitlib.spec import Context, Result, RunSpec
+
+
+class Number(RunSpec):
+    """A number, with one of everything that a run can leave behind."""
+
+    value: int
+    scale: float = 1.0
+
+    def compute(self, context: Context) -> Result:
+        leave_trace(self, context)
+        generator = np.random.default_rng(self.value)
+        context.tick(0, 1, 10)
+        return Result(
+            {"value": self.scale * self.value, "count": self.value, "name": "a number"},
+            pd.DataFrame({"epoch": [1, 2], "loss": generator.random(2), "top1": [np.nan, 1e-17]}),
+            {"noise": generator.random((2, 3)), "flags": np.array([True, False]), "none": np.zeros((0, 4), np.float16)},
+            {"weight": generator.random((3, 2)).astype(np.float32).T, "step": np.array(7)},
+            {"seconds": 0.5},
+        )
+
+
+class Total(RunSpec):
+    """The sum of two other runs."""
+
+    left: "Number | Total"
+    right: "Number | Total"
+
+    def compute(self, context: Context) -> Result:
+        leave_trace(self, context)
+        return Result({"value": sum(context.parent(parent).metrics["value"] for parent in (self.left, self.right))})
+
+
+def leave_trace(spec: RunSpec, context: Context) -> None:
+    """One line for each computation; a file `break-ID` makes the run fail."""
+    with (context.data_dir / "computed").open("a") as log:
+        log.write(f"{spec.id}\n")
+    if (context.data_dir / f"break-{spec.id}").exists():
+        raise ArithmeticError("told to fail")
+
+
+def computed(place) -> list[str]:
+    log = place.data_dir / "computed"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def execute_numbers(count: int, order: int, place, start) -> None:
+    """For a process of its own: the first `count` numbers in a shuffled order, begun when all processes are there."""
+    specs = [Number(value=value) for value in np.random.default_rng(order).permutation(count).tolist()]
+    start.wait()
+    execute(specs, place)
+
+
+def smoke_study(results_dir: Path):
+    return load_study("deit", "smoke", results_dir=str(results_dir), device="cpu")
+
+
+def execute_smoke(results_dir: Path) -> None:
+    smoke_study(results_dir).execute()
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def assert_same_result(one, other) -> None:
+    """Equal metrics, history, arrays and weights, to the bit."""
+    assert one.metrics == other.metrics
+    if one.history is None or other.history is None:
+        assert one.history is other.history
+    else:
+        pd.testing.assert_frame_equal(one.history, other.history, check_exact=True)
+    assert_same_arrays(one.arrays, other.arrays)
+    assert (one.weights is None) == (other.weights is None)
+    assert_same_arrays(one.weights or {}, other.weights or {})
+
+
+def assert_same_arrays(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert one[name].dtype == other[name].dtype, name
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def flip_a_byte(path: Path, generator: np.random.Generator) -> None:
+    content = bytearray(path.read_bytes())
+    content[generator.integers(len(content))] ^= int(generator.integers(1, 256))
+    path.write_bytes(content)
+
+
+def make_images(root: Path, classes=("cat", "dog"), splits=("train", "test"), images: int = 3) -> Path:
+    """root/SPLIT/CLASS/N.png: grey noise of 8 x 8 pixels, different in every file."""
+    generator = np.random.default_rng(0)
+    for split in splits:
+        for name in classes:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(images):
+                Image.fromarray(generator.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{number}.png")
+    return root

@@ -52,14 +52,13 @@ def same(one, other):
 
 @pytest.fixture
 def updates():
-    """(learning rates before, optimizer after) of each update, recorded by torch's own hooks."""
+    """Learning rates of the parameter groups at each update, by torch's own hook."""
     seen = []
-    hooks = [
-        register_optimizer_step_pre_hook(lambda optimizer, *_: seen.append([g["lr"] for g in optimizer.param_groups])),
-    ]
+    hook = register_optimizer_step_pre_hook(
+        lambda given, *_: seen.append([group["lr"] for group in given.param_groups])
+    )
     yield seen
-    for hook in hooks:
-        hook.remove()
+    hook.remove()
 
 
 # ------------------------------------------------------------------------------------------------ the whole loop
@@ -67,6 +66,7 @@ def updates():
 
 def test_the_loop_is_a_bare_pytorch_loop():
     recipe = RECIPE.changed(weight_decay=0.1, warmup_epochs=1.0, label_smoothing=0.1, clip_grad=1.0)
+    torch.manual_seed(0)
     ours = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.GELU(), nn.BatchNorm1d(16), nn.Linear(16, 10))
     bare = copy.deepcopy(ours)
     fit(ours, recipe)
@@ -103,7 +103,7 @@ def test_learning_rates_are_a_linear_warm_up_and_a_cosine_per_update(updates, wa
     assert history["lr"].tolist() == pytest.approx([expected[5], expected[10], 1e-3])  # after each epoch
 
 
-def test_no_decay_reaches_biases_norms_tokens_and_positions(updates):
+def test_no_decay_reaches_biases_norms_tokens_and_positions():
     seen = []
     hook = register_optimizer_step_post_hook(lambda optimizer, *_: seen.append(optimizer))
     module = model()
@@ -257,13 +257,13 @@ def test_channels_last_changes_the_layout_and_not_the_result():
         layouts.add(module.conv1.weight.is_contiguous(memory_format=torch.channels_last))
         return cross_entropy(module, images, targets)
 
-    # Three stages: on one pixel of BatchNorm, 1e-7 in a sum becomes 1e-2 in the next weight.
-    spec, recipe = ResNet(width=4, blocks=(1, 1, 1, 1)), RECIPE.changed(epochs=1, lr=1e-3)
+    spec, recipe = ResNet(width=4, blocks=(1, 1, 1, 1)), RECIPE.changed(epochs=1, optimizer="sgd")
     plain, last = model(spec=spec), model(spec=spec)
-    one = fit(plain, recipe).history
-    other = fit(last, recipe.changed(channels_last=True), loss=loss).history
+    fit(plain, recipe)
+    fit(last, recipe.changed(channels_last=True), loss=loss)
     assert layouts == {True}
-    assert_close(torch.tensor(one["loss"]), torch.tensor(other["loss"]), rtol=1e-5, atol=0)
+    for one, other in zip(plain.state_dict().values(), last.state_dict().values(), strict=True):
+        assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_sgd_is_nesterovs():
@@ -376,10 +376,9 @@ def student(seed=0):
 
 
 def test_a_seed_gives_the_same_weights_to_the_bit_and_another_seed_gives_others():
-    one, torch_state = student().compute(context()), torch.get_rng_state()
+    one = student().compute(context())
     torch.manual_seed(123)
     again, other = student().compute(context()), student(seed=1).compute(context())
-    torch.set_rng_state(torch_state)
     assert same(one.weights, again.weights) and one.history.equals(again.history)
     assert one.metrics == again.metrics
     assert not np.array_equal(one.weights["head.weight"], other.weights["head.weight"])

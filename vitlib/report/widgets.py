@@ -56,6 +56,13 @@ class Explorer:
         return {name: control.value for name, control in self.controls.items()}
 
 
+class NothingToExplore:
+    """What stands in an explorer's place where its run is not stored."""
+
+    def show(self) -> None:
+        print("nothing to explore: the run behind this is not stored; execute the study first")
+
+
 def slider(description: str, value: float, low: float, high: float, step: float) -> ipywidgets.Widget:
     """A slider that reports once it is let go; whole numbers for a whole step."""
     kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider

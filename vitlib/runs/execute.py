@@ -173,6 +173,7 @@ def _run_inline(plan: Plan, store: Store, place: Place, progress: Progress, forc
     for run_id, spec in plan.pending.items():
         if reason := failed_parent(spec, plan):
             plan.failed[run_id] = reason
+            progress.finished(run_id)
             continue
         try:
             while compute_one(spec, store, place, lambda *a, run=run_id: progress.tick(run, *a), again=run_id in forced) == "held":
@@ -211,4 +212,5 @@ def _device(wanted: str) -> str:
 
 def _failure_report(plan: Plan) -> str:
     lines = [f"  {run_id}: {reason}" for run_id, reason in plan.failed.items()]
-    return f"{len(lines)} run(s) failed, {len(plan.pending) + len(plan.stored) - len(lines)} are stored:\n" + "\n".join(lines)
+    stored = plan.stored.keys() | plan.pending.keys() - plan.failed.keys()
+    return f"{len(lines)} run(s) failed, {len(stored)} are stored:\n" + "\n".join(lines)

@@ -122,6 +122,7 @@ class _Driver:
         run_id = worker.run_id
         self.selector.unregister(worker.process.stdout)
         worker.process.stdout.close()
+        worker.process.stdin.close()
         slot = self.workers.index(worker)
         self.workers[slot] = self._start(_slots()[slot])
         if run_id and self.tries[run_id] < TRIES:

@@ -93,7 +93,7 @@ class Store:
             "provenance.json": _json(provenance | {"measured": result.measured}),
             "history.csv": None if result.history is None else result.history.to_csv(index=False).encode(),
             "arrays.npz": _npz(result.arrays) if result.arrays else None,
-            WEIGHTS: None if result.weights is None else save_safetensors(result.weights),
+            WEIGHTS: None if result.weights is None else _safetensors(result.weights),
         }
         self._install(spec.id, {name: content for name, content in files.items() if content is not None})
 
@@ -186,10 +186,11 @@ class Store:
             _write_synced(aside / name, content)
         _sync_folder(aside)
         target = self.root / run_id
-        if target.exists():  # forced again: the old result leaves only now
-            shutil.rmtree(self.set_aside(run_id))
+        old = self.set_aside(run_id) if target.exists() else None  # forced again: the old result leaves only now
         aside.rename(target)
         _sync_folder(self.root)
+        if old:
+            shutil.rmtree(old)
 
     def _sweep_partial(self, run_id: str) -> None:
         for path in self.root.glob(f".partial/{run_id}~*"):
@@ -209,7 +210,7 @@ class Store:
 
 def _verified(folder: Path) -> dict[str, bytes]:
     """The files of a run by name, after comparing every byte with the manifest."""
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    found = {path.name: b"" if path.is_dir() else path.read_bytes() for path in folder.iterdir()}
     manifest = found.pop(MANIFEST, b"")
     if manifest != _manifest(found):
         raise DamagedError(f"{folder.name}: {_what_changed(found, manifest)}")
@@ -222,9 +223,8 @@ def _manifest(files: dict[str, bytes]) -> bytes:
 
 
 def _what_changed(found: dict[str, bytes], manifest: bytes) -> str:
-    try:
-        promised = json.loads(manifest)
-    except ValueError:
+    promised = _table(manifest)
+    if promised is None:
         return f"{MANIFEST} cannot be read"
     actual = json.loads(_manifest(found))
     names = sorted(name for name in promised.keys() | actual.keys() if promised.get(name) != actual.get(name))
@@ -238,7 +238,7 @@ def _parse(run_id: str, files: dict[str, bytes]) -> Stored:
         metrics=json.loads(files["result.json"]),
         provenance=json.loads(files["provenance.json"]),
         spec=json.loads(files["spec.json"]),
-        history=pd.read_csv(io.BytesIO(files["history.csv"]), float_precision="round_trip") if "history.csv" in files else None,
+        history=pd.read_csv(io.BytesIO(files["history.csv"])) if "history.csv" in files else None,
         arrays={name: with_arrays[name] for name in with_arrays},
         weights=load_safetensors(files[WEIGHTS]) if WEIGHTS in files else None,
     )
@@ -257,7 +257,7 @@ def _read_archive(archive: Path) -> dict[str, dict[str, bytes]]:
         manifest = files.pop(MANIFEST, b"")
         if manifest != _manifest(files):
             raise StoreError(f"archive {archive}: {run_id}: {_what_changed(files, manifest)}; nothing was imported")
-        if json.loads(files.get("spec.json", b"{}")).get("id") != run_id:
+        if (_table(files.get("spec.json", b"")) or {}).get("id") != run_id:
             raise StoreError(f"archive {archive}: {run_id} does not hold the run of that name; nothing was imported")
     return runs
 
@@ -292,6 +292,15 @@ def _lock(path: Path) -> int | None:
         os.close(handle)
 
 
+def _table(content: bytes) -> dict[str, Any] | None:
+    """A JSON object from bytes that nobody vouches for, or None."""
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
 def _find_fingerprint(spec: Any, source: str) -> str | None:
     if isinstance(spec, dict):
         if spec.get("source") == source and spec.get("fingerprint"):
@@ -311,6 +320,11 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
+
+
+def _safetensors(weights: dict[str, np.ndarray]) -> bytes:
+    """safetensors writes the memory of a transposed array in its own order without a word: hence the copy in C order."""
+    return save_safetensors({name: np.asarray(array, order="C") for name, array in weights.items()})
 
 
 def _write_synced(path: Path, content: bytes) -> None:

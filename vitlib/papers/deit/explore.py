@@ -7,13 +7,15 @@ from matplotlib.figure import Figure
 
 from vitlib.papers.deit.figures import CLASS, DISTILLATION
 from vitlib.report.figures import TEACHER, canvas, style
-from vitlib.report.widgets import Explorer, slider
+from vitlib.report.widgets import Explorer, NothingToExplore, slider
 from vitlib.runs.study import Results
 
 
-def explore_attention(results: Results) -> Explorer:
+def explore_attention(results: Results) -> Explorer | NothingToExplore:
     """Pick an image, a block and a head: attention of the class and of the distillation token over the patches."""
     arrays = _token_arrays(results)
+    if arrays is None:
+        return NothingToExplore()
     images, depth, heads = arrays["attention"].shape[:3]
     controls = {
         "image": slider("image", 0, 0, images - 1, 1),
@@ -23,9 +25,11 @@ def explore_attention(results: Results) -> Explorer:
     return Explorer(lambda image, block, head: draw_attention(arrays, image, block, head), controls)
 
 
-def explore_soft_target(results: Results) -> Explorer:
+def explore_soft_target(results: Results) -> Explorer | NothingToExplore:
     """Pick tau and lambda: the teacher's softened distribution, the student's, and the weighted loss of equation 2."""
     arrays = _token_arrays(results)
+    if arrays is None:
+        return NothingToExplore()
     controls = {
         "image": slider("image", 0, 0, len(arrays["images"]) - 1, 1),
         "tau": slider("tau", 3.0, 0.5, 10.0, 0.5),
@@ -72,8 +76,8 @@ def draw_soft_target(arrays: dict[str, np.ndarray], image: int, tau: float, kd_w
     return figure
 
 
-def _token_arrays(results: Results) -> dict[str, np.ndarray]:
-    return next(run.arrays for point, run in results.runs("tokens") if point["method"] == "token")
+def _token_arrays(results: Results) -> dict[str, np.ndarray] | None:
+    return next((run.arrays for point, run in results.runs("tokens") if point["method"] == "token"), None)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

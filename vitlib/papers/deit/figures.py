@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from vitlib.papers.deit.tables import SHORT, disagreement_matrices, frame_readouts_of_all, published_name
 from vitlib.report.figures import PALETTE, TEACHER, canvas, style
 from vitlib.report.statistics import half_width, summary
+from vitlib.report.tables import DASH
 from vitlib.runs.study import Results
 
 COLOURS = dict(zip(["none", "soft", "hard", "token", "token-long"], PALETTE, strict=False))
@@ -23,12 +24,13 @@ CLASS, DISTILLATION, PATCH = PALETTE[0], PALETTE[3], "0.75"
 @style()
 def figure_architecture(results: Results) -> Figure:
     """Tokens and losses of the distilled student; every number is read from the largest model of the profile."""
-    model = results.frame("architecture").iloc[-1]
+    columns = ["patches", "tokens", "width", "blocks", "heads", "classes"]
+    model = {name: _count(value) for name, value in results.frame("architecture").reindex(columns=columns).iloc[-1].items()}
     figure, ((axes,),) = canvas(height=3.0)
     axes.set(xlim=(0, 10), ylim=(0, 6.2))
     axes.axis("off")
-    patches = int(model["patches"])
-    _box(axes, 0.2, 0.2, 9.6, 0.8, f"image → {patches} patches, linear projection to width {int(model['width'])}, + positions", "0.95")
+    embedding = f"image → {model['patches']} patches, linear projection to width {model['width']}, + positions"
+    _box(axes, 0.2, 0.2, 9.6, 0.8, embedding, "0.95")
     names = ["class", *["patch"] * 5, "distil."]
     colours = [CLASS, *[PATCH] * 5, DISTILLATION]
     for index, (name, colour) in enumerate(zip(names, colours, strict=True)):
@@ -36,11 +38,11 @@ def figure_architecture(results: Results) -> Figure:
         _box(axes, x, 1.4, 1.0, 0.55, name, colour)
         _arrow(axes, x + 0.5, 1.95, x + 0.5, 2.4)
         _arrow(axes, x + 0.5, 3.6, x + 0.5, 4.0)
-    axes.text(5.0, 1.16, f"… {patches} patch tokens, {int(model['tokens'])} tokens in all …", ha="center", va="center", fontsize=7)
-    blocks = f"{int(model['blocks'])} × block: self-attention ({int(model['heads'])} heads) and feed-forward"
+    axes.text(5.0, 1.16, f"… {model['patches']} patch tokens, {model['tokens']} tokens in all …", ha="center", va="center", fontsize=7)
+    blocks = f"{model['blocks']} × block: self-attention ({model['heads']} heads) and feed-forward"
     _box(axes, 0.2, 2.4, 9.6, 1.2, blocks, "0.9")
-    _box(axes, 0.2, 4.0, 1.9, 0.6, f"head ({int(model['classes'])})", CLASS)
-    _box(axes, 7.9, 4.0, 1.9, 0.6, f"head ({int(model['classes'])})", DISTILLATION)
+    _box(axes, 0.2, 4.0, 1.9, 0.6, f"head ({model['classes']})", CLASS)
+    _box(axes, 7.9, 4.0, 1.9, 0.6, f"head ({model['classes']})", DISTILLATION)
     _arrow(axes, 1.15, 4.6, 1.15, 5.1)
     _arrow(axes, 8.85, 4.6, 8.85, 5.1)
     _box(axes, 0.2, 5.1, 1.9, 0.6, "CE with the label", "1.0")
@@ -62,10 +64,9 @@ def figure_strategies(results: Results) -> Figure:
     for axes, (size, resolution) in zip(grid[0], columns, strict=True):
         for position, (method, readout) in enumerate(rows):
             point = indexed.loc[(method, readout, size, resolution)]
-            axes.errorbar(
-                [point["measured"]], [position], xerr=[np.nan_to_num(point["±"])],
-                fmt="o", color=COLOURS[method], label=f"{method}, {readout}", capsize=2,
-            )  # fmt: skip
+            half = np.nan_to_num(point["±"])
+            axes.hlines(position, point["measured"] - half, point["measured"] + half, color=COLOURS[method])
+            axes.plot([point["measured"]], [position], "o", color=COLOURS[method], label=f"{method}, {readout}")
         axes.set_title(f"DeiT-{SHORT[size]}{'↑' if resolution == 'up' else ''}")
     grid[0, 0].set_yticks(range(len(rows)), [LABELS[method] if method != "token" else f"token: {readout}" for method, readout in rows])
     grid[0, 0].invert_yaxis()
@@ -225,6 +226,10 @@ def _plain_log_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _count(value: float) -> str:
+    return DASH if np.isnan(value) else f"{int(value)}"
 
 
 def _box(axes: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:

@@ -1,0 +1,133 @@
+"""What DESIGN promises about the library's shape: one way of imports, no needless torch, small files, unique runs."""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+import vitlib
+from vitlib.spec import RunSpec
+
+ROOT = Path(vitlib.__file__).parent
+ROOMS = ["spec", "recipe", "inputs", "methods", "training", "papers", "runs"]  # each imports only those before it
+FREE = {"paths"}  # imports nothing of vitlib, and anyone may import it
+LONGEST = 320
+SOURCES = sorted(ROOT.rglob("*.py"))
+
+
+def module_of(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path):
+    """The vitlib modules that a file imports anywhere in it, those for type checkers alone left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        yield from (name for name in names if name.split(".")[0] == "vitlib")
+
+
+def room(name):
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def forbidden(importer, name):
+    """Why a module of one room may not import that name, or an empty string."""
+    here, there = room(importer), room(name)
+    if here == there or here in {"", "__main__"} or there in FREE:
+        return ""
+    if here in FREE or here == "report":
+        return f"{here} imports nothing of vitlib"
+    if there == "report":
+        return "" if here in {"papers", "runs"} else "only papers and runs show results"
+    if here not in ROOMS or there not in [*ROOMS, ""]:
+        return f"no such room: {here if here not in ROOMS else there}; add it to ROOMS in this test and to the design"
+    if there == "":
+        return "" if here == "runs" else "the package itself is for notebooks"
+    return "" if ROOMS.index(there) < ROOMS.index(here) else f"the order is {' < '.join(ROOMS)}"
+
+
+def test_imports_between_rooms_point_one_way():
+    found = [
+        f"{module_of(path)} imports {name}: {why}"
+        for path in SOURCES
+        for name in imported(path)
+        if (why := forbidden(module_of(path), name))
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("importer", "name", "allowed"),
+    [
+        ("vitlib.inputs.data", "vitlib.recipe.Recipe", True),
+        ("vitlib.recipe", "vitlib.inputs.data", False),
+        ("vitlib.methods.distill", "vitlib.training.loop.train", False),
+        ("vitlib.papers.deit.tables", "vitlib.report.tables", True),
+        ("vitlib.training.loop", "vitlib.report.tables", False),
+        ("vitlib.papers.deit.tables", "vitlib.runs.study", False),
+        ("vitlib.runs.study", "vitlib.papers", True),
+    ],
+)
+def test_the_rule_of_imports_tells_right_from_wrong(importer, name, allowed):
+    assert (forbidden(importer, name) == "") is allowed
+
+
+def heavy_modules_after(*modules):
+    """Which of torch and timm a fresh Python has loaded after importing these modules."""
+    code = f"import sys, {', '.join(modules)}; print(*{{'torch', 'timm'}} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return ran.stdout.split()
+
+
+def test_importing_vitlib_imports_neither_torch_nor_timm():
+    assert heavy_modules_after("vitlib") == []
+
+
+def test_report_and_the_store_are_read_without_torch():
+    shown = [module_of(path) for path in SOURCES if path.parent.name == "report" and path.stem != "widgets"]
+    assert heavy_modules_after("vitlib.runs.store", *shown) == []
+
+
+def test_describing_runs_needs_no_torch():
+    """A bad field is refused in a second, before anything heavy is loaded."""
+    papers = [f"vitlib.papers.{info.name}" for info in pkgutil.iter_modules([str(ROOT / "papers")])]
+    assert papers
+    assert heavy_modules_after("vitlib.recipe", "vitlib.inputs.models", "vitlib.inputs.sources", *papers) == []
+
+
+def test_the_check_for_heavy_modules_sees_them():
+    assert heavy_modules_after("vitlib.methods.distill") == ["torch"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_no_module_is_longer_than_one_idea(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+def test_names_of_run_classes_are_unique():
+    """A run's folder is named by its class: two classes of one name would share it."""
+    for info in pkgutil.walk_packages([str(ROOT)], "vitlib."):
+        if not info.name.endswith("__main__"):
+            importlib.import_module(info.name)
+    classes = [cls for cls in descendants(RunSpec) if cls.__module__.startswith("vitlib.")]
+    names = [cls.__name__.lower() for cls in classes]
+    assert len(names) >= 5 and sorted(names) == sorted(set(names))
+
+
+def descendants(cls):
+    return set(chain(cls.__subclasses__(), *(descendants(child) for child in cls.__subclasses__())))

@@ -11,7 +11,7 @@ PY := .venv/bin/python
 READY := .venv/.ready
 endif
 
-.PHONY: figures test lab nbref bench lock lint conda-ready
+.PHONY: figures test lab nbref readme bench lock lint conda-ready
 
 figures: $(READY)  ## every table and figure, and the executed notebooks, into figures/
 	@echo "make: running every notebook at profile $(PROFILE)"
@@ -28,6 +28,9 @@ lab: $(READY)  ## JupyterLab on the notebooks
 
 nbref: $(READY)  ## renew the executed copies that nbval repeats
 	@$(PY) -m tests.renew_nbref
+
+readme: $(READY)  ## renew the README's claims table from figures/deit/quick
+	@$(PY) -m tests.renew_readme
 
 bench: $(READY)  ## benchmarks; ratios as JSON beside the scripts
 	@$(PY) -m benchmarks

@@ -150,7 +150,7 @@ class Store:
     def known_fingerprint(self, source: str) -> str | None:
         """Fingerprint of a data source in the newest stored run that used it, for machines that hold results but no data."""
         paths = sorted(self.root.glob("[!.]*/spec.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-        found = (_find_fingerprint(json.loads(path.read_text()), source) for path in paths)
+        found = (_find_fingerprint(_table(path.read_bytes()), source) for path in paths)
         return next((value for value in found if value), None)
 
     def export(self, run_ids: list[str], archive: Path, with_weights: bool = True) -> None:

@@ -1,0 +1,197 @@
+"""Notebooks: sources are clean, papermill regenerates them, nbval would notice, and a dead kernel is a failure."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from vitlib.runs import batch
+from vitlib.runs.study import documents
+from vitlib.spec import SpecError
+
+ROOT = Path(__file__).parents[1]
+NBREF = ROOT / "tests" / "nbref"
+NBVAL = [sys.executable, "-m", "pytest", "-q", "-p", "tests.nbval_plugin", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env"]
+NBVAL += ["--nbval-sanitize-with", "tests/nbval_sanitize.cfg", "--nbval-cell-timeout", "300", "--nbval-kernel-startup-timeout", "120"]
+TIMED = ("figure_throughput", "table_models")  # hold images/s of this machine
+
+
+def cells(path: Path) -> list[nbformat.NotebookNode]:
+    return nbformat.read(path, as_version=4).cells
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+@pytest.fixture(scope="module", params=documents())
+def source(request) -> Path:
+    return batch.notebooks()[request.param]
+
+
+def test_every_document_has_a_notebook_and_every_notebook_a_document():
+    assert sorted(batch.notebooks()) == documents()
+
+
+def test_sources_carry_no_outputs_and_short_cells(source):
+    for cell in cells(source):
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None
+            assert len(cell.source.splitlines()) <= 15
+
+
+def test_the_parameters_cell_holds_literals_with_a_comment_each(source):
+    (tagged,) = [cell for cell in cells(source) if "parameters" in tags(cell)]
+    assert all("#" in line for line in tagged.source.splitlines())
+    assert batch.default_parameters(source)["profile"] == "quick"
+
+
+def test_the_reference_is_its_notebook_executed_at_smoke(source):
+    """The source cells are equal but for the injected parameters; every code cell was run, none failed."""
+    reference = cells(NBREF / source.name)
+    (injected,) = [cell for cell in reference if "injected-parameters" in tags(cell)]
+    assert 'profile = "smoke"' in injected.source
+    kept = [cell for cell in reference if cell is not injected]
+    assert [cell.source for cell in kept] == [cell.source for cell in cells(source)], "run `make nbref`"
+    for cell in reference:
+        if cell.cell_type == "code":
+            assert cell.execution_count is not None
+            assert all(output.output_type != "error" for output in cell.outputs)
+
+
+def test_the_sanitise_file_touches_no_number():
+    patterns = re.findall(r"^regex: (.*)$", (ROOT / "tests" / "nbval_sanitize.cfg").read_text(), re.MULTILINE)
+    for text in ("81.5", "12,346", "+1.0", "-0.063", "3", "0.000", "2.3 s", "1e-05"):
+        for pattern in patterns:
+            assert re.sub(pattern, "", text) == text
+
+
+@pytest.fixture(scope="module")
+def executed(source, tmp_path_factory) -> list[Path]:
+    """Two papermill runs of a notebook at smoke, each with a store of its own."""
+    folders = [tmp_path_factory.mktemp(f"{source.stem}-{copy}") for copy in ("one", "two")]
+    for folder in folders:
+        places = {"results_dir": str(folder / "results"), "figures_dir": str(folder / "figures")}
+        receipt = batch.run_notebook(source, {"profile": "smoke", **places})
+        assert receipt.status == "done", receipt.error
+    return [folder / "figures" / source.stem / "smoke" for folder in folders]
+
+
+def test_two_papermill_runs_give_identical_tables_and_figures(executed):
+    one, two = executed
+    names = sorted(path.name for path in one.iterdir())
+    assert names == sorted(path.name for path in two.iterdir())
+    compared = [name for name in names if not name.startswith(TIMED) and name.endswith((".csv", ".md", ".png", ".pdf"))]
+    assert len(compared) > 30
+    assert [name for name in compared if (one / name).read_bytes() != (two / name).read_bytes()] == []
+
+
+def test_timed_tables_differ_in_nothing_but_times(executed):
+    one, two = (pd.read_csv(folder / "table_models.csv").drop(columns="images/s") for folder in executed)
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def test_the_executed_copy_and_its_receipt_lie_beside_the_figures(executed, source):
+    receipt = json.loads((executed[0] / "receipt.json").read_text())
+    assert (receipt["status"], receipt["notebook"]) == ("done", source.name)
+    copy = (executed[0] / source.name).read_text()
+    assert '"image/png"' in copy
+    assert "widget-view" not in copy
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"profil": "smoke"}, "did you mean 'profile'"),
+        ({"profile": "smok"}, "did you mean 'smoke'"),
+        ({"profile": 3}, "allowed: a str"),
+        ({"overrides": {"recipe": {"epoch": 2}}}, "did you mean 'epochs'"),
+        ({"overrides": {"seeds": "0"}}, "seeds"),
+        ({"x = 1; import os; os._exit(0); y": 1}, "unknown parameter"),
+        ({"profile": "smoke'; import os; os._exit(0); '"}, "allowed: cifar"),
+    ],
+)
+def test_bad_parameters_are_refused_before_a_kernel_starts(parameters, said, monkeypatch):
+    monkeypatch.setattr(batch, "_execute", lambda *_: pytest.fail("a kernel was started"))
+    with pytest.raises(SpecError, match=re.escape(said)):
+        batch.run_all(documents(), parameters)
+
+
+def test_an_unknown_notebook_is_refused_with_the_nearest_name():
+    with pytest.raises(SpecError, match="did you mean 'deit'"):
+        batch.run_all(["diet"], {})
+
+
+def notebook(path: Path, *sources: str) -> Path:
+    """A notebook with the parameters of a real one and some code cells."""
+    parameters = nbformat.v4.new_code_cell('profile = "smoke"\noverrides = {}', metadata={"tags": ["parameters"]})
+    code = [nbformat.v4.new_code_cell(text) for text in sources]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[parameters, *code], metadata=kernel), path)
+    return path
+
+
+DEATH = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(DEATH, "DeadKernel"), ("raise ValueError('no')", "ValueError"), ("import time; time.sleep(60)", "Timeout")],
+)
+def test_a_notebook_that_does_not_finish_is_reported_failed_within_30_s(code, said, tmp_path):
+    start = time.monotonic()
+    receipt = batch.run_notebook(notebook(tmp_path / "deit.ipynb", code, "1 + 1"), {}, folder=tmp_path / "out", timeout=10)
+    assert time.monotonic() - start < 30
+    assert receipt.status == "failed"
+    assert said in receipt.error
+    assert json.loads((tmp_path / "out" / "receipt.json").read_text())["status"] == "failed"
+
+
+def test_the_next_notebook_runs_after_a_failing_one(tmp_path, monkeypatch):
+    known = {"bad": notebook(tmp_path / "deit.ipynb", "1 / 0"), "good": notebook(tmp_path / "deit2.ipynb", "1 + 1")}
+    monkeypatch.setattr(batch, "notebooks", lambda: known)
+    monkeypatch.setattr(batch, "check_parameters", lambda source, parameters: {"profile": "smoke", "figures_dir": str(tmp_path / "f")})
+    assert [receipt.status for receipt in batch.run_all(["bad", "good"], {})] == ["failed", "done"]
+
+
+def run_nbval(path: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([*NBVAL, str(path)], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def executed_copy(folder: Path, *sources: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    receipt = batch.run_notebook(notebook(folder / "source.ipynb", *sources), {}, folder=folder / "ref")
+    assert receipt.status == "done", receipt.error
+    return folder / "ref" / "source.ipynb"
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Small notebooks that belong to no document."""
+    monkeypatch.setattr(batch, "check_parameters", lambda source, parameters: batch.default_parameters(source) | parameters)
+
+
+def test_nbval_passes_on_an_equal_copy_and_fails_when_one_number_changed(tmp_path, unchecked):
+    path = executed_copy(tmp_path, "import pandas as pd\npd.DataFrame({'top1': ['81.5']}).style.set_uuid('t')")
+    assert run_nbval(path).returncode == 0
+    changed = path.read_text().replace("81.5</td>", "81.6</td>")
+    assert changed != path.read_text()
+    path.write_text(changed)
+    assert run_nbval(path).returncode != 0
+
+
+def test_nbval_reports_a_killed_kernel_within_30_s(tmp_path, unchecked):
+    path = executed_copy(tmp_path, "print('alive')", "print('after')")
+    path.write_text(path.read_text().replace("print('alive')", DEATH))
+    start = time.monotonic()
+    outcome = run_nbval(path)
+    assert time.monotonic() - start < 30
+    assert outcome.returncode != 0
+    assert "the kernel died" in outcome.stdout

@@ -26,6 +26,7 @@ from nbformat.sign import NotebookNotary
 from traitlets import default
 
 from vitlib import paths
+from vitlib.runs.progress import PREFIX as PROGRESS
 from vitlib.runs.provenance import commit
 from vitlib.runs.study import load_study
 from vitlib.spec import SpecError, nearest
@@ -104,7 +105,7 @@ def check_parameters(source: Path, parameters: dict[str, Any]) -> dict[str, Any]
     defaults = default_parameters(source)
     for name, value in parameters.items():
         if name not in defaults:
-            raise SpecError(f"{name}: unknown parameter of {source.name};{nearest(name, list(defaults))}")
+            raise SpecError(f"{name}: unknown parameter of {source.name}{nearest(name, list(defaults))}")
         if type(value) is not type(defaults[name]):
             raise SpecError(f"{name}: got {value!r}; allowed: a {type(defaults[name]).__name__} as in {defaults[name]!r}")
     effective = defaults | parameters
@@ -125,16 +126,33 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any], timeout: fl
     import papermill
 
     try:
-        with _own_kernel() as kernel:
+        with _own_kernel() as kernel, _progress_shown():
             papermill.execute_notebook(
                 source, target, parameters, kernel_name=KERNEL, kernel_manager_class=kernel, cwd=source.parent, progress_bar=False,
-                request_save_on_cell_execute=False, execution_timeout=timeout,
+                log_output=True, request_save_on_cell_execute=False, execution_timeout=timeout,
             )  # fmt: skip
         _finish(target)
         return ""
     except Exception as error:
         log.debug("notebook %s failed", source, exc_info=True)
         return f"{type(error).__name__}: {str(error).strip()[-2000:]}"
+
+
+@contextmanager
+def _progress_shown() -> Iterator[None]:
+    """Pass the progress lines of runs, and nothing else of what cells print, on to standard error."""
+    logger, handler = logging.getLogger("papermill"), logging.StreamHandler()
+    handler.addFilter(lambda record: record.getMessage().startswith(PROGRESS))
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 @contextmanager
@@ -165,7 +183,7 @@ def _own_kernel() -> Iterator[type[AsyncKernelManager]]:
 def _finish(target: Path) -> None:
     """Refuse a copy with unexecuted cells; keep what a reader sees, drop what changes from run to run, and sign the copy.
 
-    Live widgets are dropped: without their kernel they are dead, and the still picture before each stays.
+    Progress lines go, and so do live widgets: without their kernel they are dead, and the still picture before each stays.
     """
     notebook = nbformat.read(target, as_version=4)
     for position, cell in enumerate(notebook.cells):
@@ -173,8 +191,16 @@ def _finish(target: Path) -> None:
         if cell.cell_type == "code":
             if cell.source.strip() and cell.execution_count is None:
                 raise RuntimeError(f"cell {position} was not executed")
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            cell.outputs = [output for output in cell.outputs if not (_is_widget(output) or _is_progress(output))]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     nbformat.write(notebook, target)
     NotebookNotary().sign(notebook)
+
+
+def _is_widget(output: nbformat.NotebookNode) -> bool:
+    return WIDGET in output.get("data", {})
+
+
+def _is_progress(output: nbformat.NotebookNode) -> bool:
+    return output.get("name") == "stderr" and all(line.startswith(PROGRESS) for line in output.text.splitlines())

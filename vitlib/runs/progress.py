@@ -12,6 +12,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+PREFIX = "runs "  # every line of a log begins with it
+
 
 class Progress:
     """Counts runs, the current one by its share of epochs.
@@ -56,7 +58,7 @@ class Progress:
         elif last or now - self._said >= self._every:
             self._said = now
             left = (now - self._start) * (self._total - reached) / reached if reached else float("nan")
-            print(f"runs {self._done}/{self._total} | {what} | {_clock(left)} left", file=self._stream, flush=True)
+            print(f"{PREFIX}{self._done}/{self._total} | {what} | {_clock(left)} left", file=self._stream, flush=True)
 
 
 def _bar(total: int, stream: TextIO) -> tqdm | None:

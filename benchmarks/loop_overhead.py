@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,9 +31,9 @@ from vitlib.runs.provenance import device_name
 from vitlib.spec import Context
 from vitlib.training.loop import cross_entropy, train
 
-PAIRS = 15
 TARGET = 1.05
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+CLOCK = "wall" if DEVICE == "cuda" else "cpu"  # judged by: one thread on a CPU that others use too
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Case:
     data: Data
     images: int
     recipe: Recipe
+    pairs: int
 
     def fresh_model(self) -> nn.Module:
         torch.manual_seed(0)
@@ -62,13 +62,15 @@ CASES = {
         Vit(embed_dim=48, depth=2, num_heads=4, patch_size=2, init="xavier"),
         Data(source="digits", image_size=8, mean=(0.304,), std=(0.375,)),
         images=1024,
-        recipe=Recipe(epochs=5, batch_size=32, lr=1e-3, warmup_epochs=1, label_smoothing=0.1),
+        recipe=Recipe(epochs=2, batch_size=32, lr=1e-3, warmup_epochs=1, label_smoothing=0.1),
+        pairs=41,
     ),
     "larger (width 192, depth 4, 32 px, batch 64)": Case(
         Vit(embed_dim=192, depth=4, num_heads=3, patch_size=4, init="xavier"),
         Data(source="digits", image_size=32, mean=(0.491, 0.482, 0.447), std=(0.247, 0.243, 0.262)),
-        images=256,
+        images=128,
         recipe=Recipe(epochs=1, batch_size=64, lr=1e-3, label_smoothing=0.1),
+        pairs=21,
     ),
 }
 
@@ -117,10 +119,10 @@ def compare(name: str) -> dict:
     model, (images, labels) = case.fresh_model(), case.resident()
     require_same_weights(*(way(case, copy.deepcopy(model), images, labels) for way in WAYS.values()))
 
-    def timed(way: Callable) -> Callable[[], None]:
+    def once(way: Callable) -> Callable[[], None]:
         return lambda: way(case, copy.deepcopy(model), images, labels)
 
-    result = _paired.ratios(timed(trained_by_vitlib), timed(trained_by_a_bare_loop), PAIRS)
+    result = _paired.ratios(once(trained_by_vitlib), once(trained_by_a_bare_loop), case.pairs)
     steps = case.recipe.epochs * (case.images // case.recipe.batch_size)
     memory = {f"peak_mib_{way}": peak_mib_of_a_fresh_process(name, way) for way in WAYS}
     return {"case": name, "steps": steps, **result, **memory}
@@ -153,17 +155,18 @@ def main() -> None:
     print(", ".join(f"{key} {value}" for key, value in about.items()), "| one thread" * (DEVICE == "cpu"))
     results = [compare(name) for name in CASES]
     for result in results:
-        per_step = [1000 * result[f"seconds_{way}_median"] / result["steps"] for way in ("ours", "bare")]
+        ours, bare = (1000 * result[CLOCK][f"seconds_{way}_median"] / result["steps"] for way in ("ours", "bare"))
+        met = "met" if result[CLOCK]["ratio_median"] <= TARGET else "MISSED"
         print(f"{result['case']}, {result['steps']} steps")
-        print(f"  vitlib / bare: {_paired.spread(result)}")
-        print(f"  ms a step: vitlib {per_step[0]:.3f}, bare {per_step[1]:.3f}")
+        for clock in _paired.CLOCKS:
+            print(f"  vitlib / bare: {_paired.described(result, clock)}")
+        print(f"  ms a step: vitlib {ours:.3f}, bare {bare:.3f} ({CLOCK} time)")
         print(f"  peak MiB: vitlib {result['peak_mib_vitlib']:.0f}, bare {result['peak_mib_bare']:.0f}")
-        print(f"  target: at most {TARGET}; {'met' if result['ratio_median'] <= TARGET else 'MISSED'} by the median")
+        print(f"  target: at most {TARGET}; {met} by the median of {CLOCK} time")
     _paired.write(__file__, {"question": __doc__.splitlines()[0], "target": TARGET, "machine": about, "cases": results})
 
 
 if __name__ == "__main__":
-    os.environ["OMP_NUM_THREADS"] = "1"
     if sys.argv[1:]:
         torch.set_num_threads(1)
         print(json.dumps(peak_mib(*sys.argv[1:])))

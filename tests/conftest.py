@@ -44,7 +44,7 @@ def forking():
 def smoke(forking, tmp_path_factory):
     """DeiT's smoke study, computed without interruption; read it, do not write to its store."""
     folder = tmp_path_factory.mktemp("smoke") / "results"
-    child = forking.Process(target=execute_smoke, args=(folder,))
+    child = forking.Process(target=execute_smoke, args=(folder,), daemon=True)
     child.start()
     child.join()
     assert child.exitcode == 0

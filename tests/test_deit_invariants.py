@@ -21,9 +21,9 @@ from vitlib.papers.deit import compute
 from vitlib.papers.deit.specs import Released, Student
 from vitlib.paths import data_dir
 from vitlib.recipe import Augment, Recipe
+from vitlib.report.statistics import disagreement
 from vitlib.spec import Context
 from vitlib.training.cost import VitCost
-from vitlib.training.evaluate import disagreement
 from vitlib.training.loop import target_maker
 
 DIGITS = Data(source="digits", image_size=8, per_class=8, mean=(0.304,), std=(0.375,))

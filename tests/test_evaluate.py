@@ -1,4 +1,4 @@
-"""Predictions, accuracies and disagreement, against loops over the samples."""
+"""Predictions and accuracies, against loops over the samples."""
 
 import json
 import pkgutil
@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from vitlib.inputs.sources import Data
 from vitlib.training import evaluate
-from vitlib.training.evaluate import accuracy, disagreement, labels_of, outputs, real_label_accuracy, top_k_accuracy
+from vitlib.training.evaluate import accuracy, labels_of, outputs, real_label_accuracy, top_k_accuracy
 
 
 class Batches:
@@ -68,16 +68,6 @@ def test_top_k_accuracy_counts_the_labels_among_the_k_largest_scores(k):
 
 def test_top_5_of_three_classes_is_always_right():
     assert top_k_accuracy(torch.randn(8, 3), np.arange(8) % 3, k=5) == 100.0
-
-
-def test_disagreement_is_the_share_of_samples_on_which_two_classifiers_differ():
-    generator = np.random.default_rng(0)
-    predictions = {name: generator.integers(4, size=30) for name in "abc"}
-    expected = [
-        [sum(p != q for p, q in zip(one, other, strict=True)) / 30 for other in predictions.values()]
-        for one in predictions.values()
-    ]
-    np.testing.assert_allclose(disagreement(predictions), expected)
 
 
 def test_real_label_accuracy_accepts_any_reassessed_label_and_skips_images_without_one(monkeypatch):

@@ -1,11 +1,10 @@
 """Specs: what an identity depends on and what it does not, reading back, and the golden identities."""
 
 import json
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from golden.renew import GOLDEN, identities
+from golden.renew import GOLDEN, classes, runs
 from support import Number, Total
 
 from vitlib import load_study
@@ -157,9 +156,18 @@ def test_a_run_class_that_cannot_compute_says_so():
         Idle().compute(None)
 
 
-def test_identities_and_defaults_are_the_golden_ones():
-    found, golden = identities(), json.loads(Path(GOLDEN).read_text(encoding="utf-8"))
-    assert found == golden, (
-        "Identities leave defaults out, so a changed default or field silently gives old results a new meaning. Raise `version` "
-        "of every run class that it reaches, so that they are computed again; then renew: python tests/golden/renew.py"
+RENEW = "then renew: python tests/golden/renew.py"
+
+
+def test_fields_and_defaults_are_the_golden_ones():
+    assert classes() == json.loads(GOLDEN.read_text(encoding="utf-8"))["classes"], (
+        "Identities leave defaults out: a changed default or field gives old results a new meaning without a word. "
+        f"Raise `version` of every run class that it reaches, so that they are computed again; {RENEW}"
+    )
+
+
+def test_identities_are_the_golden_ones():
+    assert runs() == json.loads(GOLDEN.read_text(encoding="utf-8"))["runs"], (
+        "Stored results will not be found again. Where a profile or grid was meant to change, "
+        f"or `version` was raised because results changed their meaning, {RENEW}"
     )

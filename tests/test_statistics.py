@@ -127,4 +127,4 @@ def test_saved_tables_keep_full_precision_in_csv_and_carry_the_stamp(tmp_path):
     save(table, tmp_path / "t", "profile quick")
     assert pd.read_csv(tmp_path / "t.csv")["top1"].iloc[0] == 1 / 3
     assert (tmp_path / "t.md").read_text().startswith("profile quick\n")
-    assert "profile quick" in shown(table, "profile quick").to_html()
+    assert "profile quick" in shown(table, "profile quick", "t").to_html()

@@ -15,6 +15,7 @@ import pytest
 from support import Number, assert_same_result, computed, execute_numbers, files_below, flip_a_byte
 
 from vitlib.runs import store as store_module
+from vitlib.runs.archive import export, import_
 from vitlib.runs.execute import execute
 from vitlib.runs.store import FILES, MANIFEST, WEIGHTS, DamagedError, Store, StoreError
 from vitlib.spec import Context, Result, SpecError
@@ -171,7 +172,13 @@ def cut_power_at(step: int, monkeypatch) -> None:
 
         return wrapped
 
-    for owner, name in [(store_module, "_write_synced"), (os, "fsync"), (Path, "rename"), (Path, "mkdir"), (store_module.shutil, "rmtree")]:
+    for owner, name in [
+        (store_module, "_write_synced"),
+        (os, "fsync"),
+        (Path, "rename"),
+        (Path, "mkdir"),
+        (store_module.shutil, "rmtree"),
+    ]:
         monkeypatch.setattr(owner, name, cutting(getattr(owner, name)))
 
 
@@ -223,7 +230,7 @@ def test_stored_runs_hold_no_pickle(smoke):
 
 
 def test_an_array_of_objects_is_refused(store):
-    with pytest.raises(ValueError, match="[Pp]ickle|[Oo]bject"):
+    with pytest.raises(ValueError, match=r"[Pp]ickle|[Oo]bject"):
         store.put(SPEC, Result({}, arrays={"objects": np.array([{}, None])}), FACTS)
     assert store.ids() == []
 
@@ -240,7 +247,7 @@ def hold(root: Path, run_id: str, held) -> None:
 
 def test_a_claim_excludes_other_processes_until_its_holder_is_killed(store, forking):
     held = forking.Event()
-    child = forking.Process(target=hold, args=(store.root, SPEC.id, held))
+    child = forking.Process(target=hold, args=(store.root, SPEC.id, held), daemon=True)
     child.start()
     assert held.wait(30)
     with store.claim(SPEC.id) as mine:
@@ -263,9 +270,28 @@ def test_a_claim_excludes_this_process_too_and_is_freed_by_an_error(store):
     assert files_below(store.root / ".claims") == []
 
 
+def test_a_file_that_its_holder_removed_meanwhile_is_no_claim(store, monkeypatch):
+    """Between opening the file and locking it, the holder may finish: it removes the file, then unlocks it."""
+    open_, removed = os.open, []
+
+    def removing(path, *arguments):
+        handle = open_(path, *arguments)
+        if not removed:
+            removed.append(path)
+            os.unlink(path)
+        return handle
+
+    monkeypatch.setattr(os, "open", removing)
+    with store.claim(SPEC.id) as first, store.claim(SPEC.id) as second:
+        assert (first, second) == (True, False)
+    assert removed
+
+
 def test_four_processes_on_one_store_compute_nothing_twice(place, store, forking):
     together = forking.Barrier(4)
-    children = [forking.Process(target=execute_numbers, args=(40, order, place, together)) for order in range(4)]
+    children = [
+        forking.Process(target=execute_numbers, args=(40, order, place, together), daemon=True) for order in range(4)
+    ]
     for child in children:
         child.start()
     for child in children:
@@ -284,9 +310,9 @@ def test_exported_runs_are_the_same_where_they_are_imported(store, result, tmp_p
     for spec in specs:
         store.put(spec, result, FACTS)
     archive = tmp_path / "runs.tar"
-    store.export([spec.id for spec in specs[:2]], archive, with_weights=with_weights)
+    export(store, [spec.id for spec in specs[:2]], archive, with_weights=with_weights)
     other = Store(tmp_path / "elsewhere")
-    assert other.import_(archive) == [spec.id for spec in specs[:2]]
+    assert import_(other, archive) == [spec.id for spec in specs[:2]]
     assert other.ids() == sorted(spec.id for spec in specs[:2])
     if not with_weights:
         result.weights = None
@@ -296,16 +322,16 @@ def test_exported_runs_are_the_same_where_they_are_imported(store, result, tmp_p
 
 
 def test_importing_again_adds_and_replaces_nothing(store, folder, tmp_path):
-    store.export([SPEC.id], tmp_path / "runs.tar")
+    export(store, [SPEC.id], tmp_path / "runs.tar")
     before = (folder / MANIFEST).stat()
-    assert store.import_(tmp_path / "runs.tar") == []
+    assert import_(store, tmp_path / "runs.tar") == []
     assert (folder / MANIFEST).stat().st_ino == before.st_ino
 
 
 def test_a_damaged_run_is_not_exported(store, folder, tmp_path):
     delete(folder, WEIGHTS)
     with pytest.raises(DamagedError):
-        store.export([SPEC.id], tmp_path / "runs.tar")
+        export(store, [SPEC.id], tmp_path / "runs.tar")
     assert not (tmp_path / "runs.tar").exists()
 
 
@@ -324,18 +350,29 @@ def special(name: str, kind: bytes, target: str = "") -> tuple[tarfile.TarInfo, 
 def with_manifest(run_id: str, **files: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
     """A run folder whose checksums are right."""
     files = {name.replace("_", "."): content for name, content in files.items()}
-    return [regular(f"{run_id}/{name}", content) for name, content in {**files, MANIFEST: store_module._manifest(files)}.items()]
+    return [
+        regular(f"{run_id}/{name}", content)
+        for name, content in {**files, MANIFEST: store_module.manifest_of(files)}.items()
+    ]
+
+
+def whole(run_id: str) -> list[tuple[tarfile.TarInfo, bytes]]:
+    """A run with nothing wrong but its name."""
+    return with_manifest(run_id, spec_json=json.dumps({"id": run_id}).encode())
 
 
 MALICIOUS = {
     "parent folder in a name": [regular("../escaped/result.json")],
-    "parent folder as the run": [regular("../result.json")],
+    "parent folder as the run": whole(".."),
+    "the store as the run": whole("."),
+    "root as the run": whole(""),
     "parent folder as the file": [regular("number-1/..")],
     "parent folder behind the run": [regular("number-1/../../escaped/result.json")],
     "absolute name": [regular("/tmp/escaped/result.json")],
     "no folder": [regular("result.json")],
     "folder in a folder": [regular("number-1/deeper/result.json")],
-    "hidden run": [regular(".claims/result.json")],
+    "hidden run": whole(".claims"),
+    "run with a backslash": whole("..\\run"),
     "unexpected file": [regular("number-1/code.py")],
     "upper case": [regular("number-1/RESULT.JSON")],
     "symbolic link": [special("number-1/result.json", tarfile.SYMTYPE, "/etc/passwd")],
@@ -345,7 +382,10 @@ MALICIOUS = {
     "fifo": [special("number-1/result.json", tarfile.FIFOTYPE)],
     "folder for a file": [special("number-1/result.json", tarfile.DIRTYPE)],
     "no manifest": [regular("number-1/spec.json", b'{"id": "number-1"}')],
-    "manifest that is a list": [regular("number-1/spec.json", b'{"id": "number-1"}'), regular(f"number-1/{MANIFEST}", b"[]")],
+    "manifest that is a list": [
+        regular("number-1/spec.json", b'{"id": "number-1"}'),
+        regular(f"number-1/{MANIFEST}", b"[]"),
+    ],
     "spec of another run": with_manifest("number-1", spec_json=b'{"id": "number-2"}'),
     "no spec": with_manifest("number-1", result_json=b"{}"),
     "spec that is a list": with_manifest("number-1", spec_json=b"[]"),
@@ -357,7 +397,7 @@ def refused(archive: Path, tmp_path: Path, match: str = "") -> None:
     store = Store(tmp_path / "elsewhere")
     before = files_below(tmp_path)
     with pytest.raises(StoreError, match=f"(?s)archive .*runs.tar.*{match}"):
-        store.import_(archive)
+        import_(store, archive)
     assert files_below(tmp_path) == before
     assert not any(path for path in store.root.glob("*"))
 
@@ -365,7 +405,7 @@ def refused(archive: Path, tmp_path: Path, match: str = "") -> None:
 @pytest.mark.parametrize("members", [*MALICIOUS.values()], ids=[*MALICIOUS])
 def test_malicious_archives_are_refused_and_nothing_is_written(store, folder, tmp_path, members):
     archive = tmp_path / "runs.tar"
-    store.export([SPEC.id], archive)  # a good run comes first: it must not be written either
+    export(store, [SPEC.id], archive)  # a good run comes first: it must not be written either
     with tarfile.open(archive, "a") as tar:
         for member, content in members:
             tar.addfile(member, io.BytesIO(content))
@@ -374,13 +414,15 @@ def test_malicious_archives_are_refused_and_nothing_is_written(store, folder, tm
 
 def test_an_archive_with_a_wrong_checksum_is_refused(store, folder, tmp_path):
     archive = tmp_path / "runs.tar"
-    store.export([SPEC.id], archive)
+    export(store, [SPEC.id], archive)
     content = archive.read_bytes()
     archive.write_bytes(content.replace(b'"value": 3', b'"value": 4'))
     refused(archive, tmp_path, "result.json.* changed since it was written; nothing was imported")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a tar", b"PK\x03\x04" + bytes(600), bytes(100)], ids=["empty", "text", "zip", "short"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a tar", b"PK\x03\x04" + bytes(600), bytes(100)], ids=["empty", "text", "zip", "short"]
+)
 def test_what_is_no_tar_is_refused(tmp_path, content):
     (tmp_path / "runs.tar").write_bytes(content)
     refused(tmp_path / "runs.tar", tmp_path, "cannot be read as a plain tar")
@@ -392,7 +434,7 @@ def test_an_archive_that_is_not_there_is_refused(tmp_path):
 
 def test_a_compressed_or_cut_archive_is_refused(store, folder, tmp_path):
     archive = tmp_path / "runs.tar"
-    store.export([SPEC.id], archive)
+    export(store, [SPEC.id], archive)
     content = archive.read_bytes()
     archive.write_bytes(gzip.compress(content))
     refused(archive, tmp_path, "cannot be read as a plain tar")
@@ -401,16 +443,16 @@ def test_a_compressed_or_cut_archive_is_refused(store, folder, tmp_path):
 
 
 def test_a_changed_byte_in_an_archive_is_refused_or_harmless(store, folder, tmp_path, result):
-    """Some bytes of a tar carry nothing (padding, owner); where the import goes through, the run is what was exported."""
+    """Some bytes of a tar carry nothing (padding, owner): where the import goes through, the run is what it was."""
     archive = tmp_path / "runs.tar"
-    store.export([SPEC.id], archive)
+    export(store, [SPEC.id], archive)
     content, generator = archive.read_bytes(), np.random.default_rng(0)
     for trial in range(100):
         archive.write_bytes(content)
         flip_a_byte(archive, generator)
         other = Store(tmp_path / str(trial))
         try:
-            for run_id in other.import_(archive):
+            for run_id in import_(other, archive):
                 assert_same_result(other.read(run_id), result)
         except StoreError:
             assert other.ids() == []

@@ -33,7 +33,9 @@ def test_a_table_replaces_a_value_and_a_value_a_table():
 
 def test_overrides_reach_the_runs(tmp_path):
     study = load_study("deit", "smoke", overrides={"recipe": {"epochs": 5}, "seeds": [3]}, results_dir=str(tmp_path))
-    students = [cell.spec for cell in study.cells if cell.point.get("method") == "soft" and cell.point["resolution"] == "native"]
+    students = [
+        cell.spec for cell in study.cells if cell.point.get("method") == "soft" and cell.point["resolution"] == "native"
+    ]
     assert {student.recipe.epochs for student in students} == {5}
     assert {student.seed for student in students} == {3}
     assert {student.recipe.batch_size for student in students} == {40}  # the profile's
@@ -50,7 +52,12 @@ def test_every_table_of_an_entry_has_a_grid_unless_an_axis_is_empty(paper, profi
     empty = {
         table
         for table, blocks in study.entry["grid"].items()
-        if all(any(isinstance(axis, str) and not getattr(study.settings, axis) for name, axis in b.items() if name != "run") for b in blocks)
+        if all(
+            any(
+                isinstance(axis, str) and not getattr(study.settings, axis) for name, axis in b.items() if name != "run"
+            )
+            for b in blocks
+        )
     }
     assert set(study.grid()["table"]) == set(study.entry["grid"]) - empty
     assert (study.grid()["runs"] > 0).all()
@@ -75,7 +82,10 @@ def test_an_axis_given_as_a_name_is_the_settings_field_of_that_name(tmp_path):
 
 def test_points_that_tables_share_are_one_run(smoke):
     """Tables 3 and 5 of DeiT share the students without a teacher and those with the token."""
-    specs = {table: {tuple(c.point.items()): c.spec.id for c in smoke.cells if c.table == table} for table in ("strategies", "models")}
+    specs = {
+        table: {tuple(c.point.items()): c.spec.id for c in smoke.cells if c.table == table}
+        for table in ("strategies", "models")
+    }
     shared = specs["strategies"].keys() & specs["models"].keys()
     assert len(shared) == 2 * 2 + 2  # two methods: two sizes as they are, the largest also finer
     assert all(specs["strategies"][point] == specs["models"][point] for point in shared)
@@ -100,7 +110,13 @@ def test_status_tells_stored_missing_stale_failed_and_damaged_apart(tmp_path, sm
     store.record_failure(failed.id, "told to fail")
     flip_a_byte(tmp_path / damaged.id / "result.json", np.random.default_rng(0))
     states = study.status().drop_duplicates("run").set_index("run")["state"]
-    expected = {stored.id: "stored", stale.id: "stale", failed.id: "failed", damaged.id: "damaged", missing.id: "missing"}
+    expected = {
+        stored.id: "stored",
+        stale.id: "stale",
+        failed.id: "failed",
+        damaged.id: "damaged",
+        missing.id: "missing",
+    }
     assert {run_id: states[run_id] for run_id in expected} == expected
     assert (states.drop(list(expected)) == "missing").all()
     assert "1 stored" in study._repr_html_() and "1 damaged" in study._repr_html_()
@@ -164,7 +180,13 @@ def on_images(tmp_path):
 
     def load(data_dir):
         overrides = {"data": {"source": "folder/pets", "per_class": None}}
-        return load_study("deit", "smoke", overrides=overrides, results_dir=str(tmp_path / "results"), data_dir=str(tmp_path / data_dir))
+        return load_study(
+            "deit",
+            "smoke",
+            overrides=overrides,
+            results_dir=str(tmp_path / "results"),
+            data_dir=str(tmp_path / data_dir),
+        )
 
     fingerprint.cache_clear()
     return load
@@ -182,7 +204,7 @@ def test_results_are_found_on_a_machine_that_holds_no_data(on_images):
 def test_without_data_and_results_runs_are_described_but_not_computed(on_images):
     there = on_images("nowhere")
     assert not set(there.specs) & {run_id for run_id in on_images("data").specs if run_id.startswith("student")}
-    with pytest.raises(SpecError, match="data.source: 'folder/pets' was looked for in .*nowhere/pets"):
+    with pytest.raises(SpecError, match=r"data.source: 'folder/pets' was looked for in .*nowhere/pets"):
         there.execute()
 
 
@@ -200,6 +222,6 @@ def test_files_that_changed_since_the_study_was_described_are_refused(on_images)
     study = on_images("data")
     (study.place.data_dir / "pets" / "train" / "c0" / "0.png").write_bytes(b"changed")
     fingerprint.cache_clear()
-    with pytest.raises(SpecError, match="data.fingerprint: folder/pets .*describe the study again"):
+    with pytest.raises(SpecError, match=r"data.fingerprint: folder/pets .*describe the study again"):
         study.execute()
     assert not any(study.place.results_dir.glob("student*"))

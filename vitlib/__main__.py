@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from vitlib import paths
+from vitlib.runs import archive
 from vitlib.runs.batch import Receipt, notebooks, run_all
 from vitlib.runs.execute import RunsFailedError
 from vitlib.runs.store import Store, StoreError
@@ -82,14 +83,14 @@ def export(options: argparse.Namespace) -> int:
     store = Store(study.place.results_dir, writable=False)
     family = {member.id for spec in study.specs.values() for member in spec.family()}
     wanted = [run_id for run_id in store.ids() if run_id in family]
-    store.export(wanted, options.archive, with_weights=not options.without_weights)
+    archive.export(store, wanted, options.archive, with_weights=not options.without_weights)
     print(f"{len(wanted)} runs in {options.archive}")
     return 0
 
 
 def import_archive(options: argparse.Namespace) -> int:
     """Add the runs of an archive to the store; refused whole if anything in it is not as it should be."""
-    added = Store(paths.results_dir(options.results_dir)).import_(options.archive)
+    added = archive.import_(Store(paths.results_dir(options.results_dir)), options.archive)
     print(f"{len(added)} runs added")
     return 0
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from vitlib.spec import Part
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+
+
+def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("allowed: each seed once, or one run counts as several")
+    return values
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class Augment(Part):
@@ -69,7 +78,7 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.warmup_epochs > self.epochs:
-            raise ValueError(f"warmup_epochs={self.warmup_epochs} is more than epochs={self.epochs}")
+            raise ValueError(f"warmup_epochs={self.warmup_epochs} is more than epochs={self.epochs}; allowed: at most that")
         if (self.mixup or self.cutmix) and self.batch_size % 2:
             raise ValueError(f"batch_size={self.batch_size} is odd; mixup and cutmix pair the images of a batch, so it must be even")
         return self

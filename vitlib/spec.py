@@ -37,12 +37,11 @@ class Part(BaseModel):
         Raises:
             SpecError: naming each refused field, its value, and what is allowed (nearest name for an unknown one).
         """
+        _require_plain("", fields)
         try:
             return cls.model_validate_json(json.dumps(fields))
         except ValidationError as error:
             raise SpecError(explain(cls, error)) from None
-        except (TypeError, ValueError) as error:
-            raise SpecError(f"{cls.__name__}: {error}; only plain numbers, strings, lists and tables are allowed") from None
 
     def changed(self, **fields: Any) -> Self:
         """A copy with some fields replaced, validated again."""
@@ -154,33 +153,59 @@ def rebuild(dumped: dict[str, Any]) -> RunSpec:
 
 
 def explain(cls: type[BaseModel], error: ValidationError) -> str:
-    """One line a refused field: name, value, what is allowed."""
-    return "\n".join(_explain_one(cls, item) for item in error.errors())
+    """One line a refused field: name, value, what is allowed; of a union, only the member that knows most of the fields."""
+    unions: dict[str, dict[str, list[tuple[bool, str]]]] = {}
+    for item in error.errors():
+        path, owner, union, member = _located(cls, item["loc"])
+        line = item["type"] == "extra_forbidden", _explain_one(path or cls.__name__, owner, item)
+        unions.setdefault(union, {}).setdefault(member, []).append(line)
+    best = (min(members.values(), key=lambda lines: (sum(unknown for unknown, _ in lines), len(lines))) for members in unions.values())
+    return "\n".join(text for lines in best for _, text in lines)
 
 
 def nearest(name: str, allowed: list[str]) -> str:
     """'; did you mean X?' where something close exists, and the list of what is allowed."""
     close = get_close_matches(name, allowed, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"{hint} allowed: {', '.join(sorted(allowed))}"
 
 
-def _explain_one(cls: type[BaseModel], item: dict[str, Any]) -> str:
-    path = ".".join(str(step) for step in item["loc"]) or cls.__name__
+def _require_plain(path: str, value: Any) -> None:
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        for key, item in value.items():
+            _require_plain(f"{path}.{key}".lstrip("."), item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _require_plain(path, item)
+    elif not isinstance(value, (str, int, float, type(None))):
+        raise SpecError(f"{path}: got {value!r}; allowed: plain numbers, strings, lists, and tables with names as keys")
+
+
+def _explain_one(path: str, owner: type[BaseModel], item: dict[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
-        owner = _owner(cls, item["loc"][:-1])
-        names = list(owner.model_fields) if owner else []
-        return f"{path}: unknown field{nearest(str(item['loc'][-1]), names)}"
+        return f"{path}: unknown field{nearest(str(item['loc'][-1]), list(owner.model_fields))}"
     if item["type"] == "missing":
         return f"{path}: missing, and it has no default"
+    if item["type"] == "value_error":
+        reason = str(item["ctx"]["error"])  # one about several fields holds their values
+        return f"{path}: {reason}" if isinstance(item["input"], dict) else f"{path}: got {item['input']!r}; {reason}"
     return f"{path}: got {item['input']!r}; {item['msg']}"
 
 
-def _owner(cls: type[BaseModel], path: tuple) -> type[BaseModel] | None:
-    for step in path:
-        info = cls.model_fields.get(step) if cls else None
-        cls = next((a for a in _classes(info.annotation) if isinstance(a, type) and issubclass(a, BaseModel)), None) if info else cls
-    return cls
+def _located(cls: type[BaseModel], steps: tuple) -> tuple[str, type[BaseModel], str, str]:
+    """Path without pydantic's names of union members, the class that its last step is in, and the union and its member."""
+    path, owners, union, member = [], [cls], "", ""
+    for step in steps:
+        name = str(step).rstrip("]").rpartition(" ")[2]  # a member with a validator: 'function-after[check(), Member]'
+        chosen = [owner for owner in owners if owner.__name__ == name] if len(owners) > 1 else []
+        if chosen:
+            owners, union, member = chosen, ".".join(path), name
+            continue
+        path.append(str(step))
+        info = owners[0].model_fields.get(step)
+        inner = _classes(info.annotation) if info else []
+        owners = [each for each in inner if isinstance(each, type) and issubclass(each, BaseModel)] or owners
+    return ".".join(path), owners[0], union, member
 
 
 def _classes(annotation: Any) -> list[Any]:

@@ -15,18 +15,18 @@ GOLDEN = Path(__file__).with_name("identities.json")
 EMBEDDED = ("smoke", "quick")  # profiles whose data lie in the package: their identities are the same everywhere
 
 
-def identities() -> dict[str, Any]:
-    """Defaults of every spec class of vitlib, and the identities of every document's runs."""
-    return {
-        "classes": {f"{cls.__module__}.{cls.__name__}": _described(cls) for cls in _spec_classes()},
-        "runs": {
-            paper: {profile: _runs(paper, profile) for profile in (*EMBEDDED, "cifar", "paper")}
-            for paper in documents()
-        },
-    }
+def classes() -> dict[str, Any]:
+    """Version, fields and defaults of every spec class of vitlib."""
+    return {f"{cls.__module__}.{cls.__name__}": _described(cls) for cls in _spec_classes()}
 
 
-def _spec_classes() -> list[type[Part]]:
+def runs() -> dict[str, Any]:
+    """Identities of every document's runs; their number where they depend on data that may be absent."""
+    profiles = (*EMBEDDED, "cifar", "paper")
+    return {paper: {profile: _runs(paper, profile) for profile in profiles} for paper in documents()}
+
+
+def _spec_classes() -> set[type[Part]]:
     for module in pkgutil.walk_packages(vitlib.__path__, "vitlib."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -35,9 +35,7 @@ def _spec_classes() -> list[type[Part]]:
         children = todo.pop().__subclasses__()
         found |= set(children)
         todo += children
-    return sorted(
-        (cls for cls in found - {RunSpec} if cls.__module__.startswith("vitlib.")), key=lambda cls: cls.__name__
-    )
+    return {cls for cls in found - {RunSpec} if cls.__module__.startswith("vitlib.")}
 
 
 def _described(cls: type[Part]) -> dict[str, Any]:
@@ -55,4 +53,6 @@ def _runs(paper: str, profile: str) -> list[str] | int:
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps(identities(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    GOLDEN.write_text(
+        json.dumps({"classes": classes(), "runs": runs()}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )

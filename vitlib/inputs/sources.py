@@ -14,13 +14,14 @@ from typing import Annotated, Self
 
 import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
 from vitlib.spec import Part, SpecError
 
 SPLITS = ("train", "validation", "test")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on damaged files
 ARCHIVES = {".tar", ".gz", ".tgz", ".zip", ".xz"}
 DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -35,7 +36,7 @@ class Shift(Part):
 
     contrast: Annotated[float, Field(gt=0, le=1)]
     noise: Annotated[float, Field(ge=0, le=1)]
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Data(Part):
@@ -57,8 +58,8 @@ class Data(Part):
     image_size: Annotated[int, Field(ge=4, le=1024)]
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     per_class: Annotated[int, Field(ge=1)] | None = None
-    subset_seed: int = 0
-    mean: tuple[float, ...] = IMAGENET_MEAN
+    subset_seed: Annotated[int, Field(ge=0)] = 0
+    mean: Annotated[tuple[float, ...], Field(min_length=1)] = IMAGENET_MEAN
     std: tuple[Annotated[float, Field(gt=0)], ...] = IMAGENET_STD
     resident: bool = True
     crop_share: Annotated[float, Field(gt=0, le=1)] = 0.875
@@ -97,12 +98,12 @@ class Data(Part):
         return self.changed(fingerprint=fingerprint(self.source, data_dir))
 
 
-def check(data: Data, data_dir: Path) -> None:
-    """Refuse data that training would stumble over.
+def check(data: Data, data_dir: Path, splits: tuple[str, ...] = ("train", "test")) -> None:
+    """Refuse data that training would stumble over; `splits` are those that will be read.
 
     Raises:
-        DataError: missing folder, class without images, unreadable image, classes that differ between splits,
-            or a fingerprint that is not the one the run was described with.
+        DataError: missing folder, class without images, unreadable image, classes that differ between splits, fewer
+            images in a class than `per_class`, or a fingerprint that is not the one the run was described with.
     """
     found = fingerprint(data.source, data_dir)
     if data.fingerprint and data.fingerprint != found:
@@ -111,7 +112,9 @@ def check(data: Data, data_dir: Path) -> None:
             f"{data.fingerprint[:12]}; describe the study again to use the files as they are now"
         )
     if data.source.startswith("folder/"):
-        _check_folder(data_dir / data.name, data.channels)
+        _check_folder(data_dir / data.name, data.channels, splits)
+    if data.per_class and "train" in splits:
+        subset(_training_labels(data, data_dir), data)
 
 
 def class_names(data: Data, data_dir: Path) -> list[str]:
@@ -140,8 +143,10 @@ def load(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.ndarray
 def listing(data: Data, split: str, data_dir: Path) -> tuple[list[Path], np.ndarray]:
     """Paths and labels of a folder's split; a split that is absent falls back as torchvision users expect (test -> val)."""
     folders = _class_folders(_split_folder(data_dir / data.name, split))
-    numbered = all(folder.name.isdigit() for folder in folders)  # ImageNet-V2 names its folders 0..999
-    index = {folder.name: int(folder.name) if numbered else position for position, folder in enumerate(folders)}
+    names = [folder.name for folder in folders]
+    if {*names} == {str(number) for number in range(len(names))}:  # ImageNet-V2 names its folders 0..999
+        names.sort(key=int)
+    index = {name: position for position, name in enumerate(names)}
     paths = [(path, index[folder.name]) for folder in folders for path in _images(folder)]
     labels = np.array([label for _, label in paths], dtype=np.int64)
     keep = subset(labels, data) if split == "train" else np.arange(len(labels))
@@ -158,7 +163,9 @@ def subset(labels: np.ndarray, data: Data) -> np.ndarray:
         members = generator.permutation(np.flatnonzero(labels == label))
         wanted = data.per_class or max(1, round(data.fraction * len(members)))
         if wanted > len(members):
-            raise DataError(f"data.per_class: got {wanted}, class {label} of {data.source} has {len(members)} images")
+            raise DataError(
+                f"data.per_class: got {wanted}, class {label} of {data.source} has {len(members)} images; allowed: at most that"
+            )
         kept.append(members[:wanted])
     return np.sort(np.concatenate(kept))
 
@@ -173,7 +180,7 @@ def open_image(path: Path, channels: int) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError) as error:
+    except UNREADABLE as error:
         raise DataError(f"image {path}: cannot be read ({error}); replace or remove the file") from None
 
 
@@ -249,13 +256,13 @@ def _images(folder: Path) -> list[Path]:
     return paths
 
 
-def _check_folder(root: Path, channels: int, headers: int = 20_000) -> None:
-    splits = {split: _class_folders(_split_folder(root, split)) for split in ("train", "test")}
-    names = {split: [folder.name for folder in folders] for split, folders in splits.items()}
-    if names["train"] != names["test"]:
-        odd = sorted(set(names["train"]) ^ set(names["test"]))
-        raise DataError(f"data folder {root}: classes differ between train and test: {', '.join(odd[:5])}")
-    paths = [path for folders in splits.values() for folder in folders for path in _images(folder)]
+def _check_folder(root: Path, channels: int, splits: tuple[str, ...], headers: int = 20_000) -> None:
+    folders = {split: _class_folders(_split_folder(root, split)) for split in splits}
+    first, *others = ({folder.name for folder in found} for found in folders.values())
+    if odd := sorted({name for other in others for name in first ^ other}):
+        which = f"classes differ between {' and '.join(splits)}: {', '.join(odd[:5])}"
+        raise DataError(f"data folder {root}: {which}; allowed: the same in both")
+    paths = [path for found in folders.values() for folder in found for path in _images(folder)]
     whole = len(paths) <= 2_000  # decode small sets wholly, read the headers of large ones
     for path in paths[:: max(1, len(paths) // headers)]:
         open_image(path, channels) if whole else _check_header(path)
@@ -264,8 +271,16 @@ def _check_folder(root: Path, channels: int, headers: int = 20_000) -> None:
 def _check_header(path: Path) -> None:
     try:
         Image.open(path).close()
-    except (UnidentifiedImageError, OSError) as error:
+    except UNREADABLE as error:
         raise DataError(f"image {path}: cannot be read ({error}); replace or remove the file") from None
+
+
+def _training_labels(data: Data, data_dir: Path) -> np.ndarray:
+    if data.source == "digits":
+        return _digits("train")[1]
+    if data.source.startswith("folder/"):
+        return listing(data.changed(per_class=None), "train", data_dir)[1]
+    return np.array(_labels(_timm_dataset(data, "train", data_dir)), dtype=np.int64)
 
 
 def _timm_pictures(data: Data, split: str, data_dir: Path) -> tuple[list[Image.Image], np.ndarray]:

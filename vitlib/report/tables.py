@@ -21,9 +21,11 @@ def save(table: pd.DataFrame, path: Path, stamp: str) -> None:
     path.with_suffix(".md").write_text(f"{stamp}\n\n{markdown}\n", encoding="utf-8")
 
 
-def shown(table: pd.DataFrame, stamp: str) -> Styler:
-    """The table as a notebook displays it."""
-    return formatted(table).style.hide(axis="index").set_caption(stamp).set_uuid("table")
+def shown(table: pd.DataFrame, stamp: str, name: str) -> Styler:
+    """The table as a notebook displays it, words to the left and numbers to the right; `name` keeps its styles its own."""
+    words = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
+    styled = formatted(table).style.hide(axis="index").set_caption(stamp).set_uuid(name)
+    return styled.set_properties(subset=words, **{"text-align": "left"})
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,10 @@ class Place:
     data_dir: Path
     device: str = "auto"
     checkpoint_every: float = 120.0
+
+    def __post_init__(self):
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise SpecError(f"device: got {self.device!r}; allowed: auto, cpu, cuda, cuda:N")
 
 
 @dataclass
@@ -101,9 +106,10 @@ def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> 
 
 
 def preflight(specs: Iterable[RunSpec], data_dir: Path) -> None:
-    """Refuse data that is missing, empty or unreadable before any run starts."""
-    for data in {value: None for spec in specs for name in type(spec).model_fields if isinstance(value := getattr(spec, name), Data)}:
-        check(data, data_dir)
+    """Refuse data that is missing, empty or unreadable before any run starts; of a `second_test`, only the test split."""
+    fields = ((name, getattr(spec, name)) for spec in specs for name in type(spec).model_fields)
+    for name, data in dict.fromkeys((name, value) for name, value in fields if isinstance(value, Data)):
+        check(data, data_dir, splits=("test",) if name == "second_test" else ("train", "test"))
 
 
 def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bool = False) -> Literal["stored", "held"]:

@@ -13,7 +13,6 @@ import io
 import json
 import os
 import shutil
-import tarfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -35,7 +34,7 @@ FILES = {"spec.json", "result.json", "provenance.json", "history.csv", "arrays.n
 
 
 class StoreError(RuntimeError):
-    """The store cannot be written or an archive cannot be accepted."""
+    """The store cannot be written, or an archive cannot be accepted."""
 
 
 class DamagedError(StoreError):
@@ -80,10 +79,14 @@ class Store:
             KeyError: if it is not stored.
             DamagedError: if any byte of it changed.
         """
+        return _parse(run_id, self.files(run_id))
+
+    def files(self, run_id: str) -> dict[str, bytes]:
+        """The files of a run by name, verified; same errors as `read`."""
         folder = self.root / run_id
         if not folder.is_dir():
             raise KeyError(run_id)
-        return _parse(run_id, _verified(folder))
+        return _verified(folder)
 
     def put(self, spec: RunSpec, result: Result, provenance: dict[str, Any]) -> None:
         """Write a run aside and rename it into place; what was there before stays until the new one is whole."""
@@ -95,7 +98,7 @@ class Store:
             "arrays.npz": _npz(result.arrays) if result.arrays else None,
             WEIGHTS: None if result.weights is None else _safetensors(result.weights),
         }
-        self._install(spec.id, {name: content for name, content in files.items() if content is not None})
+        self.install(spec.id, {name: content for name, content in files.items() if content is not None})
 
     def set_aside(self, run_id: str) -> Path:
         """Move a damaged run out of the way, keeping it for inspection."""
@@ -150,39 +153,14 @@ class Store:
     def known_fingerprint(self, source: str) -> str | None:
         """Fingerprint of a data source in the newest stored run that used it, for machines that hold results but no data."""
         paths = sorted(self.root.glob("[!.]*/spec.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-        found = (_find_fingerprint(_table(path.read_bytes()), source) for path in paths)
+        found = (_find_fingerprint(json_table(path.read_bytes()), source) for path in paths)
         return next((value for value in found if value), None)
 
-    def export(self, run_ids: list[str], archive: Path, with_weights: bool = True) -> None:
-        """One plain tar of whole runs; without weights their manifests say so by not naming them."""
-        partial = archive.with_name(archive.name + ".partial")
-        with tarfile.open(partial, "w") as tar:
-            for run_id in run_ids:
-                files = _verified(self.root / run_id)
-                if not with_weights:
-                    files.pop(WEIGHTS, None)
-                for name, content in {**files, MANIFEST: _manifest(files)}.items():
-                    member = tarfile.TarInfo(f"{run_id}/{name}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
-        partial.replace(archive)
-
-    def import_(self, archive: Path) -> list[str]:
-        """Add the runs of an archive that are not stored yet; everything is checked before anything is written.
-
-        Raises:
-            StoreError: for a name that is not RUN/FILE, a link, a missing file or a wrong checksum.
-        """
-        runs = _read_archive(archive)
-        added = [run_id for run_id in runs if run_id not in self]
-        for run_id in added:
-            self._install(run_id, runs[run_id])
-        return added
-
-    def _install(self, run_id: str, files: dict[str, bytes]) -> None:
+    def install(self, run_id: str, files: dict[str, bytes]) -> None:
+        """Write these files aside with their manifest, and rename them into place as one."""
         aside = self.root / ".partial" / f"{run_id}~{os.getpid()}-{uuid.uuid4().hex[:8]}"
         aside.mkdir(parents=True)
-        for name, content in {**files, MANIFEST: _manifest(files)}.items():
+        for name, content in {**files, MANIFEST: manifest_of(files)}.items():
             _write_synced(aside / name, content)
         _sync_folder(aside)
         target = self.root / run_id
@@ -212,21 +190,21 @@ def _verified(folder: Path) -> dict[str, bytes]:
     """The files of a run by name, after comparing every byte with the manifest."""
     found = {path.name: b"" if path.is_dir() else path.read_bytes() for path in folder.iterdir()}
     manifest = found.pop(MANIFEST, b"")
-    if manifest != _manifest(found):
-        raise DamagedError(f"{folder.name}: {_what_changed(found, manifest)}")
+    if manifest != manifest_of(found):
+        raise DamagedError(f"{folder.name}: {what_changed(found, manifest)}")
     return found
 
 
-def _manifest(files: dict[str, bytes]) -> bytes:
+def manifest_of(files: dict[str, bytes]) -> bytes:
     """The one way to write the manifest of these files: any other bytes are damage."""
     return _json({name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)})
 
 
-def _what_changed(found: dict[str, bytes], manifest: bytes) -> str:
-    promised = _table(manifest)
+def what_changed(found: dict[str, bytes], manifest: bytes) -> str:
+    promised = json_table(manifest)
     if promised is None:
         return f"{MANIFEST} cannot be read"
-    actual = json.loads(_manifest(found))
+    actual = json.loads(manifest_of(found))
     names = sorted(name for name in promised.keys() | actual.keys() if promised.get(name) != actual.get(name))
     return f"{', '.join(names) or MANIFEST} changed since it was written"
 
@@ -242,34 +220,6 @@ def _parse(run_id: str, files: dict[str, bytes]) -> Stored:
         arrays={name: with_arrays[name] for name in with_arrays},
         weights=load_safetensors(files[WEIGHTS]) if WEIGHTS in files else None,
     )
-
-
-def _read_archive(archive: Path) -> dict[str, dict[str, bytes]]:
-    runs: dict[str, dict[str, bytes]] = {}
-    try:
-        with tarfile.open(archive, "r:") as tar:
-            for member in tar:
-                run_id, name = _member_name(archive, member)
-                runs.setdefault(run_id, {})[name] = tar.extractfile(member).read()
-    except (tarfile.TarError, OSError) as error:
-        raise StoreError(f"archive {archive}: cannot be read as a plain tar ({error})") from None
-    for run_id, files in runs.items():
-        manifest = files.pop(MANIFEST, b"")
-        if manifest != _manifest(files):
-            raise StoreError(f"archive {archive}: {run_id}: {_what_changed(files, manifest)}; nothing was imported")
-        if (_table(files.get("spec.json", b"")) or {}).get("id") != run_id:
-            raise StoreError(f"archive {archive}: {run_id} does not hold the run of that name; nothing was imported")
-    return runs
-
-
-def _member_name(archive: Path, member: tarfile.TarInfo) -> tuple[str, str]:
-    run_id, _, name = member.name.partition("/")
-    plain = run_id.replace("-", "").replace("_", "").isalnum()
-    if not (member.isfile() and plain and name in FILES | {MANIFEST}):
-        raise StoreError(
-            f"archive {archive}: member {member.name!r} refused; allowed: regular files RUN/{{{', '.join(sorted(FILES))}}}"
-        )
-    return run_id, name
 
 
 def _lock(path: Path) -> int | None:
@@ -292,7 +242,7 @@ def _lock(path: Path) -> int | None:
         os.close(handle)
 
 
-def _table(content: bytes) -> dict[str, Any] | None:
+def json_table(content: bytes) -> dict[str, Any] | None:
     """A JSON object from bytes that nobody vouches for, or None."""
     try:
         parsed = json.loads(content)

@@ -86,7 +86,7 @@ class Study:
         """Write CSV and Markdown; returns the table as a notebook shows it."""
         caption = f"{self.stamp}. Published: {self.entry['conditions']}."
         tables.save(table, self.folder / name, caption)
-        return tables.shown(table, caption)
+        return tables.shown(table, caption, name)
 
     def save_figure(self, figure: Figure, name: str) -> Image:
         """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
@@ -194,6 +194,8 @@ def load_study(
     """
     require("paper", paper, documents())
     require("profile", profile, PROFILES)
+    if not isinstance(overrides, dict | None):
+        raise SpecError(f"overrides: got {overrides!r}; allowed: a table of settings, nested as in the entry")
     entry = read_entry(paper)
     module = importlib.import_module(f"vitlib.papers.{paper}")
     place = Place(paths.results_dir(results_dir), paths.data_dir(data_dir), device)

@@ -1,4 +1,4 @@
-"""Predictions and what follows from them: top-k accuracy and the disagreement of classifiers."""
+"""Predictions of a model and their accuracy."""
 
 from __future__ import annotations
 
@@ -36,15 +36,6 @@ def top_k_accuracy(scores: Tensor, labels: np.ndarray, k: int) -> float:
     """Share of rows of scores (N, C) with the true label among the k largest, in percent."""
     best = scores.topk(min(k, scores.shape[1]), dim=1).indices.numpy()
     return 100.0 * float(np.mean((best == labels[:, None]).any(axis=1)))
-
-
-def disagreement(predictions: dict[str, np.ndarray]) -> np.ndarray:
-    """Share of samples on which two classifiers differ; (K, K), symmetric with zero diagonal.
-
-    Source: DeiT, Table 4. With the true labels as one of the classifiers, its row is the error rate.
-    """
-    stacked = np.stack(list(predictions.values()))
-    return (stacked[:, None] != stacked[None]).mean(axis=2)
 
 
 def real_label_accuracy(scores: Tensor, data: Data, data_dir: Path) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -14,7 +16,9 @@ from vitlib.papers.deit.tables import SHORT, disagreement_matrices, frame_readou
 from vitlib.report.figures import PALETTE, TEACHER, canvas, style
 from vitlib.report.statistics import half_width, summary
 from vitlib.report.tables import DASH
-from vitlib.runs.study import Results
+
+if TYPE_CHECKING:
+    from vitlib.runs.study import Results
 
 COLOURS = dict(zip(["none", "soft", "hard", "token", "token-long"], PALETTE, strict=False))
 LABELS = {"none": "no teacher", "soft": "soft", "hard": "hard", "token": "distillation token", "token-long": "token, longer training"}

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from vitlib.inputs.models import ResNet, Timm, Vit, check_tiling
 from vitlib.inputs.sources import Data
-from vitlib.recipe import Recipe
+from vitlib.recipe import Recipe, Seeds
 from vitlib.spec import Context, Part, Result, RunSpec
 
 Weight = Annotated[float, Field(ge=0, le=1)]
@@ -115,7 +115,7 @@ class Settings(Part):
     data: Data
     second_test: Data | None = None
     num_classes: Annotated[int, Field(ge=2)]
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    seeds: Seeds
     students: Annotated[dict[Literal["tiny", "small", "base"], Vit], Field(min_length=1)]
     teachers: Annotated[dict[str, ResNet | Timm], Field(min_length=1)]
     teacher: str

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
 from vitlib.report.statistics import beside, disagreement, summary
-from vitlib.runs.store import Stored
-from vitlib.runs.study import Results
+
+if TYPE_CHECKING:
+    from vitlib.runs.store import Stored
+    from vitlib.runs.study import Results
 
 SHORT = {"tiny": "Ti", "small": "S", "base": "B"}
 METHODS = {
@@ -72,17 +76,12 @@ def table_models(results: Results) -> pd.DataFrame:
 
 
 def table_disagreement(results: Results) -> pd.DataFrame:
-    """Table 4: share of test images (percent) on which two classifiers disagree, mean over seeds, and the published share."""
-    measured = disagreement_matrices(results)
-    rows = []
-    for index, row in measured.iterrows():
-        rows.append({"": index, **{column: 100 * row[column] for column in measured}})
-    table = pd.DataFrame(rows)
-    published = results.published("paper_table4").assign(other=lambda f: f["setting"].str.removeprefix("vs "))
-    theirs = published.pivot(index="method", columns="other", values="value")
-    for column in measured:
-        table[f"{column} (published)"] = [100 * theirs.loc[row, column] for row in measured.index]
-    return table
+    """Table 4: share of test images (percent) on which two classifiers disagree, mean over seeds; then the published share."""
+    published = results.published("paper_table4").assign(other=lambda frame: frame["setting"].str.removeprefix("vs "))
+    theirs = published.pivot(index="method", columns="other", values="value").loc[CLASSIFIERS, CLASSIFIERS]
+    blocks = {"measured": disagreement_matrices(results), "published": theirs}
+    stacked = pd.concat({source: 100 * matrix for source, matrix in blocks.items()}, names=["source", "classifier"])
+    return stacked.rename_axis(columns=None).reset_index()
 
 
 def table_cosine(results: Results) -> pd.DataFrame:

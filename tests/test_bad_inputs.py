@@ -149,9 +149,7 @@ def test_a_few_shot_subset_larger_than_a_class_of_the_digits_is_refused(study, r
 def test_a_results_folder_that_cannot_be_written_is_refused(study, tmp_path, place):
     """Root may write everywhere, but nobody below a file."""
     (tmp_path / "results").write_text("a file")
-    with pytest.raises(
-        StoreError, match=r"results_dir: .*/results\S* cannot be written \(.*\); choose a folder .*mode='read-only'"
-    ):
+    with pytest.raises(StoreError, match=r"results_dir: .*/results\S* cannot be written \(.*\); choose a folder .*mode='read-only'"):
         study(results_dir=str(tmp_path / place)).execute()
     assert (tmp_path / "results").read_text() == "a file"
 
@@ -228,9 +226,7 @@ FOLDERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("harm", "fields", "words"), [(harm, fields, words) for harm, fields, *words in FOLDERS.values()], ids=[*FOLDERS]
-)
+@pytest.mark.parametrize(("harm", "fields", "words"), [(harm, fields, words) for harm, fields, *words in FOLDERS.values()], ids=[*FOLDERS])
 def test_bad_image_folders_are_refused_before_training(study, refused, tmp_path, harm, fields, words):
     harm(make_images(tmp_path / "data" / "pets"))
     fingerprint.cache_clear()
@@ -268,7 +264,4 @@ def test_a_bad_profile_is_refused_in_seconds_by_a_fresh_process_that_never_impor
     assert time.monotonic() - begun < SECONDS * load
     assert done.returncode == 1
     assert done.stdout == "[]\n"
-    assert (
-        done.stderr.splitlines()[-1]
-        == "vitlib.spec.SpecError: profile: got 'nope'; allowed: cifar, paper, quick, smoke"
-    )
+    assert done.stderr.splitlines()[-1] == "vitlib.spec.SpecError: profile: got 'nope'; allowed: cifar, paper, quick, smoke"

@@ -23,7 +23,8 @@ from vitlib.inputs.data import (
     training_batches,
 )
 from vitlib.inputs.data import test_batches as ordered_batches
-from vitlib.inputs.sources import Data, DataError, Shift, load
+from vitlib.inputs.pictures import DataError, Shift
+from vitlib.inputs.sources import Data, load
 from vitlib.recipe import Augment, Recipe
 
 DIGITS = Data(source="digits", image_size=8, per_class=5, mean=(0.304,), std=(0.375,))
@@ -179,7 +180,7 @@ def test_erasing_has_its_probability_and_fills_with_standard_normal_noise():
         Augment(erasing=0.5),
         Augment(crop=2, flip=0.5, cutout=2, erasing=0.5),
     ],
-    ids=lambda augment: ",".join(augment.model_fields_set) or "none",
+    ids=lambda augment: ",".join(sorted(augment.model_fields_set)) or "none",
 )
 def test_every_image_of_a_batch_gets_a_draw_of_its_own(numbered, augment):
     outcomes = {image.numpy().tobytes() for image in augmented(numbered, augment)}
@@ -272,9 +273,7 @@ def test_the_random_state_after_a_batch_depends_on_its_step_alone():
 
 
 def test_more_images_a_batch_than_there_are_is_refused():
-    with pytest.raises(
-        DataError, match=r"batch_size: got 64, but digits has 50 training images; allowed: at most that"
-    ):
+    with pytest.raises(DataError, match=r"batch_size: got 64, but digits has 50 training images; allowed: at most that"):
         training_batches(DIGITS, recipe(batch_size=64), seed=0, device="cpu", data_dir=Path())
 
 
@@ -309,9 +308,7 @@ def streamed(folder, seed=0, **fields):
 def in_process(monkeypatch):
     """Load in this process instead of workers, which a test does not need."""
     loader = data_module.DataLoader
-    monkeypatch.setattr(
-        data_module, "DataLoader", lambda *given, **options: loader(*given, **options | {"num_workers": 0})
-    )
+    monkeypatch.setattr(data_module, "DataLoader", lambda *given, **options: loader(*given, **options | {"num_workers": 0}))
 
 
 @pytest.mark.usefixtures("in_process")
@@ -335,9 +332,7 @@ def test_streamed_batches_do_not_depend_on_the_number_of_workers(folder, monkeyp
     loader = data_module.DataLoader
     monkeypatch.setattr(os, "cpu_count", lambda: workers)
     in_workers = list(streamed(folder).epoch(0))
-    monkeypatch.setattr(
-        data_module, "DataLoader", lambda *given, **options: loader(*given, **options | {"num_workers": 0})
-    )
+    monkeypatch.setattr(data_module, "DataLoader", lambda *given, **options: loader(*given, **options | {"num_workers": 0}))
     assert equal(in_workers, list(streamed(folder).epoch(0)))
 
 
@@ -349,9 +344,7 @@ def test_streamed_test_images_come_in_order_normalised_and_unaugmented(folder):
     mean, std = np.array(pets().mean), np.array(pets().std)
     colours = [[100 * label, 20 * number, 30] for label in (0, 1) for number in range(3)]
     expected = (np.array(colours) / 255 - mean) / std
-    np.testing.assert_allclose(
-        images, np.broadcast_to(expected[:, :, None, None], (6, 3, 16, 16)), rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(images, np.broadcast_to(expected[:, :, None, None], (6, 3, 16, 16)), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.usefixtures("in_process")

@@ -236,12 +236,8 @@ def test_invariant_11_disagreement_is_a_metric_with_the_error_rates_in_the_row_o
     matrix = disagreement(predictions)
     assert np.array_equal(matrix, matrix.T)
     assert not np.diag(matrix).any()
-    assert all(
-        matrix[i, k] <= matrix[i, j] + matrix[j, k] + 1e-12 for i in range(4) for j in range(4) for k in range(4)
-    )
-    right = [
-        np.mean([p == t for p, t in zip(row, predictions["groundtruth"], strict=True)]) for row in predictions.values()
-    ]
+    assert all(matrix[i, k] <= matrix[i, j] + matrix[j, k] + 1e-12 for i in range(4) for j in range(4) for k in range(4))
+    right = [np.mean([p == t for p, t in zip(row, predictions["groundtruth"], strict=True)]) for row in predictions.values()]
     np.testing.assert_allclose(matrix[0], 1 - np.array(right))
 
 
@@ -255,9 +251,7 @@ def test_invariant_12_released_weights_reach_their_accuracy_on_imagenet(name):
     size, share = (384, 1.0) if "384" in name else (224, 0.875)
     data = Data(source="folder/imagenet", image_size=size, crop_share=share, resident=False)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    result = Released(model=Timm(name=name, pretrained=True), data=data).compute(
-        Context(device, folder, None, parent=None)
-    )
+    result = Released(model=Timm(name=name, pretrained=True), data=data).compute(Context(device, folder, None, parent=None))
     measured = result.metrics.get("top1 logit mean", result.metrics["top1"])
     assert measured == pytest.approx(RELEASED[name], abs=0.05)
 
@@ -327,11 +321,7 @@ def test_trap_fine_tuning_resamples_only_the_grid_of_the_position_embeddings(dis
     grid = small.pos_embed[:, prefix:].reshape(1, 3, 3, 8).permute(0, 3, 1, 2)
     bicubic = F.interpolate(grid, size=(4, 4), mode="bicubic", antialias=True)
     assert_close(large.pos_embed[:, prefix:], bicubic.permute(0, 2, 3, 1).reshape(1, 16, 8))
-    assert all(
-        torch.equal(large.state_dict()[name], tensor)
-        for name, tensor in small.state_dict().items()
-        if name != "pos_embed"
-    )
+    assert all(torch.equal(large.state_dict()[name], tensor) for name, tensor in small.state_dict().items() if name != "pos_embed")
 
 
 def test_trap_top1_counts_true_labels_and_fuses_by_softmax_sum(trained_teacher):

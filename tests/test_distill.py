@@ -67,9 +67,7 @@ def mixed_targets():
 
 def distilled_vit(depth=2):
     torch.manual_seed(0)
-    return VisionTransformerDistilled(
-        img_size=8, patch_size=4, in_chans=1, num_classes=5, embed_dim=8, depth=depth, num_heads=2
-    )
+    return VisionTransformerDistilled(img_size=8, patch_size=4, in_chans=1, num_classes=5, embed_dim=8, depth=depth, num_heads=2)
 
 
 @pytest.mark.parametrize("kd_weight", [0.1, 0.5, 1.0])

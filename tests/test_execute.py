@@ -88,9 +88,7 @@ def test_one_failure_leaves_siblings_stored_and_is_named_with_its_reason(place, 
 def test_cached_tells_a_recorded_failure_again_without_trying(place):
     break_run(place, TWO)
     for tries in (1, 1):
-        with pytest.raises(
-            RunsFailedError, match=f"(?s)^1 run.s. failed, 1 are stored.*{TWO.id}.*told to fail"
-        ) as error:
+        with pytest.raises(RunsFailedError, match=f"(?s)^1 run.s. failed, 1 are stored.*{TWO.id}.*told to fail") as error:
             execute([ONE, TWO], place)
         assert computed(place).count(TWO.id) == tries
     assert "mode='retry' tries again" in str(error.value)
@@ -222,19 +220,16 @@ def test_what_a_killed_process_left_behind_is_swept(place, store):
         (folder / "half").touch()
     (store.root / ".claims" / ONE.id).touch()
     execute([ONE], place)
-    assert (
-        files_below(store.root / ".partial")
-        + files_below(store.root / ".scratch")
-        + files_below(store.root / ".claims")
-        == []
-    )
+    assert files_below(store.root / ".partial") + files_below(store.root / ".scratch") + files_below(store.root / ".claims") == []
 
 
-def test_a_checkpoint_of_a_run_that_is_not_stored_is_kept(place, store):
+def test_a_checkpoint_is_kept_until_its_run_is_stored(place, store):
     store.scratch(TWO.id).mkdir(parents=True)
     (store.scratch(TWO.id) / "checkpoint.pt").touch()
     execute([ONE], place)
     assert files_below(store.root / ".scratch") == [f"{TWO.id}/checkpoint.pt"]
+    execute([TWO], place)
+    assert files_below(store.root / ".scratch") == []
 
 
 # ------------------------------------------------------------------------------------------------ local workers
@@ -246,15 +241,11 @@ def chain(smoke):
     return next(cell.spec for cell in smoke.cells if cell.point.get("method") == "hard")
 
 
-def test_local_workers_give_what_inline_gives_though_one_is_killed_in_the_middle_of_a_run(
-    place, smoke, chain, monkeypatch
-):
+def test_local_workers_give_what_inline_gives_though_one_is_killed_in_the_middle_of_a_run(place, smoke, chain, monkeypatch):
     workers = []
     popen = local.subprocess.Popen
     monkeypatch.setattr(local, "_slots", lambda: [None])
-    monkeypatch.setattr(
-        local.subprocess, "Popen", lambda *args, **options: workers.append(popen(*args, **options)) or workers[-1]
-    )
+    monkeypatch.setattr(local.subprocess, "Popen", lambda *args, **options: workers.append(popen(*args, **options)) or workers[-1])
 
     def kill_the_first_worker():
         while not list(place.results_dir.glob(f".claims/{chain.teacher.id}")):

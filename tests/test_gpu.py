@@ -97,9 +97,7 @@ def test_a_distilled_student_trains_compiled_in_bf16_and_predicts():
     assert len(result.arrays["predictions class+distillation"]) == len(result.arrays["labels"])
 
 
-@pytest.mark.parametrize(
-    "augment", [Augment(crop=2), Augment(flip=0.5), Augment(cutout=3), Augment(erasing=0.5)], ids=str
-)
+@pytest.mark.parametrize("augment", [Augment(crop=2), Augment(flip=0.5), Augment(cutout=3), Augment(erasing=0.5)], ids=str)
 def test_augmentation_stays_on_the_gpu_is_seeded_there_and_draws_for_each_image(augment):
     images = torch.arange(1.0, 65.0, device=DEVICE).view(1, 1, 8, 8).repeat(64, 1, 1, 1)
     torch.manual_seed(0)

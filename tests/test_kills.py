@@ -54,9 +54,7 @@ def test_a_study_killed_twenty_times_ends_in_the_numbers_of_an_uninterrupted_one
     child.join()
     assert child.exitcode == 0
     assert before.items() <= written(tmp_path).items()
-    assert [files_below(tmp_path / name) for name in (".partial", ".scratch", ".claims", ".damaged", ".failed")] == [
-        []
-    ] * 5
+    assert [files_below(tmp_path / name) for name in (".partial", ".scratch", ".claims", ".damaged", ".failed")] == [[]] * 5
     resumed = Store(tmp_path, writable=False)
     assert resumed.ids() == whole.ids()
     for run_id in whole.ids():
@@ -129,15 +127,11 @@ def assert_same_training(one, other) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("step", [1, 2, 4, STEPS, STEPS + 1, 2 * STEPS, 3 * STEPS - 1, 3 * STEPS])
-def test_a_training_killed_at_a_step_goes_on_from_its_checkpoint_to_the_same_weights(
-    tmp_path, uninterrupted, name, step
-):
+def test_a_training_killed_at_a_step_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path, uninterrupted, name, step):
     with pytest.raises(Killed):
         train(name, tmp_path, counting(step, raise_killed))
     steps = []
-    resumed = train(
-        name, tmp_path, tick=lambda *_: steps.append(1), seed=1
-    )  # the checkpoint decides, not the fresh model
+    resumed = train(name, tmp_path, tick=lambda *_: steps.append(1), seed=1)  # the checkpoint decides, not the fresh model
     if step == 1:  # killed before anything was saved: as a run does, begin anew with the same seed
         resumed = train(name, tmp_path)
     else:
@@ -164,9 +158,7 @@ def test_a_training_process_that_is_killed_goes_on_to_the_same_weights(tmp_path,
 
 
 @pytest.mark.parametrize(("owner", "act"), [(os, "fsync"), (Path, "replace")])
-def test_a_training_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
-    tmp_path, uninterrupted, monkeypatch, owner, act
-):
+def test_a_training_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(tmp_path, uninterrupted, monkeypatch, owner, act):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         real, calls = getattr(owner, act), []
 
@@ -179,9 +171,7 @@ def test_a_training_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_bef
     assert files_below(tmp_path) == ["checkpoint.partial", "checkpoint.pt"]
     steps = []
     assert_same_training(train("vit", tmp_path, lambda *_: steps.append(1), seed=1), uninterrupted["vit"])
-    assert (
-        len(steps) == 3 * STEPS - 5
-    )  # the seventh write came after step 6: five steps and the end of an epoch were saved
+    assert len(steps) == 3 * STEPS - 5  # the seventh write came after step 6: five steps and the end of an epoch were saved
 
 
 def flip(content: bytes) -> bytes:

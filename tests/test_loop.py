@@ -54,9 +54,7 @@ def same(one, other):
 def updates():
     """Learning rates of the parameter groups at each update, by torch's own hook."""
     seen = []
-    hook = register_optimizer_step_pre_hook(
-        lambda given, *_: seen.append([group["lr"] for group in given.param_groups])
-    )
+    hook = register_optimizer_step_pre_hook(lambda given, *_: seen.append([group["lr"] for group in given.param_groups]))
     yield seen
     hook.remove()
 
@@ -342,9 +340,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_numbers_to_the_bit(tmp_
     whole, resumed = model(), model()
     expected = fit(whole, recipe, data=data)
     with pytest.raises(KeyboardInterrupt):
-        fit(
-            resumed, recipe, data=data, where=context(scratch=tmp_path, checkpoint_every=0.0, tick=stopped_after(steps))
-        )
+        fit(resumed, recipe, data=data, where=context(scratch=tmp_path, checkpoint_every=0.0, tick=stopped_after(steps)))
     ticks = []
     fresh = model(seed=1)
     trained = fit(fresh, recipe, data=data, where=context(scratch=tmp_path, tick=lambda *tick: ticks.append(tick)))

@@ -142,9 +142,7 @@ def test_a_timm_model_of_a_transformer_takes_the_image_size():
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(
-        ValidationError, match=r"num_heads=3 does not divide embed_dim=8; allowed: divisors \[1, 2, 4, 8\]"
-    ):
+    with pytest.raises(ValidationError, match=r"num_heads=3 does not divide embed_dim=8; allowed: divisors \[1, 2, 4, 8\]"):
         Vit(embed_dim=8, depth=1, num_heads=3, patch_size=4)
 
 

@@ -57,9 +57,5 @@ def test_hard_distillation_is_that_of_deit(deit):
 
 
 def test_soft_distillation_in_the_numel_reduction_is_that_of_deit(deit):
-    taught = soft_distillation_loss(
-        deit["distillation_logits"], deit["teacher_logits"], float(deit["soft_tau"]), "numel"
-    )
-    assert_close(
-        weighted(deit["base"], taught, deit["soft_alpha"]), deit["soft_loss_numel_reduction"], rtol=1e-9, atol=0
-    )
+    taught = soft_distillation_loss(deit["distillation_logits"], deit["teacher_logits"], float(deit["soft_tau"]), "numel")
+    assert_close(weighted(deit["base"], taught, deit["soft_alpha"]), deit["soft_loss_numel_reduction"], rtol=1e-9, atol=0)

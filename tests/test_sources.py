@@ -13,16 +13,13 @@ from sklearn.model_selection import train_test_split
 from support import make_images
 
 from vitlib.inputs import sources
+from vitlib.inputs.pictures import DataError, Shift, open_image, shifted
 from vitlib.inputs.sources import (
     Data,
-    DataError,
-    Shift,
     class_names,
     fingerprint,
     listing,
     load,
-    open_image,
-    shifted,
     subset,
 )
 
@@ -86,9 +83,7 @@ def test_so_many_images_of_every_class_are_kept(per_class):
     assert (np.diff(kept) > 0).all()  # each once, in the order of the data
 
 
-@pytest.mark.parametrize(
-    ("fraction", "counts"), [(0.1, [1, 2, 3]), (0.25, [2, 5, 8]), (0.01, [1, 1, 1]), (1.0, [10, 20, 31])]
-)
+@pytest.mark.parametrize(("fraction", "counts"), [(0.1, [1, 2, 3]), (0.25, [2, 5, 8]), (0.01, [1, 1, 1]), (1.0, [10, 20, 31])])
 def test_a_fraction_is_kept_of_every_class_and_at_least_one(fraction, counts):
     kept = subset(LABELS, DIGITS.changed(fraction=fraction))
     assert np.bincount(LABELS[kept]).tolist() == counts
@@ -231,6 +226,20 @@ def test_a_fingerprint_changes_with_any_file(tmp_path, change):
     before = fingerprint_of(tmp_path)
     change(root)
     assert fingerprint_of(tmp_path) != before
+
+
+def test_in_a_large_set_every_file_counts_by_its_name_and_size(tmp_path):
+    """Of more than 256 files not all bytes are read."""
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    for number in range(600):
+        (folder / f"{number:03}.png").write_bytes(b"12345")
+    seen = {fingerprint_of(tmp_path)}
+    for number in range(0, 600, 30):
+        (folder / f"{number + number % 7:03}.png").write_bytes(b"123456")
+        seen.add(fingerprint_of(tmp_path))
+    (folder / "001.png").rename(folder / "001a.png")
+    assert len(seen | {fingerprint_of(tmp_path)}) == 1 + 20 + 1
 
 
 def test_a_fingerprint_is_that_of_the_files_wherever_they_lie_and_whatever_lies_beside(tmp_path):

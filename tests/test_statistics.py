@@ -113,7 +113,9 @@ def test_disagreement_is_a_metric_and_its_first_row_the_error_rate():
 
 
 def test_cells_have_one_number_of_decimals_a_column_and_a_dash_where_nothing_is():
-    table = pd.DataFrame({"top1": [99.04, np.nan], "cosine": [0.5, -1.25], "images/s": [12345.6, 3.2], "n": [3, 0], "difference": [1.0, -2.25]})
+    table = pd.DataFrame(
+        {"top1": [99.04, np.nan], "cosine": [0.5, -1.25], "images/s": [12345.6, 3.2], "n": [3, 0], "difference": [1.0, -2.25]}
+    )
     text = formatted(table)
     assert text["top1"].tolist() == ["99.0", DASH]
     assert text["cosine"].tolist() == ["0.500", "-1.250"]

@@ -289,9 +289,7 @@ def test_a_file_that_its_holder_removed_meanwhile_is_no_claim(store, monkeypatch
 
 def test_four_processes_on_one_store_compute_nothing_twice(place, store, forking):
     together = forking.Barrier(4)
-    children = [
-        forking.Process(target=execute_numbers, args=(40, order, place, together), daemon=True) for order in range(4)
-    ]
+    children = [forking.Process(target=execute_numbers, args=(40, order, place, together), daemon=True) for order in range(4)]
     for child in children:
         child.start()
     for child in children:
@@ -350,10 +348,7 @@ def special(name: str, kind: bytes, target: str = "") -> tuple[tarfile.TarInfo, 
 def with_manifest(run_id: str, **files: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
     """A run folder whose checksums are right."""
     files = {name.replace("_", "."): content for name, content in files.items()}
-    return [
-        regular(f"{run_id}/{name}", content)
-        for name, content in {**files, MANIFEST: store_module.manifest_of(files)}.items()
-    ]
+    return [regular(f"{run_id}/{name}", content) for name, content in {**files, MANIFEST: store_module.manifest_of(files)}.items()]
 
 
 def whole(run_id: str) -> list[tuple[tarfile.TarInfo, bytes]]:
@@ -420,9 +415,7 @@ def test_an_archive_with_a_wrong_checksum_is_refused(store, folder, tmp_path):
     refused(archive, tmp_path, "result.json.* changed since it was written; nothing was imported")
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"not a tar", b"PK\x03\x04" + bytes(600), bytes(100)], ids=["empty", "text", "zip", "short"]
-)
+@pytest.mark.parametrize("content", [b"", b"not a tar", b"PK\x03\x04" + bytes(600), bytes(100)], ids=["empty", "text", "zip", "short"])
 def test_what_is_no_tar_is_refused(tmp_path, content):
     (tmp_path / "runs.tar").write_bytes(content)
     refused(tmp_path / "runs.tar", tmp_path, "cannot be read as a plain tar")

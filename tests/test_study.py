@@ -33,9 +33,7 @@ def test_a_table_replaces_a_value_and_a_value_a_table():
 
 def test_overrides_reach_the_runs(tmp_path):
     study = load_study("deit", "smoke", overrides={"recipe": {"epochs": 5}, "seeds": [3]}, results_dir=str(tmp_path))
-    students = [
-        cell.spec for cell in study.cells if cell.point.get("method") == "soft" and cell.point["resolution"] == "native"
-    ]
+    students = [cell.spec for cell in study.cells if cell.point.get("method") == "soft" and cell.point["resolution"] == "native"]
     assert {student.recipe.epochs for student in students} == {5}
     assert {student.seed for student in students} == {3}
     assert {student.recipe.batch_size for student in students} == {40}  # the profile's
@@ -53,10 +51,7 @@ def test_every_table_of_an_entry_has_a_grid_unless_an_axis_is_empty(paper, profi
         table
         for table, blocks in study.entry["grid"].items()
         if all(
-            any(
-                isinstance(axis, str) and not getattr(study.settings, axis) for name, axis in b.items() if name != "run"
-            )
-            for b in blocks
+            any(isinstance(axis, str) and not getattr(study.settings, axis) for name, axis in b.items() if name != "run") for b in blocks
         )
     }
     assert set(study.grid()["table"]) == set(study.entry["grid"]) - empty
@@ -82,10 +77,7 @@ def test_an_axis_given_as_a_name_is_the_settings_field_of_that_name(tmp_path):
 
 def test_points_that_tables_share_are_one_run(smoke):
     """Tables 3 and 5 of DeiT share the students without a teacher and those with the token."""
-    specs = {
-        table: {tuple(c.point.items()): c.spec.id for c in smoke.cells if c.table == table}
-        for table in ("strategies", "models")
-    }
+    specs = {table: {tuple(c.point.items()): c.spec.id for c in smoke.cells if c.table == table} for table in ("strategies", "models")}
     shared = specs["strategies"].keys() & specs["models"].keys()
     assert len(shared) == 2 * 2 + 2  # two methods: two sizes as they are, the largest also finer
     assert all(specs["strategies"][point] == specs["models"][point] for point in shared)

@@ -123,7 +123,7 @@ def _overrides(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"overrides: got {text!r}; allowed: a JSON object ({error})") from None
     if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"overrides: got {text!r}; allowed: a JSON object such as {{\"seeds\": [0]}}")
+        raise argparse.ArgumentTypeError(f'overrides: got {text!r}; allowed: a JSON object such as {{"seeds": [0]}}')
     return value
 
 
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     places = argparse.ArgumentParser(add_help=False)
     for name in ("results-dir", "figures-dir", "data-dir"):
         places.add_argument(f"--{name}", default="", help="default: of the checkout")
-    places.add_argument("--overrides", type=_overrides, default={}, help='settings as JSON, for instance \'{"seeds": [0]}\'')
+    places.add_argument("--overrides", type=_overrides, default={}, help="settings as JSON, for instance '{\"seeds\": [0]}'")
     study = argparse.ArgumentParser(add_help=False, parents=[places])
     study.add_argument("document")
     study.add_argument("--profile", default="quick", help=", ".join(PROFILES))

@@ -53,6 +53,4 @@ def _runs(paper: str, profile: str) -> list[str] | int:
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(
-        json.dumps({"classes": classes(), "runs": runs()}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    GOLDEN.write_text(json.dumps({"classes": classes(), "runs": runs()}, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -21,7 +21,8 @@ from timm.data.loader import fast_collate
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vitlib.inputs.sources import Data, DataError, listing, load, open_image
+from vitlib.inputs.pictures import DataError, open_image
+from vitlib.inputs.sources import Data, listing, load
 from vitlib.recipe import Augment, Recipe
 
 

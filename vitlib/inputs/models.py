@@ -38,9 +38,7 @@ class Vit(Part):
     def _heads_divide_the_width(self) -> Self:
         if self.embed_dim % self.num_heads:
             allowed = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
-            raise ValueError(
-                f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}; allowed: divisors {allowed}"
-            )
+            raise ValueError(f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}; allowed: divisors {allowed}")
         return self
 
 

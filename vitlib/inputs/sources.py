@@ -17,26 +17,14 @@ import pandas as pd
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
-from vitlib.spec import Part, SpecError
+from vitlib.inputs.pictures import DataError, Shift, check_header, open_image, shifted_pictures, square
+from vitlib.spec import Part
 
 SPLITS = ("train", "validation", "test")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on damaged files
 ARCHIVES = {".tar", ".gz", ".tgz", ".zip", ".xz"}
 DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class DataError(SpecError):
-    """A data set that is missing, empty or unreadable; the message says where it was looked for and what to do."""
-
-
-class Shift(Part):
-    """A photometric shift of the test images: less contrast and Gaussian noise, in units of the full range."""
-
-    contrast: Annotated[float, Field(gt=0, le=1)]
-    noise: Annotated[float, Field(ge=0, le=1)]
-    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Data(Part):
@@ -136,8 +124,9 @@ def load(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.ndarray
         every, labels = _digits(split) if data.source == "digits" else _timm_pictures(data, split, data_dir)
         keep = subset(labels, data) if split == "train" else np.arange(len(labels))
         pictures, labels = (every[index] for index in keep), labels[keep]
-    images = np.stack([_square(picture, data.image_size) for picture in pictures])
-    return (shifted(images, data.shift) if split == "test" and data.shift else images), labels
+    if split == "test" and data.shift:
+        pictures = shifted_pictures(pictures, data.shift)
+    return np.stack([square(picture, data.image_size) for picture in pictures]), labels
 
 
 def listing(data: Data, split: str, data_dir: Path) -> tuple[list[Path], np.ndarray]:
@@ -168,20 +157,6 @@ def subset(labels: np.ndarray, data: Data) -> np.ndarray:
             )
         kept.append(members[:wanted])
     return np.sort(np.concatenate(kept))
-
-
-def shifted(images: np.ndarray, shift: Shift) -> np.ndarray:
-    """Lower the contrast about mid-grey and add seeded Gaussian noise; uint8 in, uint8 out."""
-    noise = np.random.default_rng(shift.seed).normal(scale=255 * shift.noise, size=images.shape)
-    return np.clip(127.5 + shift.contrast * (images - 127.5) + noise, 0, 255).round().astype(np.uint8)
-
-
-def open_image(path: Path, channels: int) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert("L" if channels == 1 else "RGB")
-    except UNREADABLE as error:
-        raise DataError(f"image {path}: cannot be read ({error}); replace or remove the file") from None
 
 
 @lru_cache(maxsize=32)
@@ -265,14 +240,7 @@ def _check_folder(root: Path, channels: int, splits: tuple[str, ...], headers: i
     paths = [path for found in folders.values() for folder in found for path in _images(folder)]
     whole = len(paths) <= 2_000  # decode small sets wholly, read the headers of large ones
     for path in paths[:: max(1, len(paths) // headers)]:
-        open_image(path, channels) if whole else _check_header(path)
-
-
-def _check_header(path: Path) -> None:
-    try:
-        Image.open(path).close()
-    except UNREADABLE as error:
-        raise DataError(f"image {path}: cannot be read ({error}); replace or remove the file") from None
+        open_image(path, channels) if whole else check_header(path)
 
 
 def _training_labels(data: Data, data_dir: Path) -> np.ndarray:
@@ -301,14 +269,3 @@ def _timm_dataset(data: Data, split: str, data_dir: Path):
 def _labels(dataset) -> list[int]:
     targets = getattr(getattr(dataset, "dataset", dataset), "targets", None)
     return list(targets) if targets is not None else [int(dataset[index][1]) for index in range(len(dataset))]
-
-
-def _square(image: Image.Image, size: int) -> np.ndarray:
-    """Shorter side to `size` (bicubic), centre crop; (C, H, W) uint8."""
-    if image.size != (size, size):
-        scale = size / min(image.size)
-        image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
-        left, top = (image.width - size) // 2, (image.height - size) // 2
-        image = image.crop((left, top, left + size, top + size))
-    array = np.asarray(image)
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)

@@ -90,8 +90,6 @@ def token_cosines(model: nn.Module, images: Tensor) -> Tensor:
     Source: DeiT, section 4 ('distillation token'): 0.06 at the input, 0.93 at the last layer.
     """
     at_input = torch.stack([model.cls_token[:, 0], model.dist_token[:, 0]], dim=1) + model.pos_embed[:, :2]
-    _, blocks = zip(
-        *model.forward_intermediates(images, return_prefix_tokens=True, output_fmt="NLC", intermediates_only=True), strict=True
-    )
+    _, blocks = zip(*model.forward_intermediates(images, return_prefix_tokens=True, output_fmt="NLC", intermediates_only=True), strict=True)
     prefixes = [at_input.expand(len(images), -1, -1), *blocks]
     return torch.stack([F.cosine_similarity(tokens[:, 0], tokens[:, 1], dim=-1) for tokens in prefixes], dim=1)

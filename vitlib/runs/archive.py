@@ -59,7 +59,5 @@ def _run_and_file(archive: Path, member: tarfile.TarInfo) -> tuple[str, str]:
     run_id, _, name = member.name.partition("/")
     plain = run_id.replace("-", "").replace("_", "").isalnum()
     if not (member.isfile() and plain and name in FILES | {MANIFEST}):
-        raise StoreError(
-            f"archive {archive}: member {member.name!r} refused; allowed: regular files RUN/{{{', '.join(sorted(FILES))}}}"
-        )
+        raise StoreError(f"archive {archive}: member {member.name!r} refused; allowed: regular files RUN/{{{', '.join(sorted(FILES))}}}")
     return run_id, name

@@ -142,6 +142,7 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any], timeout: fl
 def _progress_shown() -> Iterator[None]:
     """Pass the progress lines of runs, and nothing else of what cells print, on to standard error."""
     logger, handler = logging.getLogger("papermill"), logging.StreamHandler()
+    handler.terminator = ""  # a cell's text brings its own
     handler.addFilter(lambda record: record.getMessage().startswith(PROGRESS))
     before = logger.level, logger.propagate
     logger.addHandler(handler)

@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 
 import vitlib.papers
 from vitlib import paths
-from vitlib.inputs.sources import Data, DataError
+from vitlib.inputs.pictures import DataError
+from vitlib.inputs.sources import Data
 from vitlib.report import figures, statistics, tables
 from vitlib.runs.execute import Executor, Mode, Place, execute, require
 from vitlib.runs.provenance import code_fingerprint
@@ -80,7 +81,8 @@ class Study:
     def stamp(self) -> str:
         """The line that every artefact carries, so that a quick number is never quoted as a result."""
         data, seeds = self.settings.data, self.settings.seeds
-        return f"{self.entry['title']} · profile {self.profile} · {data.source}, {data.image_size} px, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
+        count = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
+        return f"{self.entry['title']} · profile {self.profile} · {data.source}, {data.image_size} px, {count}"
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
         """Write CSV and Markdown; returns the table as a notebook shows it."""
@@ -152,8 +154,7 @@ class Results:
     def provenance(self) -> pd.DataFrame:
         """Versions, devices and commits that the results came from, with the number of runs each."""
         rows = [
-            {"device": s.provenance["device"], "commit": s.provenance["commit"], **s.provenance["versions"]}
-            for s in self.stored.values()
+            {"device": s.provenance["device"], "commit": s.provenance["commit"], **s.provenance["versions"]} for s in self.stored.values()
         ]
         return pd.DataFrame(rows).value_counts().rename("runs").reset_index()
 
@@ -221,7 +222,6 @@ def merged(*layers: dict[str, Any]) -> dict[str, Any]:
             both = isinstance(value, dict) and isinstance(result.get(key), dict)
             result[key] = merged(result[key], value) if both else value
     return result
-
 
 
 def _folder(paper: str) -> Path:

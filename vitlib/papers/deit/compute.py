@@ -159,9 +159,7 @@ def time_model(spec: Throughput, context: Context) -> Result:
 
 def _build(spec: Student | Released, num_classes: int, *, image_size: int = 0, drop_path: float = 0.0) -> nn.Module:
     data = spec.data
-    return build(
-        spec.model, image_size=image_size or data.image_size, channels=data.channels, num_classes=num_classes, drop_path=drop_path
-    )
+    return build(spec.model, image_size=image_size or data.image_size, channels=data.channels, num_classes=num_classes, drop_path=drop_path)
 
 
 def _evaluated(

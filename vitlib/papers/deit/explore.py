@@ -75,7 +75,9 @@ def draw_soft_target(arrays: dict[str, np.ndarray], image: int, tau: float, kd_w
     axes.bar(classes + 0.2, soft_student, 0.4, color=DISTILLATION, label="student, softened")
     axes.axvline(label, color=CLASS, linestyle=":", label="true label")
     axes.set(xlabel="class", ylabel="probability", ylim=(0, 1), xticks=classes if len(classes) <= 20 else [])
-    axes.set_title(f"(1 - λ) CE + λ τ² KL = {1 - kd_weight:.2f} · {cross_entropy:.2f} + {kd_weight:.2f} · {tau**2 * divergence:.2f} = {total:.2f}")
+    axes.set_title(
+        f"(1 - λ) CE + λ τ² KL = {1 - kd_weight:.2f} · {cross_entropy:.2f} + {kd_weight:.2f} · {tau**2 * divergence:.2f} = {total:.2f}"
+    )
     axes.legend(loc="upper right")
     return figure
 

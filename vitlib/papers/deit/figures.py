@@ -61,8 +61,15 @@ def figure_architecture(results: Results) -> Figure:
 def figure_strategies(results: Results) -> Figure:
     """Table 3 as a figure: top-1 by strategy and readout, measured (solid, 95 % over seeds) for each size."""
     measured = summary(frame_readouts_of_all(results), ["method", "readout", "size", "resolution"], "top1")
-    rows = [("none", "class"), ("soft", "class"), ("hard", "class"), *(("token", name) for name in ("class", "distillation", "class+distillation"))]
-    columns = [key for key in dict.fromkeys(zip(measured["size"], measured["resolution"], strict=True)) if (measured["size"] == key[0]).any()]
+    rows = [
+        ("none", "class"),
+        ("soft", "class"),
+        ("hard", "class"),
+        *(("token", name) for name in ("class", "distillation", "class+distillation")),
+    ]
+    columns = [
+        key for key in dict.fromkeys(zip(measured["size"], measured["resolution"], strict=True)) if (measured["size"] == key[0]).any()
+    ]
     figure, grid = canvas(1, len(columns), height=2.6, sharey=True, sharex=True)
     indexed = measured.set_index(["method", "readout", "size", "resolution"])
     for axes, (size, resolution) in zip(grid[0], columns, strict=True):
@@ -119,7 +126,9 @@ def figure_disagreement(results: Results) -> Figure:
     published = results.published("paper_table4").assign(other=lambda f: f["setting"].str.removeprefix("vs "))
     published = published.pivot(index="method", columns="other", values="value").reindex(index=matrix.index, columns=matrix.columns)
     for axes, frame, title in ((ours, matrix, "measured here (%)"), (theirs, published, "published: ImageNet (%)")):
-        sns.heatmap(100 * frame, ax=axes, annot=True, fmt=".1f", annot_kws={"size": 6.5}, cmap="Blues", vmin=0, vmax=20, cbar=False, square=True)
+        sns.heatmap(
+            100 * frame, ax=axes, annot=True, fmt=".1f", annot_kws={"size": 6.5}, cmap="Blues", vmin=0, vmax=20, cbar=False, square=True
+        )
         axes.set(title=title, xlabel="", ylabel="")
         axes.set_xticks(axes.get_xticks(), matrix.columns, rotation=40, ha="right", rotation_mode="anchor")
         axes.tick_params(length=0)
@@ -137,7 +146,9 @@ def figure_cosine(results: Results) -> Figure:
         if curves:
             _seeds(axes, np.stack(curves), name, DISTILLATION if method == "token" else CLASS)
     last = max((line.get_xdata().max() for line in axes.get_lines()), default=1)
-    axes.scatter([0, last], [0.06, 0.93], facecolors="none", edgecolors=DISTILLATION, label="published (DeiT, 12 blocks): 0.06, 0.93", zorder=3)
+    axes.scatter(
+        [0, last], [0.06, 0.93], facecolors="none", edgecolors=DISTILLATION, label="published (DeiT, 12 blocks): 0.06, 0.93", zorder=3
+    )
     axes.set(xlabel="after block (0: input)", ylabel="cosine", ylim=(-1.05, 1.05))
     axes.set_xticks(np.arange(last + 1))
     axes.legend(loc="lower right")
@@ -180,9 +191,12 @@ def _measured_families(axes: Axes, results: Results) -> None:
         for row in family.itertuples():
             axes.annotate(
                 f"{SHORT[row.size]}{'↑' if row.resolution == 'up' else ''}", (row.speed, row.measured),
-                xytext=(4, 4), textcoords="offset points", fontsize=6.5, color=COLOURS[method],
+                xytext=(4, -9 if method == "none" else 4), textcoords="offset points", fontsize=6.5, color=COLOURS[method],
             )  # fmt: skip
-    teacher = results.frame("best_teacher").reindex(columns=["top1"]), results.frame("teacher_throughput").reindex(columns=["images_per_second"])
+    teacher = (
+        results.frame("best_teacher").reindex(columns=["top1"]),
+        results.frame("teacher_throughput").reindex(columns=["images_per_second"]),
+    )
     axes.plot(teacher[1].iloc[0], teacher[0].iloc[0], "s", color=TEACHER, label=f"teacher {results.study.settings.teacher}")
     axes.legend(loc="lower left", fontsize=6.5)
 

@@ -56,7 +56,9 @@ class Student(RunSpec):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.teacher is None) != (self.objective == "none"):
-            raise ValueError(f"objective={self.objective!r} with teacher {'absent' if self.teacher is None else 'given'}; give both or neither")
+            raise ValueError(
+                f"objective={self.objective!r} with teacher {'absent' if self.teacher is None else 'given'}; give both or neither"
+            )
         check_tiling(self.model, self.data.image_size)
         return self
 

@@ -32,6 +32,7 @@ PUBLISHED_METHODS = {  # rows of the paper's Table 3
     "distillation token: class+distillation": ("token", "class+distillation"),
 }
 
+
 def table_teachers(results: Results) -> pd.DataFrame:
     """Table 2: what the largest distilled student reaches with each teacher. Teachers are paired by rank, not by name."""
     frame = results.frame("teachers").drop_duplicates(["teacher", "column", "run"])  # a teacher is shared by all seeds

@@ -370,3 +370,17 @@ def test_a_shift_changes_the_test_images_and_no_others(folder, source):
 def test_a_shift_of_streamed_images_is_refused():
     with pytest.raises(ValueError, match="shift is drawn on resident images; set resident=True or leave shift out"):
         pets(shift=Shift(contrast=0.5, noise=0.0))
+
+
+@pytest.mark.parametrize(
+    ("data", "augment"),
+    [
+        (Data(source="digits", image_size=8, mean=(0.3,), std=(0.4,)), Augment(randaugment="rand-m9")),
+        (Data(source="folder/x", image_size=8, resident=False), Augment(crop=2)),
+        (Data(source="folder/x", image_size=8, resident=False), Augment(cutout=2)),
+    ],
+)
+def test_an_augmentation_that_the_batches_do_not_know_is_refused(data, augment, tmp_path):
+    recipe = Recipe(epochs=1, batch_size=2, lr=0.1, augment=augment)
+    with pytest.raises(DataError, match=r"recipe\.augment\.\w+: got .* allowed"):
+        training_batches(data, recipe, seed=0, device="cpu", data_dir=tmp_path)

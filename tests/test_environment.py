@@ -54,3 +54,11 @@ def test_every_locked_package_has_hashes_and_no_address():
 
 def test_every_package_that_the_user_asked_for_is_declared():
     assert {"torch", "timm", "jupyterlab", "papermill", "matplotlib", "seaborn", "ipywidgets", "nbval"} <= declared().keys()
+
+
+def test_the_readme_shows_the_committed_claims_and_links_what_exists():
+    readme = (ROOT / "README.md").read_text()
+    claims = (ROOT / "figures" / "deit" / "quick" / "claims.md").read_text().split("\n\n", 1)[1]
+    assert claims in readme, "run `make readme`"
+    for target in re.findall(r"\]\(([^)#]+)\)", readme):
+        assert (ROOT / target).exists(), target

@@ -37,6 +37,7 @@ class Batches(Protocol):
 
 def training_batches(data: Data, recipe: Recipe, *, seed: int, device: str, data_dir: Path) -> Batches:
     """Shuffled, augmented batches of the training split; the last incomplete batch is dropped."""
+    _require_honoured(data, recipe.augment)
     source = _streamed if not data.resident else _resident
     batches = source(data, "train", recipe.batch_size, device, data_dir, Training(recipe.augment, seed, recipe.repeats))
     if batches.steps == 0:
@@ -121,7 +122,7 @@ class StreamedBatches:
         loader = DataLoader(
             _EpochView(self._files, order, epoch, first=start * self._batch_size),
             batch_size=self._batch_size,
-            num_workers=min(8, os.cpu_count() or 1),
+            num_workers=min(8, len(os.sched_getaffinity(0))),
             collate_fn=fast_collate,
             pin_memory=self._device.startswith("cuda"),
         )
@@ -226,6 +227,15 @@ class _EpochView(Dataset):
         if self.files.training:
             seed_everything(seed_for(self.files.training.seed, self.epoch, "image", position))
         return self.files.transform(open_image(self.files.paths[index], self.files.channels)), self.files.labels[index]
+
+
+def _require_honoured(data: Data, augment: Augment) -> None:
+    """Refuse an augmentation that the kind of batches does not know, instead of leaving it out without a word."""
+    unknown = {"randaugment": augment.randaugment} if data.resident else {"crop": augment.crop, "cutout": augment.cutout}
+    for name, value in unknown.items():
+        if value:
+            kind, allowed = ("resident", "crop, flip, cutout, erasing") if data.resident else ("streamed", "flip, erasing, randaugment")
+            raise DataError(f"recipe.augment.{name}: got {value!r}, which {kind} images of {data.source} do not know; allowed: {allowed}")
 
 
 def _resident(data: Data, split: str, batch_size: int, device: str, data_dir: Path, training: Training | None) -> ResidentBatches:

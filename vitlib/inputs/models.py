@@ -140,7 +140,7 @@ def _timm(model: Timm, image_size: int, common: dict) -> nn.Module:
 
     if model.name.partition(".")[0] not in timm.list_models():
         raise SpecError(f"model.name: got {model.name!r}{nearest(model.name, timm.list_pretrained())[:200]}")
-    sized = {"img_size": image_size} if "vit" in model.name or "deit" in model.name else {}
+    sized = {"img_size": image_size} if model.name.startswith(("vit_", "deit")) else {}
     try:
         return timm.create_model(model.name, pretrained=model.pretrained, **sized, **common)
     except (RuntimeError, OSError) as error:

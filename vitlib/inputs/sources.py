@@ -69,6 +69,8 @@ class Data(Part):
             raise ValueError(f"per_class={self.per_class} and fraction={self.fraction} exclude each other; give one")
         if len(self.mean) != len(self.std):
             raise ValueError(f"mean has {len(self.mean)} channels and std {len(self.std)}; they must agree")
+        if not self.resident and not self.source.startswith("folder/"):
+            raise ValueError(f"resident=False streams from folders only, and source is {self.source!r}; allowed: 'folder/NAME'")
         if self.shift and not self.resident:
             raise ValueError("shift is drawn on resident images; set resident=True or leave shift out")
         return self
@@ -109,7 +111,7 @@ def class_names(data: Data, data_dir: Path) -> list[str]:
     if data.source == "digits":
         return [str(digit) for digit in range(10)]
     if data.source.startswith("folder/"):
-        return [folder.name for folder in _class_folders(_split_folder(data_dir / data.name, "train"))]
+        return [folder.name for folder in _class_folders(_any_split(data_dir / data.name))]
     dataset = _timm_dataset(data, "train", data_dir)
     names = getattr(getattr(dataset, "dataset", dataset), "classes", None) or sorted(set(_labels(dataset)))
     return [str(name) for name in names]
@@ -215,6 +217,11 @@ def _split_folder(root: Path, split: str) -> Path:
         if (root / name).is_dir():
             return root / name
     raise DataError(f"data split {split!r}: none of {', '.join(candidates)} in {root}; allowed layout: train|val|test/CLASS/*")
+
+
+def _any_split(root: Path) -> Path:
+    """The training split, or the test split of a set that is only evaluated."""
+    return _split_folder(root, "train" if (root / "train").is_dir() else "test")
 
 
 def _class_folders(root: Path) -> list[Path]:

@@ -235,6 +235,9 @@ def _peak_bytes(device: str) -> int:
     """Peak device memory, or this process's peak resident memory on a CPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")  # getrusage may hold the peak of the parent
+    if status.exists():
+        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -191,7 +191,7 @@ def _headline(by_readout: dict):
 
 
 def _one_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the first image of each class, then of the second, and so on, up to `count`."""
+    """Indices of the first image of each class, then of the others in order, up to `count`."""
     order = np.concatenate([np.flatnonzero(labels == label)[[0]] for label in np.unique(labels)])
     rest = np.setdiff1d(np.arange(len(labels)), order)
     return np.concatenate([order, rest])[:count]

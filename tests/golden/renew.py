@@ -16,8 +16,10 @@ EMBEDDED = ("smoke", "quick")  # profiles whose data lie in the package: their i
 
 
 def classes() -> dict[str, Any]:
-    """Version, fields and defaults of every spec class of vitlib."""
-    return {f"{cls.__module__}.{cls.__name__}": _described(cls) for cls in _spec_classes()}
+    """Version, fields and defaults of every spec class by its name, as it stands in identities; settings name no run."""
+    found = sorted((cls for cls in _spec_classes() if cls.__name__ != "Settings"), key=lambda cls: cls.__name__)
+    assert len({cls.__name__ for cls in found}) == len(found), f"two spec classes have one name: {found}"
+    return {cls.__name__: _described(cls) for cls in found}
 
 
 def runs() -> dict[str, Any]:

@@ -336,3 +336,14 @@ def test_trap_top1_counts_true_labels_and_fuses_by_softmax_sum(trained_teacher):
 def test_trap_an_odd_batch_is_refused_before_mixing():
     with pytest.raises(ValueError, match=r"batch_size=15 is odd; mixup and cutmix pair the images"):
         Recipe(epochs=1, batch_size=15, lr=0.1, mixup=0.8)
+
+
+def test_a_parent_imported_without_its_weights_is_named():
+    from types import SimpleNamespace
+
+    from vitlib.papers.deit.compute import trained_weights
+    from vitlib.spec import SpecError
+
+    context = SimpleNamespace(parent=lambda run: SimpleNamespace(weights=None))
+    with pytest.raises(SpecError, match="weights of student-1: left out of the archive"):
+        trained_weights(SimpleNamespace(id="student-1"), context)

@@ -267,8 +267,10 @@ def _json(content: Any) -> bytes:
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise SpecError(f"arrays: {', '.join(objects)} hold Python objects; allowed: numbers, booleans and text")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 

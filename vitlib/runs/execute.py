@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vitlib.inputs.sources import Data, check
+from vitlib.runs.local import run_in_workers
 from vitlib.runs.progress import Progress
 from vitlib.runs.provenance import facts
 from vitlib.runs.store import DamagedError, Store, Stored
@@ -52,6 +53,11 @@ class Plan:
     stored: dict[str, Stored]
     pending: dict[str, RunSpec]
     failed: dict[str, str] = field(default_factory=dict)
+
+    def failed_parent(self, spec: RunSpec) -> str | None:
+        """Why `spec` cannot be computed, if one of its parents failed."""
+        failed = [parent.id for parent in spec.parents() if parent.id in self.failed]
+        return f"its parent {failed[0]} failed" if failed else None
 
 
 def execute(specs: Iterable[RunSpec], place: Place, *, executor: Executor = "inline", mode: Mode = "cached") -> dict[str, Stored]:
@@ -162,8 +168,6 @@ def require(name: str, value: str, allowed: Iterable[str]) -> None:
 
 
 def _compute(plan: Plan, store: Store, place: Place, executor: Executor) -> None:
-    from vitlib.runs.local import run_in_workers
-
     progress = Progress(len(plan.pending))
     forced = {run_id for run_id in plan.pending if run_id in store}
     try:
@@ -177,7 +181,7 @@ def _compute(plan: Plan, store: Store, place: Place, executor: Executor) -> None
 
 def _run_inline(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str]) -> None:
     for run_id, spec in plan.pending.items():
-        if reason := failed_parent(spec, plan):
+        if reason := plan.failed_parent(spec):
             plan.failed[run_id] = reason
             progress.finished(run_id)
             continue
@@ -188,11 +192,6 @@ def _run_inline(plan: Plan, store: Store, place: Place, progress: Progress, forc
             log.debug("%s", traceback.format_exc())
             plan.failed[run_id] = f"{type(error).__name__}: {error}"
         progress.finished(run_id)
-
-
-def failed_parent(spec: RunSpec, plan: Plan) -> str | None:
-    failed = [parent.id for parent in spec.parents() if parent.id in plan.failed]
-    return f"its parent {failed[0]} failed" if failed else None
 
 
 def _read(store: Store, run_id: str, mode: Mode) -> Stored | None:

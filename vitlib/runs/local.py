@@ -67,13 +67,11 @@ class _Driver:
 
     def _next(self) -> RunSpec | None:
         """A run whose parents are stored; one that measures time only while nothing else runs."""
-        from vitlib.runs.execute import failed_parent
-
         running = [self.plan.pending[worker.run_id] for worker in self.workers if worker.run_id]
         if any(spec.timed for spec in running):
             return None
         for run_id, spec in list(self.waiting.items()):
-            if reason := failed_parent(spec, self.plan):
+            if reason := self.plan.failed_parent(spec):
                 self._settle(run_id, reason)
             elif all(parent.id not in self.plan.pending or parent.id in self.done for parent in spec.parents()):
                 if spec.timed and running:

@@ -67,9 +67,7 @@ def figure_strategies(results: Results) -> Figure:
         ("hard", "class"),
         *(("token", name) for name in ("class", "distillation", "class+distillation")),
     ]
-    columns = [
-        key for key in dict.fromkeys(zip(measured["size"], measured["resolution"], strict=True)) if (measured["size"] == key[0]).any()
-    ]
+    columns = list(dict.fromkeys(zip(measured["size"], measured["resolution"], strict=True)))
     figure, grid = canvas(1, len(columns), height=2.6, sharey=True, sharex=True)
     indexed = measured.set_index(["method", "readout", "size", "resolution"])
     for axes, (size, resolution) in zip(grid[0], columns, strict=True):

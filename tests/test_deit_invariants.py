@@ -22,7 +22,7 @@ from vitlib.papers.deit.specs import Released, Student
 from vitlib.paths import data_dir
 from vitlib.recipe import Augment, Recipe
 from vitlib.report.statistics import disagreement
-from vitlib.spec import Context
+from vitlib.spec import Context, SpecError
 from vitlib.training.cost import VitCost
 from vitlib.training.loop import target_maker
 
@@ -339,11 +339,6 @@ def test_trap_an_odd_batch_is_refused_before_mixing():
 
 
 def test_a_parent_imported_without_its_weights_is_named():
-    from types import SimpleNamespace
-
-    from vitlib.papers.deit.compute import trained_weights
-    from vitlib.spec import SpecError
-
-    context = SimpleNamespace(parent=lambda run: SimpleNamespace(weights=None))
+    context = Context("cpu", Path("."), None, parent=lambda run: SimpleNamespace(weights=None))
     with pytest.raises(SpecError, match="weights of student-1: left out of the archive"):
-        trained_weights(SimpleNamespace(id="student-1"), context)
+        context.weights(SimpleNamespace(id="student-1"))

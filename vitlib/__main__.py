@@ -1,23 +1,26 @@
-"""python -m vitlib: list | status | run | render | export | import | notebooks."""
+"""python -m vitlib: list | status | run | render | export | import | notebooks | ship | verify."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from vitlib import paths
-from vitlib.runs import archive
-from vitlib.runs.batch import Receipt, notebooks, run_all
-from vitlib.runs.execute import RunsFailedError
+from vitlib.runs import archive, shipping
+from vitlib.runs.execute import Place, RunsFailedError
 from vitlib.runs.store import Store, StoreError
-from vitlib.runs.study import PROFILES, Study, documents, load_study, read_entry
+from vitlib.runs.study import Study, load_study, read_entry, studies
 from vitlib.spec import SpecError
+
+if TYPE_CHECKING:
+    from vitlib.runs.batch import Receipt
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def list_documents(options: argparse.Namespace) -> int:
-    """The documents and their profiles."""
-    for name in documents():
+    """The documents and their profiles, and the teachers."""
+    for name in studies():
         entry = read_entry(name)
         print(f"{name:20} {', '.join(entry['profile'])}\n{'':20} {entry['title_original']}; {entry['source']}")
     return 0
@@ -61,8 +64,6 @@ def run(options: argparse.Namespace) -> int:
 
 def render(options: argparse.Namespace) -> int:
     """Every table and figure of a study from what is stored; nothing is computed, what is missing is a dash."""
-    import importlib
-
     study = _study(options)
     results = study.execute(mode="read-only")
     module = importlib.import_module(f"vitlib.papers.{study.paper}")
@@ -75,6 +76,21 @@ def render(options: argparse.Namespace) -> int:
     study.save_table(results.claims(), "claims")
     print(f"{len(results.stored)} of {len(study.specs)} runs stored; artefacts in {study.folder}")
     return 0
+
+
+def ship(options: argparse.Namespace) -> int:
+    """Trained teachers of a profile into vitlib/teachers/weights, with a manifest of how they were made and what they measure."""
+    study = load_study("teachers", options.profile, overrides=options.overrides, device=options.device, **_places(options))
+    print(shipping.ship(study).to_string(index=False))
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Measure the shipped teachers again, beside the manifest; 1 if a figure is off by more than 0.2 points."""
+    place = Place(paths.results_dir(options.results_dir), paths.data_dir(options.data_dir), options.device)
+    frame = shipping.verify(place)
+    print(frame.to_string(index=False))
+    return int((frame["difference"].abs() > 0.2).any())
 
 
 def export(options: argparse.Namespace) -> int:
@@ -97,6 +113,8 @@ def import_archive(options: argparse.Namespace) -> int:
 
 def run_notebooks(options: argparse.Namespace) -> int:
     """Every notebook by papermill, then a summary; 1 if one failed."""
+    from vitlib.runs.batch import notebooks, run_all  # the other commands do without papermill
+
     given = {name: getattr(options, name) for name in ("profile", "executor", "mode", "results_dir", "figures_dir", "data_dir")}
     parameters: dict[str, Any] = {name: value for name, value in given.items() if value}
     if options.overrides:
@@ -113,8 +131,11 @@ def _summary(receipts: list[Receipt]) -> str:
 
 
 def _study(options: argparse.Namespace) -> Study:
-    places = {name: getattr(options, name) for name in ("results_dir", "figures_dir", "data_dir")}
-    return load_study(options.document, options.profile, overrides=options.overrides, device=options.device, **places)
+    return load_study(options.document, options.profile, overrides=options.overrides, device=options.device, **_places(options))
+
+
+def _places(options: argparse.Namespace) -> dict[str, str]:
+    return {name: getattr(options, name) for name in ("results_dir", "figures_dir", "data_dir")}
 
 
 def _overrides(text: str) -> dict[str, Any]:
@@ -133,11 +154,13 @@ def _parser() -> argparse.ArgumentParser:
     places = argparse.ArgumentParser(add_help=False)
     for name in ("results-dir", "figures-dir", "data-dir"):
         places.add_argument(f"--{name}", default="", help="default: of the checkout")
-    places.add_argument("--overrides", type=_overrides, default={}, help="settings as JSON, for instance '{\"seeds\": [0]}'")
-    study = argparse.ArgumentParser(add_help=False, parents=[places])
+    overrides = argparse.ArgumentParser(add_help=False)
+    overrides.add_argument("--overrides", type=_overrides, default={}, help="settings as JSON, for instance '{\"seeds\": [0]}'")
+    device = argparse.ArgumentParser(add_help=False)
+    device.add_argument("--device", default="auto")
+    study = argparse.ArgumentParser(add_help=False, parents=[places, overrides, device])
     study.add_argument("document")
-    study.add_argument("--profile", default="quick", help=", ".join(PROFILES))
-    study.add_argument("--device", default="auto")
+    study.add_argument("--profile", default="quick", help="smoke, quick, cifar, paper; of the teachers: smoke, micro, micro_cpu, cifar")
 
     _command(commands, "list", list_documents)
     _command(commands, "status", status, study)
@@ -145,13 +168,15 @@ def _parser() -> argparse.ArgumentParser:
     computing.add_argument("--executor", default="local")
     computing.add_argument("--mode", default="cached")
     _command(commands, "render", render, study)
+    _command(commands, "ship", ship, places, overrides, device).add_argument("--profile", default="micro")
+    _command(commands, "verify", verify, places, device)
     exporting = _command(commands, "export", export, study)
     exporting.add_argument("archive", type=Path)
     exporting.add_argument("--without-weights", action="store_true")
     importing = _command(commands, "import", import_archive)
     importing.add_argument("archive", type=Path)
     importing.add_argument("--results-dir", default="")
-    batch = _command(commands, "notebooks", run_notebooks, places)
+    batch = _command(commands, "notebooks", run_notebooks, places, overrides)
     batch.add_argument("names", nargs="*")
     for name in ("profile", "executor", "mode"):
         batch.add_argument(f"--{name}", default="", help="default: the notebook's own")

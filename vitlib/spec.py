@@ -1,7 +1,7 @@
 """Specs: what a run is, and the name that follows from it.
 
 A run is a frozen, typed description of one result. Its identity is the SHA-256 of its class name, its `version`, its
-non-default fields and its parents (a field that is itself a RunSpec is a parent). Device, executor and folders are not
+non-default fields and its parents (a RunSpec among its fields, at any depth, is a parent). Device, executor and folders are not
 in it. Start from `RunSpec`; `Part` is for the groups of fields inside one (data, model, recipe).
 """
 
@@ -81,7 +81,8 @@ class RunSpec(Part):
         return f"{type(self).__name__.lower()}-{digest[:16]}"
 
     def parents(self) -> list[RunSpec]:
-        return [value for name in type(self).model_fields if isinstance(value := getattr(self, name), RunSpec)]
+        """The runs among the fields, inside groups, tuples and tables too."""
+        return [run for name in type(self).model_fields for run in _runs_in(getattr(self, name))]
 
     def family(self) -> Iterator[RunSpec]:
         """Ancestors first, then the run itself; a shared ancestor appears as often as it is named."""
@@ -132,6 +133,19 @@ class Context:
     tick: Callable[[int, int, int], None] = lambda epoch, epochs, images: None
     checkpoint_every: float = 120.0
 
+    def weights(self, run: RunSpec) -> dict[str, np.ndarray]:
+        """The stored weights of a parent.
+
+        Raises:
+            SpecError: if the parent came from an archive that was exported without weights.
+        """
+        weights = self.parent(run).weights
+        if weights is None:
+            raise SpecError(
+                f"weights of {run.id}: left out of the archive it was imported from; import one with weights, or compute it again"
+            )
+        return weights
+
 
 def dump(spec: RunSpec) -> dict[str, Any]:
     """Every field, defaults too, with the class of each run, so that `rebuild` can read it back."""
@@ -148,8 +162,7 @@ def rebuild(dumped: dict[str, Any]) -> RunSpec:
     if module.partition(".")[0] != "vitlib":
         raise SpecError(f"type: got {dumped['type']!r}; allowed: run classes inside vitlib")
     cls = getattr(importlib.import_module(module), name)
-    fields = {key: rebuild(value) if _is_run(value) else value for key, value in dumped["fields"].items()}
-    return cls.model_validate(fields, strict=False)
+    return cls.model_validate(_rebuilt(dumped["fields"]), strict=False)
 
 
 def explain(cls: type[BaseModel], error: ValidationError) -> str:
@@ -222,11 +235,29 @@ def _canonical(value: Any) -> Any:
     return value
 
 
+def _runs_in(value: Any) -> Iterator[RunSpec]:
+    if isinstance(value, RunSpec):
+        yield value
+    elif isinstance(value, Part):
+        for name in type(value).model_fields:
+            yield from _runs_in(getattr(value, name))
+    elif isinstance(value, dict | tuple | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _runs_in(item)
+
+
 def _dump(value: Any) -> Any:
     if isinstance(value, RunSpec):
         return dump(value)
-    return value.model_dump(mode="json") if isinstance(value, Part) else value
+    if isinstance(value, Part):
+        return {name: _dump(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return {key: _dump(item) for key, item in value.items()}
+    return [_dump(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def _is_run(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) == {"type", "version", "fields"}
+def _rebuilt(value: Any) -> Any:
+    if isinstance(value, dict):
+        is_run = set(value) == {"type", "version", "fields"}
+        return rebuild(value) if is_run else {key: _rebuilt(item) for key, item in value.items()}
+    return [_rebuilt(item) for item in value] if isinstance(value, list) else value

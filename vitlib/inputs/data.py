@@ -47,10 +47,12 @@ def training_batches(data: Data, recipe: Recipe, *, seed: int, device: str, data
     return batches
 
 
-def test_batches(data: Data, *, device: str, data_dir: Path, split: str = "test", batch_size: int = 512) -> Batches:
-    """All images of a split in order, without augmentation."""
+def test_batches(
+    data: Data, *, device: str, data_dir: Path, split: str = "test", batch_size: int = 512, count: int | None = None
+) -> Batches:
+    """The images of a split in order, without augmentation: all, or `count` evenly spaced ones."""
     source = _streamed if not data.resident else _resident
-    return source(data, split, batch_size, device, data_dir, None)
+    return source(data, split, batch_size, device, data_dir, None, count)
 
 
 def seed_for(*key: int | str) -> int:
@@ -86,7 +88,7 @@ class ResidentBatches:
 
     def __init__(self, images: Tensor, labels: Tensor, data: Data, batch_size: int, training: Training | None = None):
         self._images, self._labels = images, labels
-        self._mean, self._std = _channel_constants(data, images.device)
+        self._mean, self._std = channel_constants(data, images.device)
         self._batch_size, self._training = batch_size, training
         self.images = len(images)
         self.steps = _step_count(self.images, batch_size, training)
@@ -111,7 +113,7 @@ class StreamedBatches:
 
     def __init__(self, paths: list[Path], labels: np.ndarray, data: Data, batch_size: int, device: str, training: Training | None):
         self._files = _Files(paths, labels, data, training)
-        self._mean, self._std = _channel_constants(data, torch.device(device))
+        self._mean, self._std = channel_constants(data, torch.device(device))
         self._batch_size, self._device, self._training = batch_size, device, training
         self.images = len(paths)
         self.steps = _step_count(self.images, batch_size, training)
@@ -238,19 +240,31 @@ def _require_honoured(data: Data, augment: Augment) -> None:
             raise DataError(f"recipe.augment.{name}: got {value!r}, which {kind} images of {data.source} do not know; allowed: {allowed}")
 
 
-def _resident(data: Data, split: str, batch_size: int, device: str, data_dir: Path, training: Training | None) -> ResidentBatches:
+def _resident(
+    data: Data, split: str, batch_size: int, device: str, data_dir: Path, training: Training | None, count: int | None = None
+) -> ResidentBatches:
     images, labels = load(data, split, data_dir)
+    keep = _spaced(len(labels), count)
+    images, labels = images[keep], labels[keep]
     return ResidentBatches(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), data, batch_size, training)
 
 
-def _streamed(data: Data, split: str, batch_size: int, device: str, data_dir: Path, training: Training | None) -> StreamedBatches:
+def _streamed(
+    data: Data, split: str, batch_size: int, device: str, data_dir: Path, training: Training | None, count: int | None = None
+) -> StreamedBatches:
     paths, labels = listing(data, split, data_dir)
-    return StreamedBatches(paths, labels, data, batch_size, device, training)
+    keep = _spaced(len(labels), count)
+    return StreamedBatches([paths[index] for index in keep], labels[keep], data, batch_size, device, training)
+
+
+def _spaced(images: int, count: int | None) -> np.ndarray:
+    return np.arange(images) if count is None else np.unique(np.linspace(0, images - 1, min(count, images)).round().astype(int))
 
 
 def _step_count(images: int, batch_size: int, training: Training | None) -> int:
     return images // batch_size if training else -(-images // batch_size)
 
 
-def _channel_constants(data: Data, device: torch.device) -> tuple[Tensor, Tensor]:
+def channel_constants(data: Data, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the data, each (1, C, 1, 1)."""
     return tuple(torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (data.mean, data.std))

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from vitlib.spec import Part, SpecError, nearest
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -68,15 +68,21 @@ class Timm(Part):
 Model = Vit | ResNet | Timm
 
 
-def build(model: Model, *, image_size: int, channels: int, num_classes: int, drop_path: float = 0.0) -> nn.Module:
+def build(
+    model: Model, *, image_size: int, channels: int, num_classes: int | None, drop_path: float = 0.0, any_size: bool = False
+) -> nn.Module:
     """The timm module of a spec, freshly initialised (or with released weights, for a pretrained `Timm`).
+
+    `num_classes` 0 is without classifier, None leaves a released model its own.
+    `any_size` lets a `Vit` take images of other sizes than `image_size`, its position embedding resampled in each forward pass.
 
     Raises:
         SpecError: if patches do not tile the image, or timm does not know the name.
     """
-    common = {"in_chans": channels, "num_classes": num_classes, "drop_path_rate": drop_path}
+    classes = {} if num_classes is None else {"num_classes": num_classes}
+    common = {"in_chans": channels, "drop_path_rate": drop_path, **classes}
     if isinstance(model, Vit):
-        return _vit(model, image_size, common)
+        return _vit(model, image_size, common | {"dynamic_img_size": any_size})
     if isinstance(model, ResNet):
         return _resnet(model, common)
     return _timm(model, image_size, common)
@@ -88,20 +94,49 @@ def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
 
 
 def load_weights(module: nn.Module, weights: dict[str, np.ndarray]) -> None:
-    """Load `weights_of` another module; position embeddings of another grid are resampled bicubically.
+    """Load `weights_of` another module; those of another grid or patch size are resampled, a classifier left out stays fresh.
 
-    Prefix tokens keep their own positions (timm's `resample_abs_pos_embed`).
+    timm's `resample_abs_pos_embed` (bicubic; prefix tokens keep their own positions) and `resample_patch_embed` (FlexiViT).
+
+    Raises:
+        RuntimeError: if anything but the classifier is missing, or does not fit.
     """
     import torch
-    from timm.layers import resample_abs_pos_embed
 
     state = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
     target = module.state_dict()
-    if "pos_embed" in target and state["pos_embed"].shape != target["pos_embed"].shape:
-        state["pos_embed"] = resample_abs_pos_embed(
-            state["pos_embed"], module.patch_embed.grid_size, num_prefix_tokens=module.num_prefix_tokens
-        )
-    module.load_state_dict(state)
+    for name, resampled in (("pos_embed", _positions), ("patch_embed.proj.weight", _patches)):
+        if name in target and name in state and state[name].shape != target[name].shape:
+            state[name] = resampled(state[name], module)
+    kept = {name: tensor for name, tensor in target.items() if is_classifier(name) and name not in state}
+    module.load_state_dict(kept | state)
+
+
+def is_classifier(name: str) -> bool:
+    """Whether a parameter belongs to the classifier, by timm's names of it in transformers and ResNets."""
+    return name.partition(".")[0] in ("head", "head_dist", "fc")
+
+
+def without_classifier(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array for name, array in weights.items() if not is_classifier(name)}
+
+
+def classifier_outputs(weights: dict[str, np.ndarray]) -> int:
+    """Number of classes that the weights' classifier tells apart, 0 without one."""
+    rows = [len(array) for name, array in weights.items() if is_classifier(name) and name.endswith("weight")]
+    return rows[0] if rows else 0
+
+
+def _positions(positions: Tensor, module: nn.Module) -> Tensor:
+    from timm.layers import resample_abs_pos_embed
+
+    return resample_abs_pos_embed(positions, module.patch_embed.grid_size, num_prefix_tokens=module.num_prefix_tokens)
+
+
+def _patches(kernel: Tensor, module: nn.Module) -> Tensor:
+    from timm.layers import resample_patch_embed
+
+    return resample_patch_embed(kernel, list(module.patch_embed.patch_size))
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -32,6 +32,30 @@ def attention_maps(model: nn.Module, images: Tensor) -> Tensor:
     return torch.stack(maps, dim=1)
 
 
+def attention_distance(attention: Tensor, grid: tuple[int, int], patch_size: int, prefix_tokens: int = 1) -> Tensor:
+    """Mean distance in pixels between a query patch and what it attends to.
+
+    Prefix tokens are dropped and each row is normalised over the patches; the distances d(i, j) = p |x_i - x_j| are summed over keys
+    by their attention, and averaged over queries. Source: N. Park et al., What do self-supervised vision transformers learn? (2023).
+
+    Args:
+        attention: (..., tokens, tokens), rows summing to 1; tokens = prefix_tokens + rows * columns of the grid.
+
+    Returns:
+        (...): one distance a map.
+    """
+    patches = attention[..., prefix_tokens:, prefix_tokens:] + 1e-32
+    patches = patches / patches.sum(dim=-1, keepdim=True)
+    return (patches * patch_distances(grid, patch_size).to(patches)).sum(dim=-1).mean(dim=-1)
+
+
+def patch_distances(grid: tuple[int, int], patch_size: int) -> Tensor:
+    """Euclidean distance in pixels between the patches of a grid, counted by rows; (L, L) float64."""
+    rows, columns = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in grid), indexing="ij")
+    places = patch_size * torch.stack([rows.flatten(), columns.flatten()], dim=1)
+    return (places[:, None] - places[None]).square().sum(dim=-1).sqrt()
+
+
 @contextmanager
 def unfused_attention(model: nn.Module) -> Iterator[list[nn.Module]]:
     """Compute softmax(q k^T) as a tensor of its own inside the block, so that hooks see it; yields the attention modules."""

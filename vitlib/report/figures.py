@@ -5,8 +5,10 @@ Figures are made without pyplot, so that a widget's thread can draw too. Same in
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,6 +23,17 @@ STYLE = Path(__file__).with_name("vitlib.mplstyle")
 COLUMN = 6.3  # inches: the text width of an A4 page
 PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161"]  # seaborn's 'colorblind'
 TEACHER = "0.45"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A saved PNG, as a notebook displays it; `width` in pixels."""
+
+    data: bytes
+    width: int = 760
+
+    def _repr_png_(self) -> tuple[str, dict[str, int]]:
+        return b64encode(self.data).decode(), {"width": self.width}
 
 
 def style() -> AbstractContextManager[None]:

@@ -1,7 +1,8 @@
 """ipywidgets explorers over stored arrays: no torch, no training, nothing drawn by pyplot.
 
 A callback runs in another thread of the kernel, so pictures are drawn with `Figure` into an `Image` widget. Each explorer
-first shows the same picture statically, which is what a headless run and an untrusted notebook display.
+first shows the same picture statically, which is what a headless run and an untrusted notebook display. ipywidgets is
+imported when an explorer is made, so that a machine without notebooks can compute runs.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ipywidgets
-from IPython.display import Image, display
 from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    import ipywidgets
 
 Draw = Callable[..., Figure]
 
@@ -27,6 +29,8 @@ class Explorer:
     """
 
     def __init__(self, draw: Draw, controls: dict[str, ipywidgets.Widget], width: int = 560):
+        import ipywidgets
+
         self._draw, self.controls, self._lock = draw, controls, Lock()
         self.picture = ipywidgets.Image(value=self._png(), format="png", layout={"width": f"{width}px"})
         self.status = ipywidgets.HTML(self._said())
@@ -36,6 +40,9 @@ class Explorer:
 
     def show(self) -> None:
         """The initial picture as a static image, then the live controls below it."""
+        import ipywidgets
+        from IPython.display import Image, display
+
         display(Image(data=self.picture.value, width=self._width))
         display(ipywidgets.VBox([*self.controls.values(), self.status, self.picture]))
 
@@ -65,5 +72,7 @@ class NothingToExplore:
 
 def slider(description: str, value: float, low: float, high: float, step: float) -> ipywidgets.Widget:
     """A slider that reports once it is let go; whole numbers for a whole step."""
+    import ipywidgets
+
     kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
     return kind(value=value, min=low, max=high, step=step, description=description, continuous_update=False)

@@ -21,6 +21,7 @@ from vitlib.runs.progress import Progress
 from vitlib.runs.provenance import facts
 from vitlib.runs.store import DamagedError, Store, Stored
 from vitlib.spec import Context, RunSpec, SpecError, nearest
+from vitlib.teachers.teacher import Teacher
 
 Executor = Literal["inline", "local"]
 Mode = Literal["cached", "retry", "force", "read-only"]
@@ -112,10 +113,12 @@ def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> 
 
 
 def preflight(specs: Iterable[RunSpec], data_dir: Path) -> None:
-    """Refuse data that is missing, empty or unreadable before any run starts; of a `second_test`, only the test split."""
-    fields = ((name, getattr(spec, name)) for spec in specs for name in type(spec).model_fields)
+    """Refuse data and teachers' weights that are missing or damaged before any run starts; of a `second_test`, only the test split."""
+    fields = [(name, getattr(spec, name)) for spec in specs for name in type(spec).model_fields]
     for name, data in dict.fromkeys((name, value) for name, value in fields if isinstance(value, Data)):
         check(data, data_dir, splits=("test",) if name == "second_test" else ("train", "test"))
+    for teacher in dict.fromkeys(value for _, value in fields if isinstance(value, Teacher)):
+        teacher.check(data_dir)
 
 
 def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bool = False) -> Literal["stored", "held"]:

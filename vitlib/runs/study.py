@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 import pandas as pd
-from IPython.display import Image
 from matplotlib.figure import Figure
 
 import vitlib.papers
@@ -29,8 +28,7 @@ from vitlib.runs.execute import Executor, Mode, Place, execute, require
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import DamagedError, Store, Stored
 from vitlib.spec import Part, RunSpec, SpecError, nearest
-
-PROFILES = ("smoke", "quick", "cifar", "paper")
+from vitlib.teachers.teacher import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -90,10 +88,10 @@ class Study:
         tables.save(table, self.folder / name, caption)
         return tables.shown(table, caption, name)
 
-    def save_figure(self, figure: Figure, name: str) -> Image:
+    def save_figure(self, figure: Figure, name: str) -> figures.Picture:
         """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
         stamp = "" if self.profile == "paper" else self.stamp
-        return Image(data=figures.save(figure, self.folder / name, stamp), width=760)
+        return figures.Picture(figures.save(figure, self.folder / name, stamp))
 
     def _grid_row(self, table: str) -> dict[str, Any]:
         cells = [cell for cell in self.cells if cell.table == table]
@@ -193,11 +191,11 @@ def load_study(
     Raises:
         SpecError: unknown paper, profile or field, or a value that is not allowed; before anything is computed.
     """
-    require("paper", paper, documents())
-    require("profile", profile, PROFILES)
+    require("paper", paper, studies())
     if not isinstance(overrides, dict | None):
         raise SpecError(f"overrides: got {overrides!r}; allowed: a table of settings, nested as in the entry")
     entry = read_entry(paper)
+    require("profile", profile, list(entry["profile"]))
     module = importlib.import_module(f"vitlib.papers.{paper}")
     place = Place(paths.results_dir(results_dir), paths.data_dir(data_dir), device)
     settings = module.Settings.parse(merged(entry["base"], entry["profile"][profile], overrides or {}))
@@ -206,7 +204,12 @@ def load_study(
 
 
 def documents() -> list[str]:
-    """Names of the documents that vitlib holds."""
+    """Names of the documents that vitlib holds: the studies with published numbers."""
+    return [name for name in studies() if (_folder(name) / "published.csv").exists()]
+
+
+def studies() -> list[str]:
+    """The documents, and the study that makes their teachers."""
     return sorted(module.name for module in pkgutil.iter_modules(vitlib.papers.__path__))
 
 
@@ -244,13 +247,21 @@ def _points(block: dict[str, Any], settings: Part) -> list[dict[str, Any]]:
     return [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*values)]
 
 
-def _pinned(settings: Part, place: Place) -> Part:
-    """Settings whose data carry their fingerprint: of the files, or, on a machine without them, of the stored results."""
-    found = {name: value for name in type(settings).model_fields if isinstance(value := getattr(settings, name), Data)}
-    return settings.changed(**{name: _pin(data, place) for name, data in found.items()})
+def _pinned(value: Any, place: Place) -> Any:
+    """Data and checkpoints anywhere in the settings, with the fingerprint of their files."""
+    if isinstance(value, Data):
+        return _pin(value, place)
+    if isinstance(value, Checkpoint):
+        return value if value.sha256 else value.pinned(place.data_dir)
+    if isinstance(value, Part):
+        return value.changed(**{name: _pinned(getattr(value, name), place) for name in type(value).model_fields})
+    if isinstance(value, dict):
+        return {key: _pinned(item, place) for key, item in value.items()}
+    return tuple(_pinned(item, place) for item in value) if isinstance(value, tuple) else value
 
 
 def _pin(data: Data, place: Place) -> Data:
+    """The fingerprint is that of the files, or, on a machine without them, of the stored results."""
     try:
         return data.pinned(place.data_dir)
     except DataError:

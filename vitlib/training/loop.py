@@ -11,6 +11,7 @@ import io
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from vitlib.spec import Context
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Evaluate = Callable[[nn.Module], dict[str, float]]
+AroundStep = Callable[[float], AbstractContextManager]
 
 
 class DivergedError(RuntimeError):
@@ -58,12 +60,14 @@ def train(
     num_classes: int,
     context: Context,
     evaluate: Evaluate = lambda model: {},
+    around_step: AroundStep = lambda progress: nullcontext(),
 ) -> Trained:
     """Train `model` in place.
 
     Args:
         loss: `loss(model, images, targets)` -> scalar; images (B, C, H, W), targets (B, num_classes) rows summing to 1.
         evaluate: metrics of the model for the history, every `recipe.eval_every` epochs and after the last.
+        around_step: entered before each step's loss and left after its update, with the share of training done before it.
 
     Raises:
         DivergedError: as soon as a non-finite loss is seen (checked every 50 steps and at each epoch's end).
@@ -77,7 +81,8 @@ def train(
         for images, labels in batches.epoch(state.epoch, state.step):
             images, targets = mix(images, labels)
             images_seen += len(images)
-            _step(state, forward, loss, images, targets, recipe)
+            with around_step(state.updates / (recipe.epochs * batches.steps)):
+                _step(state, forward, loss, images, targets, recipe)
             context.tick(state.epoch, recipe.epochs, len(images))
             state.checkpoint_if_due(context)
         state.close_epoch(evaluate, recipe)

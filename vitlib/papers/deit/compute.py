@@ -23,7 +23,7 @@ from vitlib.methods.distill import (
     weighted,
 )
 from vitlib.papers.deit.specs import Anatomy, Released, Student, Throughput, Tokens
-from vitlib.spec import Context, Result, SpecError
+from vitlib.spec import Context, Result
 from vitlib.training.cost import VitCost, counted_macs, speed
 from vitlib.training.evaluate import accuracy, labels_of, outputs, real_label_accuracy, top_k_accuracy
 from vitlib.training.loop import Loss, train
@@ -36,7 +36,7 @@ def train_student(spec: Student, context: Context) -> Result:
     seed_everything(spec.seed, context.device)
     model = _build(spec, num_classes, drop_path=spec.recipe.drop_path)
     if spec.start:
-        load_weights(model, trained_weights(spec.start, context))
+        load_weights(model, context.weights(spec.start))
     if hasattr(model, "set_distilled_training"):
         model.set_distilled_training(True)
     model.to(context.device)
@@ -87,20 +87,8 @@ def frozen_teacher(spec: Student, num_classes: int, context: Context) -> nn.Modu
         return None
     teacher = _build(spec.teacher, num_classes, image_size=spec.data.image_size)
     if isinstance(spec.teacher, Student):
-        load_weights(teacher, trained_weights(spec.teacher, context))
+        load_weights(teacher, context.weights(spec.teacher))
     return teacher.to(context.device).eval().requires_grad_(False)
-
-
-def trained_weights(run: Student, context: Context) -> dict[str, np.ndarray]:
-    """The stored weights of a parent.
-
-    Raises:
-        SpecError: if the parent came from an archive that was exported without weights.
-    """
-    weights = context.parent(run).weights
-    if weights is None:
-        raise SpecError(f"weights of {run.id}: left out of the archive it was imported from; import one with weights, or compute it again")
-    return weights
 
 
 def evaluate_released(spec: Released, context: Context) -> Result:
@@ -115,7 +103,7 @@ def look_at_tokens(spec: Tokens, context: Context) -> Result:
     student = spec.student
     num_classes = len(class_names(student.data, context.data_dir))
     model = _build(student, num_classes)
-    load_weights(model, trained_weights(student, context))
+    load_weights(model, context.weights(student))
     model.to(context.device).eval()
     test = test_batches(student.data, device=context.device, data_dir=context.data_dir)
     (cosines,) = outputs(model, test, lambda module, images: (token_cosines(module, images),))

@@ -1,0 +1,60 @@
+"""How frozen teachers are measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vitlib.inputs.data import seed_everything, test_batches
+from vitlib.inputs.models import build
+from vitlib.methods.attention import attention_distance, attention_maps
+from vitlib.papers.teachers.measure import AttentionDistances, Quality
+from vitlib.spec import Context, Result
+from vitlib.training.evaluate import accuracy, labels_of, outputs
+from vitlib.training.probe import READOUTS, knn_accuracy, linear_probe_accuracy, token_features
+
+
+def measure_quality(spec: Quality, context: Context) -> Result:
+    model = frozen(spec, context)
+    splits = {"train": spec.bank, "test": spec.queries}
+    data = spec.teacher.normalised(spec.data)
+    bank, queries = (
+        test_batches(data, device=context.device, data_dir=context.data_dir, split=split, count=count) for split, count in splits.items()
+    )
+    known, labels = labels_of(bank), labels_of(queries)
+    metrics: dict[str, float] = {"images": len(labels)}
+    pairs = zip(outputs(model, bank, token_features), outputs(model, queries, token_features), strict=True)
+    for name, (reference, asked) in zip(READOUTS, pairs, strict=False):
+        metrics[f"knn {name}"] = knn_accuracy(reference, known, asked, labels)
+        metrics[f"linear {name}"] = linear_probe_accuracy(reference, known, asked, labels)
+    if spec.pretrained and model.num_classes:
+        (scores,) = outputs(model, queries, lambda module, images: (module(images),))
+        metrics["top1"] = accuracy(scores.argmax(dim=1).numpy(), labels)
+    return Result(metrics)
+
+
+def measure_distances(spec: AttentionDistances, context: Context) -> Result:
+    model = frozen(spec, context)
+    data = spec.teacher.normalised(spec.data)
+    batches = test_batches(data, device=context.device, data_dir=context.data_dir, batch_size=64, count=spec.images)
+    distances = torch.cat([_distances(model, images) for images, _ in batches.epoch(0)]).numpy()
+    metrics = {f"block {block + 1}": float(value) for block, value in enumerate(distances.mean(axis=(0, 2)))}
+    return Result(metrics | {"images": len(distances)}, arrays={"distance": distances.astype(np.float32)})
+
+
+def frozen(spec: Quality | AttentionDistances, context: Context) -> nn.Module:
+    """The teacher at the data's size in eval mode, or the same network untrained."""
+    teacher, size = spec.teacher, spec.data.image_size
+    if spec.pretrained:
+        model = teacher.module(context, image_size=size)
+    else:
+        seed_everything(spec.seed, context.device)
+        model = build(teacher.model, image_size=size, channels=teacher.normalised(spec.data).channels, num_classes=0)
+    return model.to(context.device).eval().requires_grad_(False)
+
+
+def _distances(model: nn.Module, images: Tensor) -> Tensor:
+    """(B, depth, heads) of a batch, on the CPU."""
+    embed = model.patch_embed
+    return attention_distance(attention_maps(model, images), embed.grid_size, embed.patch_size[0], model.num_prefix_tokens).cpu()

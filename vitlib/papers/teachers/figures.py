@@ -1,0 +1,63 @@
+"""The teachers in pictures, from results alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vitlib.report.figures import PALETTE, TEACHER, canvas, style
+from vitlib.report.statistics import half_width
+
+if TYPE_CHECKING:
+    from vitlib.runs.study import Results
+
+COLOURS = {"supervised": PALETTE[0], "dino": PALETTE[3], "mae": PALETTE[2], "convnet": PALETTE[1], "untrained": TEACHER}
+LABELS = {"supervised": "supervised", "dino": "DINO", "mae": "MAE", "convnet": "convnet", "untrained": "untrained"}
+
+
+@style()
+def figure_training(results: Results) -> Figure:
+    """Left: training loss, each scaled to its first epoch. Right: accuracy followed while training."""
+    history = results.history("pretraining")
+    figure, ((losses, accuracies),) = canvas(1, 2, height=2.6)
+    for (method, model), rows in history.groupby(["method", "model"], sort=False):
+        done, label = rows["epoch"] / rows["epoch"].max(), f"{LABELS[method]}, {model}"
+        losses.plot(done, rows["loss"] / rows["loss"].iloc[0], color=COLOURS[method], label=label)
+        for column in {"top1", "knn class", "knn mean"} & set(rows):
+            seen = rows[column].notna()
+            style_of = "--" if column == "knn mean" else "-"
+            accuracies.plot(done[seen], rows.loc[seen, column], style_of, color=COLOURS[method], label=f"{label}: {column}")
+    losses.set(xlabel="share of training", ylabel="loss / loss of the first epoch", title="Loss")
+    accuracies.set(xlabel="share of training", ylabel="test accuracy (%)", title="top-1, or k-NN by class token (–) and patch mean (--)")
+    losses.legend()
+    return figure
+
+
+@style()
+def figure_attention_distance(results: Results) -> Figure:
+    """Attention distance by block: mean over images and heads with its 95 % interval over images, and each head as a point."""
+    figure, ((axes,),) = canvas(height=3.0)
+    for point, stored in results.runs("distances"):
+        method = point["method"] if point["weights"] == "pretrained" else "untrained"
+        distance = stored.arrays["distance"]  # images, blocks, heads
+        blocks = np.arange(1, distance.shape[1] + 1)
+        by_image = pd.DataFrame(distance.mean(axis=2))
+        axes.errorbar(
+            blocks, by_image.mean(), by_image.apply(half_width), color=COLOURS[method], label=f"{LABELS[method]}, {point['model']}"
+        )
+        heads = distance.mean(axis=0)
+        axes.scatter(
+            np.repeat(blocks, heads.shape[1]),
+            heads.ravel(),
+            s=6,
+            color=COLOURS[method],
+            alpha=0.5,
+            linewidths=0,
+            label=f"{LABELS[method]} heads",
+        )
+    axes.set(xlabel="block", ylabel="attention distance (px)", xticks=blocks)
+    axes.legend(ncols=2)
+    return figure

@@ -1,0 +1,56 @@
+"""The teachers in numbers, from results alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from vitlib.report.statistics import half_width
+
+if TYPE_CHECKING:
+    from vitlib.runs.study import Results
+
+READOUTS = {
+    "knn class": "k-NN, class token",
+    "knn mean": "k-NN, patch mean",
+    "linear class": "linear, class token",
+    "linear mean": "linear, patch mean",
+}
+
+
+def table_quality(results: Results) -> pd.DataFrame:
+    """Accuracy of frozen features (percent of test images), the same network untrained in the last rows; a convnet has pooled features."""
+    columns = ["method", "model", "weights", "images", *READOUTS, "top1"]
+    frame = results.frame("quality").reindex(columns=columns)
+    frame.loc[frame["weights"] == "random", "method"] = "untrained"
+    mean = frame.groupby(["method", "model"], sort=False)[columns[3:]].mean().reset_index()
+    return mean.rename(columns=READOUTS | {"top1": "top-1", "images": "test images"})
+
+
+def table_deep_blocks(results: Results) -> pd.DataFrame:
+    """Attention distance in pixels, mean over the last third of the blocks: teacher against teacher on the same images."""
+    deep = {point["method"]: _deep(stored) for point, stored in results.runs("distances") if point["weights"] == "pretrained"}
+    pairs = [("dino", "mae"), ("supervised", "mae"), ("dino", "supervised")]
+    rows = [_difference(first, second, deep) for first, second in pairs if {first, second} <= deep.keys()]
+    return pd.DataFrame(rows)
+
+
+def _deep(stored) -> np.ndarray:
+    """One distance an image: mean over heads and the last third of the blocks."""
+    distance = stored.arrays["distance"]
+    return distance[:, -distance.shape[1] // 3 :].mean(axis=(1, 2))
+
+
+def _difference(first: str, second: str, deep: dict[str, np.ndarray]) -> dict[str, float | str]:
+    difference = deep[first] - deep[second]
+    return {
+        "first": first,
+        "second": second,
+        "first, px": deep[first].mean(),
+        "second, px": deep[second].mean(),
+        "difference, px": difference.mean(),
+        "±": half_width(pd.Series(difference)),
+        "images": len(difference),
+    }

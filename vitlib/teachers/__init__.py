@@ -1,0 +1,1 @@
+"""Where pretrained models come from: shipped with vitlib, released, from a file, or trained here."""

@@ -1,0 +1,118 @@
+"""The weights that come with vitlib: half-precision safetensors and a manifest that says how each was made and what it measures.
+
+Start from `manifest` and `read`. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitlib.spec import SpecError, nearest
+
+WEIGHTS = Path(__file__).with_name("weights")
+
+
+class WeightsError(SpecError):
+    """Weights that are missing, or not the ones they should be; the message names the file and what to do."""
+
+
+@cache
+def manifest(folder: Path = WEIGHTS) -> dict[str, dict[str, Any]]:
+    """Name of each shipped teacher to its entry: file, sha256, model, data, method, seed, commit, device, measured figures."""
+    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+
+
+def entry(name: str, folder: Path = WEIGHTS) -> dict[str, Any]:
+    """One teacher's entry.
+
+    Raises:
+        WeightsError: for a name that is not in the manifest.
+    """
+    known = manifest(folder)
+    if name not in known:
+        raise WeightsError(f"shipped: got {name!r}{nearest(name, list(known))}")
+    return known[name]
+
+
+def read(name: str, sha256: str, folder: Path = WEIGHTS) -> dict[str, np.ndarray]:
+    """Weights by parameter name, half precision as float32.
+
+    Raises:
+        WeightsError: if the file is missing, or is not the one that a run was described with.
+    """
+    from safetensors.numpy import load
+
+    weights = load(content(name, sha256, folder))
+    return {key: array.astype(np.float32) if array.dtype == np.float16 else array for key, array in weights.items()}
+
+
+def content(name: str, sha256: str, folder: Path = WEIGHTS) -> bytes:
+    """The bytes of a shipped file, once they are the expected ones."""
+    return checked(folder / entry(name, folder)["file"], sha256, "reinstall vitlib, or `git checkout` the file")
+
+
+def write(name: str, weights: dict[str, np.ndarray], facts: dict[str, Any], folder: Path = WEIGHTS) -> None:
+    """Store weights in half precision (running statistics and counters as they are) and enter them in the manifest."""
+    from safetensors.numpy import save
+
+    packed = save({key: _halved(key, array) for key, array in weights.items()})
+    (folder / f"{name}.safetensors").write_bytes(packed)
+    made = {"file": f"{name}.safetensors", "sha256": hashlib.sha256(packed).hexdigest(), "bytes": len(packed)}
+    _renew(folder, {name: made | facts})
+
+
+def amend(name: str, facts: dict[str, Any], folder: Path = WEIGHTS) -> None:
+    """Add facts to a teacher's entry."""
+    _renew(folder, {name: entry(name, folder) | facts})
+
+
+def read_file(path: Path, sha256: str, remedy: str) -> dict[str, np.ndarray]:
+    """A checkpoint of someone else's as numpy arrays; a state dict inside `model`, `state_dict` or `teacher` is found."""
+    packed = checked(path, sha256, remedy)
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import load
+
+        return load(packed)
+    import torch
+
+    try:
+        state = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"weights {path}: not loadable as plain tensors ({str(error).splitlines()[0]}); save the state dict alone"
+        ) from None
+    state = next((state[key] for key in ("model", "state_dict", "teacher") if key in state), state)
+    return {name: tensor.numpy() for name, tensor in state.items()}
+
+
+def checked(path: Path, sha256: str, remedy: str) -> bytes:
+    """The bytes of a file, once their SHA-256 is the expected one."""
+    found = sha256_of(path, remedy)
+    if found != sha256:
+        raise WeightsError(f"weights {path}: sha256 is {found[:12]}, expected {sha256[:12]}: the file was changed or damaged; {remedy}")
+    return path.read_bytes()
+
+
+def sha256_of(path: Path, remedy: str) -> str:
+    if not path.is_file():
+        raise WeightsError(f"weights {path}: no such file; {remedy}")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _halved(name: str, array: np.ndarray) -> np.ndarray:
+    parameter = array.dtype == np.float32 and "running_" not in name
+    return np.ascontiguousarray(array, dtype=np.float16 if parameter else None)
+
+
+def _renew(folder: Path, entries: dict[str, dict[str, Any]]) -> None:
+    known = manifest(folder) if (folder / "manifest.json").exists() else {}
+    (folder / "manifest.json").write_text(json.dumps(known | entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    manifest.cache_clear()

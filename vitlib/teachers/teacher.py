@@ -1,0 +1,170 @@
+"""The model that a method starts from, wherever it comes from.
+
+`Teacher` names one of four origins: weights shipped with vitlib, a released timm model, a file, or a run that pretrains it.
+Its weights, size and normalisation follow from that; `Teacher.module` builds it for the images at hand.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from vitlib.inputs.models import Model, ResNet, Timm, Vit, build, check_tiling, classifier_outputs, load_weights, without_classifier
+from vitlib.inputs.sources import Data
+from vitlib.spec import Context, Part, SpecError
+from vitlib.teachers import shipped
+from vitlib.teachers.pretrain import DinoTeacher, MaeTeacher, SupervisedTeacher
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Shipped(Part):
+    """Weights that come with vitlib, by name; their SHA-256, filled in from the manifest, is part of every identity."""
+
+    shipped: str
+    sha256: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pinned(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and isinstance(fields.get("shipped"), str) and not fields.get("sha256"):
+            return {**fields, "sha256": shipped.entry(fields["shipped"])["sha256"]}
+        return fields
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        return shipped.entry(self.shipped)
+
+
+class Checkpoint(Part):
+    """A state dict in data_dir/FILE: safetensors, or a .pt or .pth that loads with `weights_only`.
+
+    Args:
+        mean, std: the normalisation that the model was trained with.
+        sha256: of the file, filled in when a study is loaded.
+    """
+
+    file: str
+    model: Vit | ResNet | Timm
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    sha256: str = ""
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, file: str) -> str:
+        if Path(file).is_absolute() or ".." in Path(file).parts or Path(file).suffix not in (".safetensors", ".pt", ".pth"):
+            raise ValueError("allowed: a path below data_dir that ends in .safetensors, .pt or .pth")
+        return file
+
+    def pinned(self, data_dir: Path) -> Self:
+        """The same with the file's SHA-256, which becomes part of every run's identity."""
+        return self.changed(sha256=shipped.sha256_of(data_dir / self.file, REMEDY))
+
+
+REMEDY = "put the file there, or set data_dir (notebook parameter, --data-dir, VITLIB_DATA); the shipped teachers need no file"
+
+
+class Teacher(Part):
+    """A pretrained model: exactly one origin, given by its own fields.
+
+    In an entry: `{origin = {shipped = "dino"}}`, `{origin = {name = "vit_base_patch16_224.dino", pretrained = true}}`,
+    `{origin = {file = "my.safetensors", model = {...}, ...}}`; a run that pretrains is given as an object.
+    """
+
+    origin: Shipped | Timm | Checkpoint | SupervisedTeacher | DinoTeacher | MaeTeacher
+
+    @field_validator("origin")
+    @classmethod
+    def _with_weights(cls, origin: Part) -> Part:
+        if isinstance(origin, Timm) and not origin.pretrained:
+            raise ValueError("allowed: pretrained = true, or there are no weights to start from")
+        return origin
+
+    @property
+    def model(self) -> Model:
+        """The architecture."""
+        origin = self.origin
+        if isinstance(origin, Shipped):
+            fields = origin.entry["model"]
+            return (Vit if "embed_dim" in fields else ResNet).parse(fields)
+        return origin if isinstance(origin, Timm) else origin.model
+
+    @property
+    def image_size(self) -> int:
+        """Pixels that it was pretrained at."""
+        return self._facts()["image_size"]
+
+    def normalised(self, data: Data) -> Data:
+        """The data with the mean and standard deviation that the model was pretrained with."""
+        facts = self._facts()
+        return data.changed(mean=tuple(facts["mean"]), std=tuple(facts["std"]))
+
+    def check(self, data_dir: Path) -> None:
+        """Refuse weights that are missing or damaged, before anything is computed."""
+        if isinstance(self.origin, Shipped):
+            shipped.content(self.origin.shipped, self.origin.sha256)
+        elif isinstance(self.origin, Checkpoint):
+            shipped.checked(data_dir / self.origin.file, self.origin.sha256, REMEDY)
+
+    def module(
+        self, context: Context, *, image_size: int, num_classes: int | None = None, patch_size: int | None = None, drop_path: float = 0.0
+    ) -> nn.Module:
+        """The timm module with its weights, on the context's device.
+
+        Position and patch embeddings are resampled to another image or patch size; the classifier stays if it has `num_classes`
+        outputs (None: whatever it has), otherwise it is fresh.
+
+        Raises:
+            SpecError: if weights are missing or damaged, or patches do not tile the image.
+        """
+        model, channels = self.model, len(self._facts()["mean"])
+        if patch_size:
+            model = _repatched(model, patch_size)
+        check_tiling(model, image_size)
+        sizes = {"image_size": image_size, "channels": channels, "drop_path": drop_path}
+        if isinstance(self.origin, Timm):
+            return build(model, num_classes=num_classes, **sizes).to(context.device)
+        weights = self._weights(context)
+        trained = classifier_outputs(weights)
+        module = build(model, num_classes=trained if num_classes is None else num_classes, **sizes)
+        try:
+            load_weights(module, weights if num_classes in (None, trained) else without_classifier(weights))
+        except RuntimeError as error:
+            raise shipped.WeightsError(f"teacher.origin: the weights do not fit {model!r}; {error}") from None
+        return module.to(context.device)
+
+    def _weights(self, context: Context) -> dict[str, np.ndarray]:
+        if isinstance(self.origin, Shipped):
+            return shipped.read(self.origin.shipped, self.origin.sha256)
+        if isinstance(self.origin, Checkpoint):
+            return shipped.read_file(context.data_dir / self.origin.file, self.origin.sha256, REMEDY)
+        return context.weights(self.origin)
+
+    def _facts(self) -> dict[str, Any]:
+        """image_size, mean, std."""
+        origin = self.origin
+        if isinstance(origin, Shipped):
+            return origin.entry["input"]
+        if isinstance(origin, Timm):
+            return _released_facts(origin.name)
+        given = origin if isinstance(origin, Checkpoint) else origin.data
+        return given.model_dump(include={"image_size", "mean", "std"})
+
+
+def _repatched(model: Model, patch_size: int) -> Vit:
+    if not isinstance(model, Vit):
+        raise SpecError(f"patch_size: got {patch_size} for {model!r}; allowed: for transformers given as a Vit")
+    return model.changed(patch_size=patch_size)
+
+
+def _released_facts(name: str) -> dict[str, Any]:
+    import timm
+
+    known = timm.get_pretrained_cfg(name).to_dict()
+    return {"image_size": known["input_size"][-1], "mean": known["mean"], "std": known["std"]}

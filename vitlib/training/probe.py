@@ -1,0 +1,53 @@
+"""What frozen features are worth: k nearest neighbours and a linear probe.
+
+Features are read at the class token and as the mean of the patch tokens, both after the final norm.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitlib.training.evaluate import accuracy
+
+READOUTS = ("class", "mean")
+
+
+def token_features(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """Class token and mean of the patch tokens, each (B, D); a convnet's pooled features, (B, D), once."""
+    tokens = model.forward_features(images)
+    if tokens.dim() == 4:
+        return (tokens.mean((2, 3)),)
+    return tokens[:, 0], tokens[:, model.num_prefix_tokens :].mean(dim=1)
+
+
+def knn_accuracy(
+    bank: Tensor, bank_labels: np.ndarray, queries: Tensor, labels: np.ndarray, *, k: int = 20, temperature: float = 0.07
+) -> float:
+    """Percent of queries (M, D) that their k nearest of the bank (N, D) vote right: cosine s, votes exp(s / temperature).
+
+    Source: Z. Wu et al. 2018, as in DINO's evaluation (k = 20, temperature 0.07).
+    """
+    bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
+    one_hot = F.one_hot(torch.from_numpy(bank_labels)).to(bank)
+    predictions = [_voted(chunk @ bank.T, one_hot, min(k, len(bank)), temperature) for chunk in queries.split(1024)]
+    return accuracy(torch.cat(predictions).numpy(), labels)
+
+
+def linear_probe_accuracy(bank: Tensor, bank_labels: np.ndarray, queries: Tensor, labels: np.ndarray, *, strength: float = 1.0) -> float:
+    """Percent right of a logistic regression fitted to the bank's standardised features; `strength` is 1 / l2 penalty."""
+    from sklearn.linear_model import LogisticRegression  # 1 s to import
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+    probe.fit(bank.numpy(), bank_labels)
+    return accuracy(probe.predict(queries.numpy()), labels)
+
+
+def _voted(similarity: Tensor, one_hot: Tensor, k: int, temperature: float) -> Tensor:
+    nearest, index = similarity.topk(k, dim=1)
+    weights = torch.exp((nearest - nearest[:, :1]) / temperature)  # divided by the largest: the same winner, no overflow
+    return torch.einsum("mk,mkc->mc", weights, one_hot[index]).argmax(dim=1)

@@ -110,6 +110,18 @@ def test_describing_runs_needs_no_torch():
     assert heavy_modules_after("vitlib.recipe", "vitlib.inputs.models", "vitlib.inputs.sources", *papers) == []
 
 
+def test_runs_are_computed_where_nothing_of_notebooks_is_installed(tmp_path):
+    absent = ["IPython", "ipywidgets", "ipykernel", "papermill", "nbformat", "nbclient", "jupyter_client", "jupyterlab"]
+    code = (
+        f"import sys, runpy; sys.modules.update(dict.fromkeys({absent})); "
+        f"sys.argv = ['vitlib', 'run', 'teachers', '--profile', 'smoke', '--device', 'cpu', '--executor', 'inline', "
+        f"'--results-dir', {str(tmp_path)!r}]; runpy.run_module('vitlib', run_name='__main__')"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert len(list(tmp_path.glob("*/manifest.json"))) == 14
+
+
 def test_the_check_for_heavy_modules_sees_them():
     assert heavy_modules_after("vitlib.methods.distill") == ["torch"]
 

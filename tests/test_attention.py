@@ -1,4 +1,4 @@
-"""Attention maps against the attention written out by hand."""
+"""Attention maps against the attention written out by hand, and the distance that they look, in loops and closed forms."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from vitlib.inputs.models import ResNet, Vit, build
-from vitlib.methods.attention import attention_maps, unfused_attention
+from vitlib.methods.attention import attention_distance, attention_maps, patch_distances, unfused_attention
 
 DEPTH, HEADS, TOKENS, WIDTH = 3, 2, 6, 8  # 4 patches, class and distillation token
 
@@ -86,3 +86,100 @@ def test_a_model_without_attention_is_refused():
     resnet = build(ResNet(width=4, blocks=(1, 1, 1, 1)), image_size=8, channels=1, num_classes=5)
     with pytest.raises(ValueError, match="ResNet gave no attention maps; allowed: timm Vision Transformers"):
         attention_maps(resnet, torch.zeros(1, 1, 8, 8))
+
+
+def identity(tokens):
+    return torch.eye(tokens, dtype=torch.float64)
+
+
+def uniform(tokens):
+    return torch.full((tokens, tokens), 1 / tokens, dtype=torch.float64)
+
+
+def random_maps(*shape):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).mul(2).softmax(dim=-1)
+
+
+def test_patch_distances_are_those_of_the_places_counted_by_rows():
+    distances = patch_distances((3, 5), 4)
+    assert distances.shape == (15, 15) and distances.dtype == torch.float64
+    for i in range(15):
+        for j in range(15):
+            expected = 4 * math.dist((i // 5, i % 5), (j // 5, j % 5))
+            assert float(distances[i, j]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_corners_of_fourteen_by_fourteen_patches_of_16_px_are_294_px_apart():
+    distances = patch_distances((14, 14), 16)
+    assert distances.max() == distances[0, -1] == distances[13, -14]
+    assert float(distances[0, -1]) == pytest.approx(294.1564, abs=5e-5)  # 16 * 13 * sqrt(2)
+
+
+@pytest.mark.parametrize("prefix_tokens", [0, 1, 2])
+def test_a_patch_that_sees_itself_alone_looks_no_way_off(prefix_tokens):
+    distance = attention_distance(identity(9 + prefix_tokens), (3, 3), 16, prefix_tokens)
+    assert float(distance) == pytest.approx(0, abs=1e-25)
+
+
+@pytest.mark.parametrize("prefix_tokens", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_even_attention_over_fourteen_by_fourteen_patches_of_16_px_looks_116_px_off(prefix_tokens, dtype):
+    distance = attention_distance(uniform(196 + prefix_tokens).to(dtype), (14, 14), 16, prefix_tokens)
+    assert distance.dtype == dtype
+    assert float(distance) == pytest.approx(116.4922, abs=1e-3 if dtype == torch.float32 else 5e-5)
+
+
+def test_a_corner_that_sees_the_far_corner_alone_adds_their_distance_over_the_number_of_queries():
+    attention = identity(1 + 196)
+    attention[1] = attention[1].roll(195)
+    assert attention[1, -1] == 1
+    assert float(attention_distance(attention, (14, 14), 16)) == pytest.approx(294.1564 / 196, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_attention_to_the_class_token_alone_counts_as_even(dtype):
+    attention = torch.zeros(1 + 196, 1 + 196, dtype=dtype)
+    attention[:, 0] = 1
+    assert float(attention_distance(attention, (14, 14), 16)) == pytest.approx(116.4922, abs=1e-3)
+
+
+def test_distance_is_in_pixels_so_it_doubles_with_the_patches():
+    attention = random_maps(2, 10, 10)
+    assert_close(attention_distance(attention, (3, 3), 16), 2 * attention_distance(attention, (3, 3), 8))
+
+
+@pytest.mark.parametrize("prefix_tokens", [1, 2])
+def test_distance_is_the_mean_over_queries_of_the_weighted_mean_over_keys_in_loops(prefix_tokens):
+    attention = random_maps(2, 3, 6 + prefix_tokens, 6 + prefix_tokens)
+    distances = attention_distance(attention, (2, 3), 4, prefix_tokens)
+    assert distances.shape == (2, 3)
+    for image in range(2):
+        for head in range(3):
+            by_query = []
+            for query in range(6):
+                weights = [float(attention[image, head, prefix_tokens + query, prefix_tokens + key]) for key in range(6)]
+                ways = [4 * math.dist((query // 3, query % 3), (key // 3, key % 3)) for key in range(6)]
+                by_query.append(sum(weight * way for weight, way in zip(weights, ways, strict=True)) / sum(weights))
+            assert float(distances[image, head]) == pytest.approx(sum(by_query) / 6, rel=1e-12)
+
+
+def test_distance_does_not_ask_what_the_class_token_sees_nor_how_much_of_a_row_it_takes():
+    attention = random_maps(10, 10)
+    other = attention.clone()
+    other[0] = identity(10)[3]
+    other[1:, 1:] *= torch.linspace(0.1, 0.9, 9, dtype=torch.float64)[:, None]
+    other[1:, 0] = 1 - other[1:, 1:].sum(dim=-1)
+    assert_close(attention_distance(other, (3, 3), 4), attention_distance(attention, (3, 3), 4))
+
+
+def test_every_map_of_a_model_has_its_distance(model, images):
+    maps = attention_maps(model, images)
+    distances = attention_distance(maps, (2, 2), 4, prefix_tokens=2)
+    assert distances.shape == (5, DEPTH, HEADS)
+    assert ((distances > 0) & (distances < 4 * math.sqrt(2))).all()
+    assert_close(distances[1, 2, 0], attention_distance(maps[1, 2, 0], (2, 2), 4, prefix_tokens=2))
+
+
+def test_a_grid_that_does_not_fit_the_tokens_is_refused():
+    with pytest.raises(RuntimeError, match="size"):
+        attention_distance(uniform(10), (2, 3), 4)

@@ -9,7 +9,10 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch.testing import assert_close
 
+from vitlib.methods.attention import attention_distance
+from vitlib.methods.dino import dino_loss, moved_center
 from vitlib.methods.distill import hard_distillation_loss, soft_distillation_loss, weighted
+from vitlib.methods.mae import mae_loss, patchify
 from vitlib.recipe import Recipe
 from vitlib.training.loop import target_maker
 
@@ -25,6 +28,11 @@ SHA256 = {
 }
 
 
+def oracle(name):
+    arrays = np.load(ORACLES / f"{name}.npz")
+    return {field: torch.from_numpy(arrays[field]) for field in arrays}
+
+
 @pytest.fixture
 def double():
     """Dense targets in float64, as the reference values are."""
@@ -35,8 +43,7 @@ def double():
 
 @pytest.fixture
 def deit(double):
-    arrays = np.load(ORACLES / "deit.npz")
-    tensors = {name: torch.from_numpy(arrays[name]) for name in arrays}
+    tensors = oracle("deit")
     recipe = Recipe(epochs=1, batch_size=24, lr=1.0, label_smoothing=float(tensors["label_smoothing"]))
     _, targets = target_maker(recipe, num_classes=10)(None, tensors["labels"])
     return tensors | {"base": SoftTargetCrossEntropy()(tensors["class_logits"], targets)}
@@ -59,3 +66,32 @@ def test_hard_distillation_is_that_of_deit(deit):
 def test_soft_distillation_in_the_numel_reduction_is_that_of_deit(deit):
     taught = soft_distillation_loss(deit["distillation_logits"], deit["teacher_logits"], float(deit["soft_tau"]), "numel")
     assert_close(weighted(deit["base"], taught, deit["soft_alpha"]), deit["soft_loss_numel_reduction"], rtol=1e-9, atol=0)
+
+
+def test_loss_and_centre_of_two_steps_are_those_of_dino():
+    dino = oracle("dino")
+    temperatures, momentum = (float(dino["student_temp"]), float(dino["teacher_temp"])), float(dino["center_momentum"])
+    center = torch.zeros(1, 32, dtype=torch.float64)
+    for step, suffix in ((1, ""), (2, "_2")):
+        student, teacher = dino[f"student_crops{suffix}"], dino[f"teacher_crops{suffix}"]
+        assert_close(dino_loss(student, teacher, center, *temperatures), dino[f"loss_step{step}"], rtol=1e-9, atol=0)
+        center = moved_center(center, teacher, momentum)
+        assert_close(center, dino[f"center_after_step{step}"], rtol=1e-9, atol=0)
+
+
+def test_patches_are_those_of_mae():
+    mae = oracle("mae")
+    assert torch.equal(patchify(mae["images"], int(mae["patch_size"])), mae["patches"])
+
+
+@pytest.mark.parametrize(("normalised", "pixels"), [(True, "normalised"), (False, "raw")], ids=["normalised", "raw"])
+def test_loss_is_that_of_mae(normalised, pixels):
+    mae = oracle("mae")
+    loss = mae_loss(mae["images"], mae["predictions"], mae["mask"], int(mae["patch_size"]), normalised=normalised)
+    assert_close(loss, mae[f"loss_{pixels}_pixels"], rtol=1e-9, atol=0)
+
+
+def test_attention_distance_is_that_of_cl_vs_mim():
+    maps = oracle("attention_distance")
+    distances = attention_distance(maps["attention_with_cls"], (8, 8), int(maps["patch_size"]))
+    assert_close(distances, maps["distance_by_image_and_head"], rtol=1e-9, atol=0)

@@ -123,7 +123,7 @@ def load(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.ndarray
         paths, labels = listing(data, split, data_dir)
         pictures = (open_image(path, data.channels) for path in paths)
     else:
-        every, labels = _digits(split) if data.source == "digits" else _timm_pictures(data, split, data_dir)
+        every, labels = _digits(split, data.channels) if data.source == "digits" else _timm_pictures(data, split, data_dir)
         keep = subset(labels, data) if split == "train" else np.arange(len(labels))
         pictures, labels = (every[index] for index in keep), labels[keep]
     if split == "test" and data.shift:
@@ -186,14 +186,15 @@ def _digits_fingerprint() -> str:
     return found
 
 
-def _digits(split: str) -> tuple[list[Image.Image], np.ndarray]:
+def _digits(split: str, channels: int = 1) -> tuple[list[Image.Image], np.ndarray]:
     from sklearn.datasets import load_digits  # 1 s to import
 
     table = pd.read_csv(Path(__file__).with_name("digits_split.csv"))
     rows = table.loc[table["split"] == split, "index"].to_numpy()
     bunch = load_digits()
     images = (bunch.images[rows] * (255 / 16)).round().astype(np.uint8)  # sixteen grey levels
-    return [Image.fromarray(image) for image in images], bunch.target[rows].astype(np.int64)
+    mode = "L" if channels == 1 else "RGB"
+    return [Image.fromarray(image).convert(mode) for image in images], bunch.target[rows].astype(np.int64)
 
 
 def _root(source: str, data_dir: Path) -> Path:

@@ -17,7 +17,10 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def resized_crop(images: Tensor, size: int, scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> Tensor:
-    """A random box of each image, `scale` of its area and `ratio` wide to high, flipped half the time; (B, C, size, size)."""
+    """A random box of each image, `scale` of its area and `ratio` wide to high, flipped half the time; (B, C, size, size).
+
+    A box wider or higher than the image is cut to it, its area then being smaller.
+    """
     batch = len(images)
     uniform = torch.rand(5, batch, device=images.device)
     area = scale[0] + uniform[0] * (scale[1] - scale[0])

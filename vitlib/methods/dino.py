@@ -21,7 +21,7 @@ def dino_loss(student_logits: Tensor, teacher_logits: Tensor, center: Tensor, st
 
     Args:
         student_logits: (V B, K), view after view, the teacher's views first.
-        teacher_logits: (G B, K), the G global views.
+        teacher_logits: (2 B, K), the two global views.
         center: (1, K).
     """
     batch = len(teacher_logits) // 2

@@ -23,11 +23,11 @@ def random_mask(noise: Tensor, ratio: float) -> tuple[Tensor, Tensor, Tensor]:
     """Which patches stay: those of the smallest noise (B, L).
 
     Returns:
-        kept: (B, K) indices of the K = int(L (1 - ratio)) patches that stay, in the shuffled order.
+        kept: (B, K) indices of the K = L - round(L ratio) patches that stay, in the shuffled order.
         restore: (B, L), where each patch went in that order: the inverse of the shuffle.
         mask: (B, L), 1 where a patch is removed.
     """
-    count = int(noise.shape[1] * (1 - ratio))
+    count = noise.shape[1] - round(noise.shape[1] * ratio)
     shuffle = noise.argsort(dim=1)
     restore = shuffle.argsort(dim=1)
     return shuffle[:, :count], restore, (restore >= count).float()

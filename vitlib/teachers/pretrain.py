@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from vitlib.inputs.models import Positive, ResNet, Vit, check_tiling
 from vitlib.inputs.sources import Data
@@ -34,6 +34,15 @@ class MultiCrop(Part):
     local_scale: tuple[Fraction, Fraction] = (0.05, 0.4)
     local_views: Positive = 8
     jitter: NonNegative = 1.0
+
+
+def _plain(model: Vit) -> Vit:
+    if model.distilled:
+        raise ValueError("distilled=True has a second prefix token; allowed: a plain Vit")
+    return model
+
+
+PlainVit = Annotated[Vit, AfterValidator(_plain)]
 
 
 class SelfSupervised(Part):
@@ -114,7 +123,7 @@ class DinoTeacher(RunSpec):
     """A transformer pretrained by DINO; its weights are those of the EMA teacher, the better of the two."""
 
     data: Data
-    model: Vit
+    model: PlainVit
     method: DinoMethod
     seed: int
 
@@ -134,7 +143,7 @@ class MaeTeacher(RunSpec):
     """A transformer pretrained by MAE; its weights are those of the encoder."""
 
     data: Data
-    model: Vit
+    model: PlainVit
     method: MaeMethod
     seed: int
 

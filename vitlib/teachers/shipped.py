@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import pickle
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +23,24 @@ class WeightsError(SpecError):
     """Weights that are missing, or not the ones they should be; the message names the file and what to do."""
 
 
-@cache
-def manifest(folder: Path = WEIGHTS) -> dict[str, dict[str, Any]]:
+def manifest() -> dict[str, dict[str, Any]]:
     """Name of each shipped teacher to its entry: file, sha256, model, data, method, seed, commit, device, measured figures."""
-    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return json.loads((WEIGHTS / "manifest.json").read_text(encoding="utf-8"))
 
 
-def entry(name: str, folder: Path = WEIGHTS) -> dict[str, Any]:
+def entry(name: str) -> dict[str, Any]:
     """One teacher's entry.
 
     Raises:
         WeightsError: for a name that is not in the manifest.
     """
-    known = manifest(folder)
+    known = manifest()
     if name not in known:
         raise WeightsError(f"shipped: got {name!r}{nearest(name, list(known))}")
     return known[name]
 
 
-def read(name: str, sha256: str, folder: Path = WEIGHTS) -> dict[str, np.ndarray]:
+def read(name: str, sha256: str) -> dict[str, np.ndarray]:
     """Weights by parameter name, half precision as float32.
 
     Raises:
@@ -50,28 +48,28 @@ def read(name: str, sha256: str, folder: Path = WEIGHTS) -> dict[str, np.ndarray
     """
     from safetensors.numpy import load
 
-    weights = load(content(name, sha256, folder))
+    weights = load(content(name, sha256))
     return {key: array.astype(np.float32) if array.dtype == np.float16 else array for key, array in weights.items()}
 
 
-def content(name: str, sha256: str, folder: Path = WEIGHTS) -> bytes:
+def content(name: str, sha256: str) -> bytes:
     """The bytes of a shipped file, once they are the expected ones."""
-    return checked(folder / entry(name, folder)["file"], sha256, "reinstall vitlib, or `git checkout` the file")
+    return checked(WEIGHTS / entry(name)["file"], sha256, "reinstall vitlib, or `git checkout` the file")
 
 
-def write(name: str, weights: dict[str, np.ndarray], facts: dict[str, Any], folder: Path = WEIGHTS) -> None:
+def write(name: str, weights: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
     """Store weights in half precision (running statistics and counters as they are) and enter them in the manifest."""
     from safetensors.numpy import save
 
     packed = save({key: _halved(key, array) for key, array in weights.items()})
-    (folder / f"{name}.safetensors").write_bytes(packed)
+    (WEIGHTS / f"{name}.safetensors").write_bytes(packed)
     made = {"file": f"{name}.safetensors", "sha256": hashlib.sha256(packed).hexdigest(), "bytes": len(packed)}
-    _renew(folder, {name: made | facts})
+    _renew({name: made | facts})
 
 
-def amend(name: str, facts: dict[str, Any], folder: Path = WEIGHTS) -> None:
+def amend(name: str, facts: dict[str, Any]) -> None:
     """Add facts to a teacher's entry."""
-    _renew(folder, {name: entry(name, folder) | facts})
+    _renew({name: entry(name) | facts})
 
 
 def read_file(path: Path, sha256: str, remedy: str) -> dict[str, np.ndarray]:
@@ -112,7 +110,6 @@ def _halved(name: str, array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=np.float16 if parameter else None)
 
 
-def _renew(folder: Path, entries: dict[str, dict[str, Any]]) -> None:
-    known = manifest(folder) if (folder / "manifest.json").exists() else {}
-    (folder / "manifest.json").write_text(json.dumps(known | entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    manifest.cache_clear()
+def _renew(entries: dict[str, dict[str, Any]]) -> None:
+    known = manifest() if (WEIGHTS / "manifest.json").exists() else {}
+    (WEIGHTS / "manifest.json").write_text(json.dumps(known | entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -39,7 +39,7 @@ class DivergedError(RuntimeError):
 
 @dataclass
 class Trained:
-    """The model's history (one row an epoch), its moving average if kept, and what the hardware did."""
+    """The model's history (one row an epoch), its moving average if kept, and what the hardware did (images/s without evaluation)."""
 
     history: pd.DataFrame
     ema: nn.Module | None
@@ -75,9 +75,10 @@ def train(
     state = _State.start(model, recipe, batches.steps, context)
     forward = torch.compile(model) if recipe.compile else model
     mix = target_maker(recipe, num_classes)
-    started, images_seen = time.perf_counter(), 0
+    started, stepping, images_seen = time.perf_counter(), 0.0, 0
     while state.epoch < recipe.epochs:
         model.train()
+        began = time.perf_counter()
         for images, labels in batches.epoch(state.epoch, state.step):
             images, targets = mix(images, labels)
             images_seen += len(images)
@@ -85,11 +86,17 @@ def train(
                 _step(state, forward, loss, images, targets, recipe)
             context.tick(state.epoch, recipe.epochs, len(images))
             state.checkpoint_if_due(context)
+        state.refuse_divergence()  # waits for the device
+        stepping += time.perf_counter() - began
         state.close_epoch(evaluate, recipe)
         state.checkpoint_if_due(context)
     state.forget()
     seconds = time.perf_counter() - started
-    measured = {"training_seconds": seconds, "images_per_second": images_seen / seconds, "peak_bytes": _peak_bytes(context.device)}
+    measured = {
+        "training_seconds": seconds,
+        "images_per_second": images_seen / max(stepping, 1e-9),
+        "peak_bytes": _peak_bytes(context.device),
+    }
     return Trained(pd.DataFrame(state.rows), state.ema.module if state.ema else None, measured)
 
 
@@ -173,7 +180,6 @@ class _State:
             self.refuse_divergence()
 
     def close_epoch(self, evaluate: Evaluate, recipe: Recipe) -> None:
-        self.refuse_divergence()
         row = {"epoch": self.epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], "loss": float(self.loss_sum) / self.steps}
         last = self.epoch + 1 == recipe.epochs
         if last or (self.epoch + 1) % recipe.eval_every == 0:

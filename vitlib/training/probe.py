@@ -16,7 +16,7 @@ READOUTS = ("class", "mean")
 
 
 def token_features(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """Class token and mean of the patch tokens, each (B, D); a convnet's pooled features, (B, D), once."""
+    """Class token and mean of the patch tokens, each (B, D); of a convnet, whose features are (B, D, h, w), their mean alone."""
     tokens = model.forward_features(images)
     if tokens.dim() == 4:
         return (tokens.mean((2, 3)),)

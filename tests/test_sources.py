@@ -37,6 +37,13 @@ def fresh_fingerprints():
 # ------------------------------------------------------------------------------------------------ digits
 
 
+def test_digits_in_three_channels_hold_the_grey_value_three_times():
+    grey, labels = load(DIGITS, "test", NOWHERE)
+    coloured, same = load(DIGITS.changed(mean=(0.5,) * 3, std=(0.5,) * 3), "test", NOWHERE)
+    np.testing.assert_array_equal(coloured, grey.repeat(3, axis=1))
+    np.testing.assert_array_equal(labels, same)
+
+
 def test_the_digits_split_is_scikit_learns_stratified_one():
     labels = load_digits().target
     train, rest = train_test_split(np.arange(len(labels)), train_size=0.5, stratify=labels, random_state=0)

@@ -44,7 +44,8 @@ class Recipe(Part):
     Args:
         lr: peak learning rate at `batch_size` (scale it by the document's rule where it is stated).
         warmup_epochs: linear warm-up from `warmup_lr`; then cosine to `min_lr`, stepped per update.
-        momentum: of sgd, in Nesterov's form.
+        momentum: of sgd, in Nesterov's form, and of lars, which scales the steps of matrices alone, at any weight decay.
+        beta2: of adamw.
         mixup, cutmix: Beta parameters of timm's batch-mode mixing; 0 switches one off.
         ema_decay: None keeps no moving average of the weights.
         clip_grad: largest gradient norm, or None.
@@ -55,9 +56,10 @@ class Recipe(Part):
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
     lr: Annotated[float, Field(gt=0)]
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
     weight_decay: NonNegative = 0.05
     momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    beta2: Share = 0.999
     warmup_epochs: NonNegative = 0.0
     warmup_lr: NonNegative = 1e-6
     min_lr: NonNegative = 1e-5

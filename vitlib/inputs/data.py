@@ -6,6 +6,7 @@ uninterrupted one would have seen, with any number of workers. Start from `train
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import random
@@ -45,6 +46,14 @@ def training_batches(data: Data, recipe: Recipe, *, seed: int, device: str, data
             f"batch_size: got {recipe.batch_size}, but {data.source} has {batches.images} training images; allowed: at most that"
         )
     return batches
+
+
+def indexed_batches(data: Data, recipe: Recipe, *, seed: int, device: str, data_dir: Path) -> ResidentBatches:
+    """Training batches of resident data whose labels are the images' positions in the training split, for what is kept by image."""
+    batches = training_batches(data, recipe, seed=seed, device=device, data_dir=data_dir)
+    if not isinstance(batches, ResidentBatches):
+        raise DataError(f"data.resident: got False for {data.source}; allowed: True where features are kept by image")
+    return batches.indexed()
 
 
 def test_batches(
@@ -102,6 +111,17 @@ class ResidentBatches:
                 seed_everything(seed_for(self._training.seed, epoch, step), images.device)
                 images = augmented(images, self._training.augment)
             yield images, self._labels[index]
+
+    def indexed(self) -> ResidentBatches:
+        """The same batches, each image labelled by its position."""
+        positions = torch.arange(self.images, device=self._images.device)
+        changed = copy.copy(self)
+        changed._labels = positions
+        return changed
+
+    def plain(self) -> Tensor:
+        """All images normalised and not augmented, in order; (N, C, H, W)."""
+        return (self._images.float().div_(255) - self._mean) / self._std
 
     def _order(self, epoch: int) -> Tensor:
         order = self._training.order(self.images, epoch) if self._training else np.arange(self.images)

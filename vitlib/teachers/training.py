@@ -33,7 +33,7 @@ def train_supervised(spec: SupervisedTeacher, context: Context) -> Result:
         (scores,) = outputs(module, test, lambda module, images: (module(images),))
         return {"top1": accuracy(scores.argmax(dim=1).numpy(), labels)}
 
-    trained = _train(spec, spec.recipe, model, cross_entropy, context, evaluate=top1)
+    trained = _train(spec, spec.recipe, model, cross_entropy, context, num_classes=num_classes, evaluate=top1)
     return Result(top1(model), trained.history, weights=weights_of(model), measured=trained.measured)
 
 
@@ -122,8 +122,9 @@ def _built(spec: Pretrained, recipe: Recipe, num_classes: int, *, any_size: bool
     return build(spec.model, **sizes, drop_path=recipe.drop_path, any_size=any_size)
 
 
-def _train(spec: Pretrained, recipe: Recipe, model: nn.Module, loss: Loss, context: Context, **options) -> Trained:
-    num_classes = len(class_names(spec.data, context.data_dir))
+def _train(
+    spec: Pretrained, recipe: Recipe, model: nn.Module, loss: Loss, context: Context, *, num_classes: int | None = None, **options
+) -> Trained:
     batches = training_batches(spec.data, recipe, seed=spec.seed, device=context.device, data_dir=context.data_dir)
     return train(model, batches, loss, recipe, num_classes=num_classes, context=context, **options)
 

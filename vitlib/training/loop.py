@@ -30,6 +30,7 @@ from vitlib.spec import Context
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Evaluate = Callable[[nn.Module], dict[str, float]]
+Targets = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 AroundStep = Callable[[float], AbstractContextManager]
 
 
@@ -39,11 +40,15 @@ class DivergedError(RuntimeError):
 
 @dataclass
 class Trained:
-    """The model's history (one row an epoch), its moving average if kept, and what the hardware did (images/s without evaluation)."""
+    """The model's history (one row an epoch), its moving average if kept, and what the hardware did.
+
+    `epoch_seconds` and the images/s in `measured` leave evaluations out, and epochs done before an interruption.
+    """
 
     history: pd.DataFrame
     ema: nn.Module | None
     measured: dict[str, float]
+    epoch_seconds: list[float]
 
 
 def cross_entropy(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -57,7 +62,7 @@ def train(
     loss: Loss,
     recipe: Recipe,
     *,
-    num_classes: int,
+    num_classes: int | None,
     context: Context,
     evaluate: Evaluate = lambda model: {},
     around_step: AroundStep = lambda progress: nullcontext(),
@@ -66,6 +71,7 @@ def train(
 
     Args:
         loss: `loss(model, images, targets)` -> scalar; images (B, C, H, W), targets (B, num_classes) rows summing to 1.
+        num_classes: None hands the loss the labels (B,) as they are.
         evaluate: metrics of the model for the history, every `recipe.eval_every` epochs and after the last.
         around_step: entered before each step's loss and left after its update, with the share of training done before it.
 
@@ -75,7 +81,7 @@ def train(
     state = _State.start(model, recipe, batches.steps, context)
     forward = torch.compile(model) if recipe.compile else model
     mix = target_maker(recipe, num_classes)
-    started, stepping, images_seen = time.perf_counter(), 0.0, 0
+    started, epoch_seconds, images_seen = time.perf_counter(), [], 0
     while state.epoch < recipe.epochs:
         model.train()
         began = time.perf_counter()
@@ -87,21 +93,26 @@ def train(
             context.tick(state.epoch, recipe.epochs, len(images))
             state.checkpoint_if_due(context)
         state.refuse_divergence()  # waits for the device
-        stepping += time.perf_counter() - began
+        epoch_seconds.append(time.perf_counter() - began)
         state.close_epoch(evaluate, recipe)
         state.checkpoint_if_due(context)
     state.forget()
     seconds = time.perf_counter() - started
     measured = {
         "training_seconds": seconds,
-        "images_per_second": images_seen / max(stepping, 1e-9),
+        "images_per_second": images_seen / max(sum(epoch_seconds), 1e-9),
         "peak_bytes": _peak_bytes(context.device),
     }
-    return Trained(pd.DataFrame(state.rows), state.ema.module if state.ema else None, measured)
+    return Trained(pd.DataFrame(state.rows), state.ema.module if state.ema else None, measured, epoch_seconds)
 
 
-def target_maker(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Labels (B,) to dense targets (B, num_classes): timm's mixup/cutmix where the recipe mixes, smoothing in both cases."""
+def target_maker(recipe: Recipe, num_classes: int | None) -> Targets:
+    """Labels (B,) to dense targets (B, num_classes): timm's mixup/cutmix where the recipe mixes, smoothing in both cases.
+
+    Without classes the labels stay as they are.
+    """
+    if num_classes is None:
+        return lambda images, labels: (images, labels)
     if recipe.mixup or recipe.cutmix:
         return Mixup(
             mixup_alpha=recipe.mixup,
@@ -111,6 +122,26 @@ def target_maker(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor],
             num_classes=num_classes,
         )
     return lambda images, labels: (images, mixup_target(labels, num_classes, smoothing=recipe.label_smoothing))
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    options = {
+        "adamw": {"fused": True, "betas": (0.9, recipe.beta2)},
+        "sgd": {"fused": True},
+        "lars": {"param_group_fn": _matrices_and_vectors},
+    }[recipe.optimizer]
+    return create_optimizer_v2(
+        model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum, **options
+    )  # fmt: skip
+
+
+def _matrices_and_vectors(model: nn.Module) -> list[dict]:
+    """LARS as in MAE's linear probe: matrices take steps in proportion to their norm, biases do not (timm's needs to be told)."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "always_adapt": True},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "always_adapt": False, "weight_decay": 0.0},
+    ]
 
 
 def _step(state: _State, forward: nn.Module, loss: Loss, images: Tensor, targets: Tensor, recipe: Recipe) -> None:
@@ -148,9 +179,7 @@ class _State:
         model.to(context.device)
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)
-        optimizer = create_optimizer_v2(
-            model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum, fused=True
-        )
+        optimizer = _optimizer(model, recipe)
         scheduler = CosineLRScheduler(
             optimizer,
             t_initial=recipe.epochs * steps,

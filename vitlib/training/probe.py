@@ -5,12 +5,17 @@ Features are read at the class token and as the mean of the patch tokens, both a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitlib.recipe import Recipe
+from vitlib.spec import Context
 from vitlib.training.evaluate import accuracy
+from vitlib.training.loop import Trained, cross_entropy, train
 
 READOUTS = ("class", "mean")
 
@@ -45,6 +50,45 @@ def linear_probe_accuracy(bank: Tensor, bank_labels: np.ndarray, queries: Tensor
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
     probe.fit(bank.numpy(), bank_labels)
     return accuracy(probe.predict(queries.numpy()), labels)
+
+
+def linear_probe(
+    bank: Tensor, bank_labels: np.ndarray, queries: Tensor, recipe: Recipe, *, seed: int, context: Context
+) -> tuple[Tensor, Trained]:
+    """MAE's linear probe on stored features: BatchNorm without affine part, then a linear layer, trained by `recipe`.
+
+    Source: K. He et al. 2021, main_linprobe.py (there LARS, base rate 0.1 x batch / 256, no augmentation).
+
+    Args:
+        bank: (N, D), queries: (M, D).
+
+    Returns:
+        Scores of the queries (M, C) on the CPU, and how training went.
+    """
+    classes = int(bank_labels.max()) + 1
+    layer = nn.Linear(bank.shape[1], classes)
+    nn.init.trunc_normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    probe = nn.Sequential(nn.BatchNorm1d(bank.shape[1], affine=False, eps=1e-6), layer)
+    batches = FeatureBatches(bank, torch.from_numpy(bank_labels), recipe.batch_size, seed, context.device)
+    trained = train(probe, batches, cross_entropy, recipe, num_classes=classes, context=context)
+    with torch.inference_mode():
+        return probe.eval()(queries.to(context.device)).float().cpu(), trained
+
+
+class FeatureBatches:
+    """Shuffled batches of stored features (N, D); the last incomplete one of an epoch is dropped."""
+
+    def __init__(self, features: Tensor, labels: Tensor, batch_size: int, seed: int, device: str):
+        self.images, self._batch_size, self._seed = len(features), min(batch_size, len(features)), seed
+        self.steps = self.images // self._batch_size
+        self._features, self._labels = features.to(device), labels.to(device)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.from_numpy(np.random.default_rng([self._seed, epoch]).permutation(self.images)).to(self._labels.device)
+        for step in range(start, self.steps):
+            index = order[step * self._batch_size : (step + 1) * self._batch_size]
+            yield self._features[index], self._labels[index]
 
 
 def _voted(similarity: Tensor, one_hot: Tensor, k: int, temperature: float) -> Tensor:

@@ -1,0 +1,250 @@
+"""WeCoLoRA: its settings, its runs, and which run fills which point of a table's grid."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from vitlib.inputs.models import Positive
+from vitlib.inputs.sources import Data
+from vitlib.recipe import Recipe, Seeds
+from vitlib.spec import Context, Part, Result, RunSpec
+from vitlib.teachers.teacher import Teacher
+
+Start = Literal["zero_b", "random", "svd", "svd_shift"]
+
+
+class Copied(RunSpec):
+    """Weight copy alone: every `reduction`-th block of the teacher, nothing trained."""
+
+    teacher: Teacher
+    data: Data
+    reduction: Annotated[int, Field(ge=1)]
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.wecolora.compute import copy_weights
+
+        return copy_weights(self, context)
+
+
+class Distilled(RunSpec):
+    """A weight-copied student whose adapters learn the teacher's features (equation 1), at once or in stages.
+
+    Args:
+        rank: of every adapter.
+        lora_init: 'zero_b' (WeCoLoRA's: A random, B zero), 'random' (both), 'svd' (equations 2 and 3) or 'svd_shift' (the same,
+            W shifted back).
+        staged_epochs: epochs of each stage; stage k trains and runs blocks 1..k only. 0 is plain distillation.
+        stage_targets: features compared within a stage: of all its blocks, or of its deepest alone.
+        final_targets: features compared once all blocks train: the last pair, or all pairs.
+        cached: keep the teacher's features of every image instead of computing them anew in each epoch; only without augmentation.
+    """
+
+    teacher: Teacher
+    data: Data
+    recipe: Recipe
+    seed: int
+    reduction: Annotated[int, Field(ge=1)]
+    rank: Positive
+    lora_init: Start
+    staged_epochs: Annotated[int, Field(ge=0)] = 0
+    stage_targets: Literal["active", "deepest"] = "active"
+    final_targets: Literal["last", "all"] = "last"
+    cached: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        augmented = self.recipe.augment != type(self.recipe.augment)() or not self.data.resident
+        if self.cached and augmented:
+            raise ValueError("cached=True with augmented or streamed images, whose features are new each time; allowed: False")
+        depth = getattr(self.teacher.model, "depth", None)
+        if depth and self.staged_epochs * (-(-depth // self.reduction) - 1) >= self.recipe.epochs:
+            raise ValueError(f"staged_epochs={self.staged_epochs} leave none of {self.recipe.epochs} epochs for the whole student")
+        return self
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.wecolora.compute import distil
+
+        return distil(self, context)
+
+
+class Downstream(RunSpec):
+    """Accuracy of a backbone on a labelled set: a linear probe of its frozen class token, or fine-tuning of all weights.
+
+    `student` None is the teacher itself.
+    """
+
+    teacher: Teacher
+    student: Copied | Distilled | None
+    data: Data
+    recipe: Recipe
+    seed: int
+    protocol: Literal["probe", "finetune"] = "probe"
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.wecolora.compute import evaluate_downstream
+
+        return evaluate_downstream(self, context)
+
+
+class Spectra(RunSpec):
+    """Singular values of every matrix of every dropped block, and the step-0 loss of each start at several ranks."""
+
+    teacher: Teacher
+    data: Data
+    reduction: Annotated[int, Field(ge=1)]
+    ranks: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    images: Positive
+    seed: int = 0
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.wecolora.compute import look_at_spectra
+
+        return look_at_spectra(self, context)
+
+
+class Costs(RunSpec):
+    """Parameters, multiply-accumulates and images/s of the merged student beside the teacher."""
+
+    timed: ClassVar[bool] = True
+
+    teacher: Teacher
+    image_size: int
+    reduction: Annotated[int, Field(ge=1)]
+    rank: Positive
+    batch_size: Positive
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.wecolora.timing import cost_of_student
+
+        return cost_of_student(self, context)
+
+
+class StageTimes(RunSpec):
+    """Training time plain, staged, and staged with cached teacher features, in alternation in one process."""
+
+    timed: ClassVar[bool] = True
+
+    teacher: Teacher
+    data: Data
+    recipe: Recipe
+    reduction: Annotated[int, Field(ge=1)]
+    rank: Positive
+    staged_epochs: Positive
+    repeats: Positive
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.wecolora.timing import time_stages
+
+        return time_stages(self, context)
+
+
+class Settings(Part):
+    """What the entry, a profile and a notebook's overrides may set."""
+
+    teacher: Teacher
+    data: Data
+    downstream: Annotated[dict[str, Data], Field(min_length=1)]
+    seeds: Seeds
+    reductions: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
+    rank: Positive
+    ranks: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    recipe: Recipe
+    staged_epochs: Positive
+    stage_targets: Literal["active", "deepest"]
+    final_targets: Literal["last", "all"]
+    cached: bool
+    probe: Recipe
+    protocol: Literal["probe", "finetune"]
+    looked_at: Positive
+    throughput_batch: Positive
+    timing_repeats: Positive
+
+    @property
+    def sets(self) -> list[str]:
+        return list(self.downstream)
+
+    @property
+    def first_set(self) -> list[str]:
+        return self.sets[:1]
+
+    @property
+    def first_reduction(self) -> list[int]:
+        return [self.reductions[0]]
+
+    @property
+    def other_reductions(self) -> list[int]:
+        return list(self.reductions[1:])
+
+    @property
+    def first_seed(self) -> list[int]:
+        return [self.seeds[0]]
+
+
+def run_distilled(settings: Settings, *, lora_init: Start, schedule: str, reduction: int, seed: int, rank: int | None = None) -> Distilled:
+    """A student; schedules: plain, staged."""
+    return Distilled(
+        teacher=settings.teacher,
+        data=settings.data,
+        recipe=settings.recipe,
+        seed=seed,
+        reduction=reduction,
+        rank=rank or settings.rank,
+        lora_init=lora_init,
+        staged_epochs=settings.staged_epochs if schedule == "staged" else 0,
+        stage_targets=settings.stage_targets,
+        final_targets=settings.final_targets,
+        cached=settings.cached,
+    )
+
+
+def run_accuracy(
+    settings: Settings, *, lora_init: Start, schedule: str, reduction: int, seed: int, dataset: str, rank: int | None = None
+) -> Downstream:
+    """Table 1: a distilled student on one of the downstream sets."""
+    student = run_distilled(settings, lora_init=lora_init, schedule=schedule, reduction=reduction, seed=seed, rank=rank)
+    return _downstream(settings, student, seed, dataset)
+
+
+def run_reference(settings: Settings, *, row: str, reduction: int, seed: int, dataset: str) -> Downstream:
+    """Table 1: the teacher itself, or weight copy alone."""
+    student = Copied(teacher=settings.teacher, data=settings.data, reduction=reduction) if row == "weight copy" else None
+    return _downstream(settings, student, seed, dataset)
+
+
+def run_spectra(settings: Settings, *, reduction: int) -> Spectra:
+    return Spectra(teacher=settings.teacher, data=settings.data, reduction=reduction, ranks=settings.ranks, images=settings.looked_at)
+
+
+def run_costs(settings: Settings, *, reduction: int) -> Costs:
+    return Costs(
+        teacher=settings.teacher,
+        image_size=settings.data.image_size,
+        reduction=reduction,
+        rank=settings.rank,
+        batch_size=settings.throughput_batch,
+    )
+
+
+def run_times(settings: Settings, *, reduction: int) -> StageTimes:
+    return StageTimes(
+        teacher=settings.teacher,
+        data=settings.data,
+        recipe=settings.recipe,
+        reduction=reduction,
+        rank=settings.rank,
+        staged_epochs=settings.staged_epochs,
+        repeats=settings.timing_repeats,
+    )
+
+
+def _downstream(settings: Settings, student: Copied | Distilled | None, seed: int, dataset: str) -> Downstream:
+    return Downstream(
+        teacher=settings.teacher,
+        student=student,
+        data=settings.downstream[dataset],
+        recipe=settings.probe,
+        seed=seed,
+        protocol=settings.protocol,
+    )

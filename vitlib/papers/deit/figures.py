@@ -9,10 +9,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from vitlib.papers.deit.tables import SHORT, disagreement_matrices, frame_readouts_of_all, published_name
+from vitlib.report.diagrams import arrow, box
 from vitlib.report.figures import PALETTE, TEACHER, canvas, style
 from vitlib.report.statistics import half_width, summary
 from vitlib.report.tables import DASH
@@ -34,25 +34,25 @@ def figure_architecture(results: Results) -> Figure:
     axes.set(xlim=(0, 10), ylim=(0, 6.2))
     axes.axis("off")
     embedding = f"image → {model['patches']} patches, linear projection to width {model['width']}, + positions"
-    _box(axes, 0.2, 0.2, 9.6, 0.8, embedding, "0.95")
+    box(axes, 0.2, 0.2, 9.6, 0.8, embedding, "0.95")
     names = ["class", *["patch"] * 5, "distil."]
     colours = [CLASS, *[PATCH] * 5, DISTILLATION]
     for index, (name, colour) in enumerate(zip(names, colours, strict=True)):
         x = 0.35 + 1.38 * index
-        _box(axes, x, 1.4, 1.0, 0.55, name, colour)
-        _arrow(axes, x + 0.5, 1.95, x + 0.5, 2.4)
-        _arrow(axes, x + 0.5, 3.6, x + 0.5, 4.0)
+        box(axes, x, 1.4, 1.0, 0.55, name, colour)
+        arrow(axes, x + 0.5, 1.95, x + 0.5, 2.4)
+        arrow(axes, x + 0.5, 3.6, x + 0.5, 4.0)
     axes.text(5.0, 1.16, f"… {model['patches']} patch tokens, {model['tokens']} tokens in all …", ha="center", va="center", fontsize=7)
     blocks = f"{model['blocks']} × block: self-attention ({model['heads']} heads) and feed-forward"
-    _box(axes, 0.2, 2.4, 9.6, 1.2, blocks, "0.9")
-    _box(axes, 0.2, 4.0, 1.9, 0.6, f"head ({model['classes']})", CLASS)
-    _box(axes, 7.9, 4.0, 1.9, 0.6, f"head ({model['classes']})", DISTILLATION)
-    _arrow(axes, 1.15, 4.6, 1.15, 5.1)
-    _arrow(axes, 8.85, 4.6, 8.85, 5.1)
-    _box(axes, 0.2, 5.1, 1.9, 0.6, "CE with the label", "1.0")
-    _box(axes, 7.9, 5.1, 1.9, 0.6, "teacher loss", "1.0")
-    _box(axes, 4.0, 5.1, 2.0, 0.6, "convnet teacher", TEACHER)
-    _arrow(axes, 6.0, 5.4, 7.9, 5.4)
+    box(axes, 0.2, 2.4, 9.6, 1.2, blocks, "0.9")
+    box(axes, 0.2, 4.0, 1.9, 0.6, f"head ({model['classes']})", CLASS)
+    box(axes, 7.9, 4.0, 1.9, 0.6, f"head ({model['classes']})", DISTILLATION)
+    arrow(axes, 1.15, 4.6, 1.15, 5.1)
+    arrow(axes, 8.85, 4.6, 8.85, 5.1)
+    box(axes, 0.2, 5.1, 1.9, 0.6, "CE with the label", "1.0")
+    box(axes, 7.9, 5.1, 1.9, 0.6, "teacher loss", "1.0")
+    box(axes, 4.0, 5.1, 2.0, 0.6, "convnet teacher", TEACHER)
+    arrow(axes, 6.0, 5.4, 7.9, 5.4)
     axes.text(6.95, 5.55, "hard label", ha="center", fontsize=7)
     return figure
 
@@ -246,13 +246,3 @@ def _plain_log_ticks(axes: Axes) -> None:
 
 def _count(value: float) -> str:
     return DASH if np.isnan(value) else f"{int(value)}"
-
-
-def _box(axes: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
-    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0.02,rounding_size=0.1", fc=colour, ec="0.3", lw=0.8))
-    dark = colour in (CLASS, DISTILLATION, TEACHER)
-    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
-
-
-def _arrow(axes: Axes, x0: float, y0: float, x1: float, y1: float) -> None:
-    axes.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "->", "color": "0.3", "lw": 0.9})

@@ -1,0 +1,239 @@
+"""WeCoLoRA's figures, from results alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vitlib.papers.wecolora.tables import STARTS
+from vitlib.report.diagrams import arrow, box
+from vitlib.report.figures import PALETTE, TEACHER, canvas, style
+from vitlib.report.statistics import half_width, summary
+
+if TYPE_CHECKING:
+    from vitlib.runs.study import Results
+
+COLOURS = dict(zip(STARTS, (PALETTE[0], PALETTE[1], PALETTE[3], PALETTE[2]), strict=True))
+LINES = {"plain": "--", "staged": "-"}
+KEPT, DROPPED = PALETTE[0], "0.85"
+
+
+@style()
+def figure_overview(results: Results) -> Figure:
+    """Figure 1: weight copy with adapters: kept and dropped teacher blocks, frozen copies, L1 between the last features."""
+    depth, groups = _index_map(results)
+    figure, ((axes,),) = canvas(height=2.6)
+    axes.set(xlim=(0, depth + 2.2), ylim=(0, 5.2))
+    axes.axis("off")
+    axes.text(0.0, 4.2, "teacher", fontsize=8)
+    axes.text(0.0, 1.2, "student", fontsize=8)
+    for kept, target in groups:
+        for block in range(kept, target + 1):
+            box(axes, 1.2 + block, 3.9, 0.8, 0.8, str(block + 1), KEPT if block == kept else DROPPED)
+        box(axes, 1.2 + kept, 0.9, 0.8, 0.8, str(kept + 1), KEPT)
+        box(axes, 1.2 + kept, 1.75, 0.8, 0.45, "LoRA", PALETTE[1])
+        arrow(axes, 1.6 + kept, 3.8, 1.6 + kept, 2.3)
+    last = groups[-1]
+    arrow(axes, 1.6 + last[1], 3.8, 1.6 + last[1], 0.6, PALETTE[3])
+    arrow(axes, 1.6 + last[0], 0.8, 1.6 + last[0], 0.6, PALETTE[3])
+    axes.text(1.6 + last[1], 0.35, "L1 of the features", ha="right", va="top", fontsize=7.5, color=PALETTE[3])
+    axes.text(1.2, 4.9, "coloured: kept and copied, frozen;  grey: dropped;  adapters alone train", fontsize=7.5)
+    return figure
+
+
+@style()
+def figure_method(results: Results) -> Figure:
+    """Figure 2: the document's proposal: dropped blocks start the adapters through their SVD; stages grow from shallow to deep."""
+    _, groups = _index_map(results)
+    figure, ((left, right),) = canvas(1, 2, height=2.8)
+    left.set(xlim=(0, 10), ylim=(0, 6), title="start of one block's adapters")
+    left.axis("off")
+    kept, target = groups[0]
+    dropped = ", ".join(str(block + 1) for block in range(kept + 1, target + 1))
+    box(left, 0.2, 4.4, 3.6, 1.0, f"dropped block {dropped}: W", DROPPED)
+    box(left, 0.2, 2.6, 3.6, 1.0, "U Σ Vᵀ, rank k", "0.95")
+    box(left, 5.6, 3.5, 4.0, 1.0, "A = √Σ Vᵀ,  B = U √Σ", PALETTE[1])
+    box(left, 5.6, 0.8, 4.0, 1.0, f"kept block {kept + 1}: W + B A", KEPT)
+    arrow(left, 2.0, 4.4, 2.0, 3.65)
+    arrow(left, 3.8, 3.1, 5.5, 3.9)
+    arrow(left, 7.6, 3.5, 7.6, 1.9)
+    _staircase(right, results, len(groups))
+    return figure
+
+
+@style()
+def figure_step0(results: Results) -> Figure:
+    """L1 between student and teacher before any training, by block, at the study's rank; mean over seeds."""
+    frame = results.frame("distilled")
+    figure, ((axes,),) = canvas(height=2.6)
+    for kind, name in STARTS.items():
+        rows = frame[(frame["lora_init"] == kind) & (frame["schedule"] == "plain")]
+        columns = _block_columns(rows, "step-0 block ")
+        if len(columns):
+            values = rows[columns]
+            axes.errorbar(
+                np.arange(1, len(columns) + 1), values.mean(), values.apply(half_width), marker="o", color=COLOURS[kind], label=name
+            )
+    axes.set(xlabel="student block", ylabel="mean |T − S| at step 0", yscale="log")
+    axes.legend()
+    return figure
+
+
+@style()
+def figure_losses(results: Results) -> Figure:
+    """Equation 1 on test images by epoch: every start, plain (dashed) and staged (solid); mean over seeds, band = 95 % interval."""
+    history = results.history("distilled")
+    figure, ((axes,),) = canvas(height=2.8)
+    if "last" in history:
+        for (kind, schedule), rows in history.groupby(["lora_init", "schedule"], sort=False):
+            table = rows.pivot(index="epoch", columns="seed", values="last")
+            mean, half = table.mean(axis=1), np.nan_to_num(table.apply(half_width, axis=1))
+            axes.plot(table.index, mean, LINES[schedule], color=COLOURS[kind], label=f"{STARTS[kind]}, {schedule}")
+            axes.fill_between(table.index, mean - half, mean + half, color=COLOURS[kind], alpha=0.12, linewidth=0)
+    axes.set(xlabel="epoch", ylabel="mean |T − S|, last pair", yscale="log")
+    axes.legend(fontsize=6.5, ncols=2)
+    return figure
+
+
+@style()
+def figure_blocks(results: Results) -> Figure:
+    """L1 by block and epoch of the SVD start, plain and staged, first seed: stages bring down their blocks one after the other."""
+    history = results.history("distilled")
+    figure, grid = canvas(1, 2, height=2.6)
+    for axes, schedule in zip(grid[0], LINES, strict=True):
+        axes.set(title=f"SVD, {schedule}", xlabel="epoch", ylabel="student block")
+        axes.grid(False)
+        if len(history) == 0:
+            continue
+        rows = history.query("lora_init == 'svd' and schedule == @schedule")
+        rows = rows[rows["seed"] == rows["seed"].min()].set_index("epoch")
+        values = rows[_block_columns(rows, "block ")].T.to_numpy()
+        extent = (0.5, values.shape[1] + 0.5, values.shape[0] + 0.5, 0.5)
+        shown = axes.imshow(np.log10(values), aspect="auto", cmap="viridis", extent=extent, label=f"log10 L1, {schedule}")
+        figure.colorbar(shown, ax=axes, label="log₁₀ mean |T − S|")
+    return figure
+
+
+@style()
+def figure_energy(results: Results) -> Figure:
+    """Share of a dropped matrix's squared singular values that rank k keeps: mean over blocks, band from lowest to highest."""
+    runs = [run for point, run in results.runs("spectra") if point["reduction"] == results.study.settings.reductions[0]]
+    figure, ((axes,),) = canvas(height=2.6)
+    for index, name in enumerate(("q", "k", "v", "proj", "fc1", "fc2")):
+        for run in runs:
+            curves = run.arrays[f"energy {name}"]
+            ranks = np.arange(1, curves.shape[1] + 1)
+            axes.plot(ranks, curves.mean(axis=0), color=PALETTE[index], label=name)
+            axes.fill_between(ranks, curves.min(axis=0), curves.max(axis=0), color=PALETTE[index], alpha=0.1, linewidth=0)
+    axes.axvline(results.study.settings.rank, color=TEACHER, linestyle=":", label=f"rank {results.study.settings.rank}")
+    axes.set(xlabel="rank k", ylabel="share of ‖W‖²", ylim=(0, 1.02))
+    axes.legend(ncols=2)
+    return figure
+
+
+@style()
+def figure_accuracy(results: Results) -> Figure:
+    """Table 1 as a figure: accuracy by start and schedule with 95 % intervals over seeds; lines: teacher and weight copy."""
+    sets = results.study.settings.sets
+    accuracies, reference = (_at_first_reduction(results, table) for table in ("accuracy", "reference"))
+    grid_frame = summary(accuracies, ["lora_init", "schedule", "dataset"], "top1")
+    references = summary(reference, ["row", "dataset"], "top1")
+    figure, grid = canvas(1, len(sets), height=2.6, sharey=True)
+    for axes, dataset in zip(grid[0], sets, strict=True):
+        _starts(axes, grid_frame[grid_frame["dataset"] == dataset])
+        for row, line in (("teacher", "-"), ("weight copy", ":")):
+            value = references.query("row == @row and dataset == @dataset")["measured"]
+            axes.axvline(value.iloc[0], color=TEACHER, linestyle=line, label=row)
+        axes.set(title=dataset, xlabel="top-1 (%)")
+    grid[0, 0].set_yticks(range(len(STARTS)), STARTS.values())
+    grid[0, 0].invert_yaxis()
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    return figure
+
+
+@style()
+def figure_ranks(results: Results) -> Figure:
+    """Left: step-0 loss of the last pair by rank. Right: accuracy after staged distillation by rank, 95 % over seeds."""
+    figure, ((before, after),) = canvas(1, 2, height=2.5)
+    runs = [run for point, run in results.runs("spectra") if point["reduction"] == results.study.settings.reductions[0]]
+    for run in runs:
+        for kind, values in zip(("zero_b", "svd", "svd_shift"), run.arrays["step-0"], strict=True):
+            before.plot(run.arrays["ranks"], values[:, -1], "o-", color=COLOURS[kind], label=STARTS[kind])
+    table = summary(results.frame("ranks"), ["lora_init", "rank"], "top1")
+    for kind, rows in table.groupby("lora_init", sort=False):
+        after.errorbar(rows["rank"], rows["measured"], rows["±"], marker="o", color=COLOURS[kind], label=STARTS[kind])
+    before.set(xlabel="rank", ylabel="mean |T − S| at step 0", xscale="log")
+    after.set(xlabel="rank", ylabel=f"top-1 on {results.study.settings.sets[0]} (%)", xscale="log")
+    before.legend()
+    return figure
+
+
+@style()
+def figure_times(results: Results) -> Figure:
+    """Seconds of each epoch of a staged training: stage by stage, then the whole student; dashed: an epoch of plain distillation."""
+    row = results.frame("times").iloc[0]
+    stages = [name for name in row.index if str(name).startswith("seconds an epoch, ")]
+    figure, ((axes,),) = canvas(height=2.3)
+    if stages:
+        names = [name.removeprefix("seconds an epoch, ") for name in stages]
+        axes.bar(names, row[stages].to_numpy(float), color=[PALETTE[3]] * (len(names) - 1) + [PALETTE[0]], label="seconds an epoch")
+        plain = row["seconds plain"] / results.study.settings.recipe.epochs
+        axes.axhline(plain, color=TEACHER, linestyle="--", label="plain distillation")
+        axes.legend()
+    axes.set(ylabel="seconds an epoch")
+    return figure
+
+
+def _at_first_reduction(results: Results, table: str) -> pd.DataFrame:
+    frame = results.frame(table)
+    return frame[frame["reduction"] == results.study.settings.reductions[0]]
+
+
+def _starts(axes: Axes, rows: pd.DataFrame) -> None:
+    for position, kind in enumerate(STARTS):
+        for offset, schedule in ((-0.12, "plain"), (0.12, "staged")):
+            point = rows.query("lora_init == @kind and schedule == @schedule")
+            if len(point):
+                half = np.nan_to_num(point["±"].iloc[0])
+                axes.errorbar(
+                    point["measured"].iloc[0],
+                    position + offset,
+                    xerr=half,
+                    fmt="o" if schedule == "staged" else "s",
+                    mfc=COLOURS[kind] if schedule == "staged" else "white",
+                    color=COLOURS[kind],
+                    label=schedule if kind == "svd" else "_",
+                )
+
+
+def _staircase(axes: Axes, results: Results, blocks: int) -> None:
+    """Which blocks run in which epoch."""
+    settings = results.study.settings
+    active = np.minimum(np.arange(settings.recipe.epochs) // settings.staged_epochs + 1, blocks)
+    axes.bar(
+        np.arange(1, settings.recipe.epochs + 1),
+        active,
+        width=1,
+        color=PALETTE[3],
+        edgecolor="white",
+        label="student blocks that run and train",
+    )
+    share = active.sum() / (blocks * settings.recipe.epochs)
+    axes.set(xlabel="epoch", ylabel="student blocks", title=f"stages: {share:.1%} of plain distillation's block calls")
+
+
+def _index_map(results: Results) -> tuple[int, list[tuple[int, int]]]:
+    """Depth of the teacher, and first and last teacher block of each group."""
+    settings = results.study.settings
+    depth = getattr(settings.teacher.model, "depth", 12)
+    r = settings.reductions[0]
+    return depth, [(kept, min(kept + r, depth) - 1) for kept in range(0, depth, r)]
+
+
+def _block_columns(frame: pd.DataFrame, prefix: str) -> list[str]:
+    return [name for name in frame.columns if str(name).startswith(prefix)]

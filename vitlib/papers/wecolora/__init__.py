@@ -5,6 +5,7 @@ entry.toml the grid, the profiles and the claims, published.csv the document's n
 lora.py (2 and 3) and weight_copy.py (1).
 """
 
+from vitlib.papers.wecolora.explore import *  # noqa: F403
 from vitlib.papers.wecolora.figures import *  # noqa: F403
 from vitlib.papers.wecolora.specs import *  # noqa: F403
 from vitlib.papers.wecolora.tables import *  # noqa: F403

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from vitlib.papers.wecolora.tables import STARTS
 from vitlib.report.diagrams import arrow, box
@@ -38,9 +39,9 @@ def figure_overview(results: Results) -> Figure:
         box(axes, 1.2 + kept, 1.75, 0.8, 0.45, "LoRA", PALETTE[1])
         arrow(axes, 1.6 + kept, 3.8, 1.6 + kept, 2.3)
     last = groups[-1]
-    arrow(axes, 1.6 + last[1], 3.8, 1.6 + last[1], 0.6, PALETTE[3])
-    arrow(axes, 1.6 + last[0], 0.8, 1.6 + last[0], 0.6, PALETTE[3])
-    axes.text(1.6 + last[1], 0.35, "L1 of the features", ha="right", va="top", fontsize=7.5, color=PALETTE[3])
+    box(axes, depth - 0.8, 0.0, 2.8, 0.5, "L1 of the features", PALETTE[3])
+    arrow(axes, 1.6 + last[1], 3.8, 1.6 + last[1], 0.55, PALETTE[3])
+    arrow(axes, 1.6 + last[0], 0.85, 1.6 + last[0], 0.55, PALETTE[3])
     axes.text(1.2, 4.9, "coloured: kept and copied, frozen;  grey: dropped;  adapters alone train", fontsize=7.5)
     return figure
 
@@ -54,12 +55,13 @@ def figure_method(results: Results) -> Figure:
     left.axis("off")
     kept, target = groups[0]
     dropped = ", ".join(str(block + 1) for block in range(kept + 1, target + 1))
-    box(left, 0.2, 4.4, 3.6, 1.0, f"dropped block {dropped}: W", DROPPED)
-    box(left, 0.2, 2.6, 3.6, 1.0, "U Σ Vᵀ, rank k", "0.95")
-    box(left, 5.6, 3.5, 4.0, 1.0, "A = √Σ Vᵀ,  B = U √Σ", PALETTE[1])
-    box(left, 5.6, 0.8, 4.0, 1.0, f"kept block {kept + 1}: W + B A", KEPT)
-    arrow(left, 2.0, 4.4, 2.0, 3.65)
-    arrow(left, 3.8, 3.1, 5.5, 3.9)
+    box(left, 0.0, 4.4, 4.6, 1.0, f"dropped block {dropped}: W", DROPPED)
+    box(left, 0.0, 2.6, 4.6, 1.0, "U Σ Vᵀ, rank k", "0.95")
+    box(left, 5.4, 3.5, 4.6, 1.0, "A = √Σ Vᵀ,  B = U √Σ", PALETTE[1])
+    box(left, 5.4, 0.8, 4.6, 1.0, f"kept block {kept + 1}: W + B A", KEPT)
+    left.text(0.0, 1.5, "q, k, v, proj, fc1, fc2,\neach on its own;\nseveral dropped blocks: their sum", fontsize=7, va="center")
+    arrow(left, 2.3, 4.4, 2.3, 3.65)
+    arrow(left, 4.6, 3.1, 5.35, 3.9)
     arrow(left, 7.6, 3.5, 7.6, 1.9)
     _staircase(right, results, len(groups))
     return figure
@@ -78,7 +80,8 @@ def figure_step0(results: Results) -> Figure:
             axes.errorbar(
                 np.arange(1, len(columns) + 1), values.mean(), values.apply(half_width), marker="o", color=COLOURS[kind], label=name
             )
-    axes.set(xlabel="student block", ylabel="mean |T − S| at step 0", yscale="log")
+    axes.set(xlabel="student block", ylabel="mean |T − S| at step 0")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     return figure
 
@@ -94,7 +97,8 @@ def figure_losses(results: Results) -> Figure:
             mean, half = table.mean(axis=1), np.nan_to_num(table.apply(half_width, axis=1))
             axes.plot(table.index, mean, LINES[schedule], color=COLOURS[kind], label=f"{STARTS[kind]}, {schedule}")
             axes.fill_between(table.index, mean - half, mean + half, color=COLOURS[kind], alpha=0.12, linewidth=0)
-    axes.set(xlabel="epoch", ylabel="mean |T − S|, last pair", yscale="log")
+    axes.set(xlabel="epoch", ylabel="mean |T − S|, last pair")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=6.5, ncols=2)
     return figure
 
@@ -112,6 +116,8 @@ def figure_blocks(results: Results) -> Figure:
         rows = history.query("lora_init == 'svd' and schedule == @schedule")
         rows = rows[rows["seed"] == rows["seed"].min()].set_index("epoch")
         values = rows[_block_columns(rows, "block ")].T.to_numpy()
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         extent = (0.5, values.shape[1] + 0.5, values.shape[0] + 0.5, 0.5)
         shown = axes.imshow(np.log10(values), aspect="auto", cmap="viridis", extent=extent, label=f"log10 L1, {schedule}")
         figure.colorbar(shown, ax=axes, label="log₁₀ mean |T − S|")
@@ -169,6 +175,9 @@ def figure_ranks(results: Results) -> Figure:
         after.errorbar(rows["rank"], rows["measured"], rows["±"], marker="o", color=COLOURS[kind], label=STARTS[kind])
     before.set(xlabel="rank", ylabel="mean |T − S| at step 0", xscale="log")
     after.set(xlabel="rank", ylabel=f"top-1 on {results.study.settings.sets[0]} (%)", xscale="log")
+    for axes in (before, after):
+        axes.set_xticks(results.study.settings.ranks, results.study.settings.ranks)
+        axes.xaxis.set_minor_locator(NullLocator())
     before.legend()
     return figure
 
@@ -224,7 +233,9 @@ def _staircase(axes: Axes, results: Results, blocks: int) -> None:
         label="student blocks that run and train",
     )
     share = active.sum() / (blocks * settings.recipe.epochs)
-    axes.set(xlabel="epoch", ylabel="student blocks", title=f"stages: {share:.1%} of plain distillation's block calls")
+    axes.set(xlabel="epoch", ylabel="student blocks that run and train", title=f"stages: {share:.1%} of the plain block calls")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _index_map(results: Results) -> tuple[int, list[tuple[int, int]]]:

@@ -87,6 +87,17 @@ def table_times(results: Results) -> pd.DataFrame:
     )
 
 
+def frame_relative_times(results: Results) -> pd.DataFrame:
+    """Time of each training in percent of plain distillation in the same round: the frame of the claim about time."""
+    rows = [
+        {"training": name.removeprefix("seconds "), "seed": turn, "time": 100 * value / run.arrays["seconds plain"][turn]}
+        for _, run in results.runs("times")
+        for name, values in run.arrays.items()
+        for turn, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows, columns=["training", "seed", "time"])
+
+
 def _grid(results: Results, reduction: int) -> pd.DataFrame:
     frame = results.frame("accuracy")
     frame = frame[frame["reduction"] == reduction]

@@ -6,6 +6,8 @@ import statistics
 import time
 from dataclasses import replace
 
+import numpy as np
+
 from vitlib.inputs.models import parameter_count
 from vitlib.methods.weight_copy import weight_copy
 from vitlib.papers.wecolora.compute import adapted_student, frozen_teacher, train_adapters
@@ -49,10 +51,8 @@ def time_stages(spec: StageTimes, context: Context) -> Result:
                     stages.setdefault(stage, []).append(value)
     metrics = {f"seconds {name}": statistics.median(values) for name, values in seconds.items()}
     metrics |= {f"seconds an epoch, {stage}": statistics.median(values) for stage, values in stages.items()}
-    savings = [100 * (1 - staged / whole) for whole, staged in zip(seconds["plain"], seconds["staged"], strict=True)]
-    return Result(
-        metrics | {"saving": statistics.median(savings), "saving low": min(savings), "saving high": max(savings), "n": spec.repeats}
-    )
+    arrays = {f"seconds {name}": np.array(values) for name, values in seconds.items()}
+    return Result(metrics | {"n": spec.repeats}, arrays=arrays)
 
 
 def _timed(spec: Distilled, context: Context) -> tuple[float, list[float], list[str]]:

@@ -90,7 +90,7 @@ def test_so_many_images_of_every_class_are_kept(per_class):
     assert (np.diff(kept) > 0).all()  # each once, in the order of the data
 
 
-@pytest.mark.parametrize(("fraction", "counts"), [(0.1, [1, 2, 3]), (0.25, [2, 5, 8]), (0.01, [1, 1, 1]), (1.0, [10, 20, 31])])
+@pytest.mark.parametrize(("fraction", "counts"), [(0.1, [1, 2, 3]), (0.25, [2, 5, 7]), (0.01, [1, 1, 1]), (1.0, [10, 20, 31])])
 def test_a_fraction_is_kept_of_every_class_and_at_least_one(fraction, counts):
     kept = subset(LABELS, DIGITS.changed(fraction=fraction))
     assert np.bincount(LABELS[kept]).tolist() == counts

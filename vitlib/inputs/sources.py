@@ -145,14 +145,14 @@ def listing(data: Data, split: str, data_dir: Path) -> tuple[list[Path], np.ndar
 
 
 def subset(labels: np.ndarray, data: Data) -> np.ndarray:
-    """Sorted indices of a stratified few-shot subset: `per_class` images a class, or `fraction` of each (at least one)."""
+    """Sorted indices of a stratified few-shot subset: `per_class` images a class, or `fraction` of each (rounded down, at least one)."""
     if data.per_class is None and data.fraction == 1.0:
         return np.arange(len(labels))
     generator = np.random.default_rng(data.subset_seed)
     kept = []
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))
-        wanted = data.per_class or max(1, round(data.fraction * len(members)))
+        wanted = data.per_class or max(1, int(data.fraction * len(members) + 1e-9))
         if wanted > len(members):
             raise DataError(
                 f"data.per_class: got {wanted}, class {label} of {data.source} has {len(members)} images; allowed: at most that"

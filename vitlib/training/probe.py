@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitlib.inputs.data import seed_everything, seed_for
 from vitlib.recipe import Recipe
 from vitlib.spec import Context
 from vitlib.training.evaluate import accuracy
@@ -57,6 +58,8 @@ def linear_probe(
 ) -> tuple[Tensor, Trained]:
     """MAE's linear probe on stored features: BatchNorm without affine part, then a linear layer, trained by `recipe`.
 
+    `seed` orders the batches; the layer's first weights come from the global generator.
+
     Source: K. He et al. 2021, main_linprobe.py (there LARS, base rate 0.1 x batch / 256, no augmentation).
 
     Args:
@@ -88,6 +91,7 @@ class FeatureBatches:
         order = torch.from_numpy(np.random.default_rng([self._seed, epoch]).permutation(self.images)).to(self._labels.device)
         for step in range(start, self.steps):
             index = order[step * self._batch_size : (step + 1) * self._batch_size]
+            seed_everything(seed_for(self._seed, epoch, step), self._labels.device)
             yield self._features[index], self._labels[index]
 
 

@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 from vitlib.inputs.data import Batches, indexed_batches, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import load_weights, parameter_count, weights_of
-from vitlib.inputs.sources import class_names
-from vitlib.methods.lora import ADAPTED, adapters, attach, energy, merge
+from vitlib.inputs.sources import Data, class_names
+from vitlib.methods.lora import ADAPTED, LoraLinear, adapters, attach, energy, merge
 from vitlib.methods.weight_copy import Group, feature_loss, features, groups, weight_copy
 from vitlib.papers.wecolora.specs import Copied, Distilled, Downstream, Spectra
-from vitlib.spec import Context, Result
+from vitlib.spec import Context, Result, SpecError
 from vitlib.teachers.teacher import Teacher
 from vitlib.training.evaluate import accuracy, labels_of, outputs, top_k_accuracy
 from vitlib.training.loop import Trained, cross_entropy, train
 from vitlib.training.probe import linear_probe
 
-Starts = ("zero_b", "svd", "svd_shift")
+STEP_0 = ("zero_b", "svd", "svd_shift")
+FOLLOWED = 256  # test images on which the distance to the teacher is followed
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,13 @@ def phases(spec: Distilled, group_list: list[Group]) -> list[Phase]:
     pairs = [(block, group.target) for block, group in enumerate(group_list)]
     kept = {"active": pairs.__getitem__, "deepest": lambda cut: pairs[cut][-1:]}[spec.stage_targets]
     stages = [Phase(f"stage {k}", spec.staged_epochs, tuple(kept(slice(k)))) for k in range(1, len(pairs))] if spec.staged_epochs else []
+    whole = spec.recipe.epochs - sum(stage.epochs for stage in stages)
+    if whole < 1:
+        raise SpecError(
+            f"staged_epochs: got {spec.staged_epochs}; {len(stages)} stages leave none of {spec.recipe.epochs} epochs for the whole student"
+        )
     final = tuple(pairs if spec.final_targets == "all" else pairs[-1:])
-    return [*stages, Phase("whole", spec.recipe.epochs - sum(stage.epochs for stage in stages), final)]
+    return [*stages, Phase("whole", whole, final)]
 
 
 def phase_at(progress: float, epochs: int, schedule: list[Phase]) -> Phase:
@@ -66,12 +72,21 @@ def copy_weights(spec: Copied, context: Context) -> Result:
 
 def distil(spec: Distilled, context: Context) -> Result:
     student, teacher, group_list = adapted_student(spec, context)
-    distance = block_distances(spec, teacher, group_list, context)
+    distance = block_distances(spec.data, FOLLOWED, teacher, group_list, context)
     start = {f"step-0 {name}": value for name, value in distance(student).items()}
     trained, schedule = train_adapters(spec, student, teacher, group_list, context, distance)
-    metrics = start | distance(student) | {"trainable": sum(layer.a.numel() + layer.b.numel() for _, layer in adapters(student))}
+    layers = [layer for _, layer in adapters(student)]
+    metrics = (
+        start
+        | distance(student)
+        | {
+            "trainable": sum(layer.a.numel() + layer.b.numel() for layer in layers),
+            "product norm": product_norm(layers),
+            "block calls": block_calls(schedule, len(group_list)),
+        }
+    )
     merge(student)
-    metrics |= {"parameters": parameter_count(student), "block calls": block_calls(schedule, len(group_list)), **product_norms(student)}
+    metrics["parameters"] = parameter_count(student)
     return Result(metrics, trained.history, weights=weights_of(student), measured=trained.measured)
 
 
@@ -126,9 +141,9 @@ def frozen_teacher(teacher: Teacher, image_size: int, context: Context) -> nn.Mo
     return teacher.module(context, image_size=image_size, num_classes=0).eval().requires_grad_(False)
 
 
-def block_distances(spec: Distilled | Spectra, teacher: nn.Module, group_list: list[Group], context: Context) -> Callable:
-    """Measures mean |T - S| of each pair of blocks on evenly spaced test images: 'block 1', 'block 2', ...; 'last' is equation 1."""
-    batches = test_batches(spec.data, device=context.device, data_dir=context.data_dir, count=256, batch_size=256)
+def block_distances(data: Data, count: int, teacher: nn.Module, group_list: list[Group], context: Context) -> Callable:
+    """Measures mean |T - S| of each pair of blocks on `count` evenly spaced test images: 'block 1', ...; 'last' is equation 1."""
+    batches = test_batches(data, device=context.device, data_dir=context.data_dir, count=count, batch_size=count)
     images = next(iter(batches.epoch(0)))[0]
     learned, wanted = list(range(len(group_list))), [group.target for group in group_list]
     with torch.no_grad():
@@ -172,11 +187,11 @@ def backbone_of(spec: Downstream, context: Context) -> nn.Module:
 def look_at_spectra(spec: Spectra, context: Context) -> Result:
     teacher = frozen_teacher(spec.teacher, spec.data.image_size, context)
     group_list = groups(len(teacher.blocks), spec.reduction)
-    distance = block_distances(spec, teacher, group_list, context)
+    distance = block_distances(spec.data, spec.images, teacher, group_list, context)
     arrays = {f"energy {name}": value for name, value in _energies(teacher, group_list).items()}
     blocks = [f"block {block}" for block in range(1, len(group_list) + 1)]
-    step0 = np.zeros((len(Starts), len(spec.ranks), len(blocks)))
-    for i, kind in enumerate(Starts):
+    step0 = np.zeros((len(STEP_0), len(spec.ranks), len(blocks)))
+    for i, kind in enumerate(STEP_0):
         for j, rank in enumerate(spec.ranks):
             seed_everything(spec.seed, context.device)
             student = weight_copy(teacher, spec.reduction)
@@ -187,8 +202,10 @@ def look_at_spectra(spec: Spectra, context: Context) -> Result:
     return Result({"groups": len(group_list)}, arrays=arrays | {"step-0": step0, "ranks": np.array(spec.ranks)})
 
 
-def product_norms(student: nn.Module) -> dict[str, float]:
-    return {"weight norm": float(sum(parameter.square().sum() for parameter in student.blocks.parameters()) ** 0.5)}
+@torch.no_grad()
+def product_norm(layers: list[LoraLinear]) -> float:
+    """Frobenius norm of all products B A together: weight decay pulls it towards zero."""
+    return float(sum(layer.product.square().sum() for layer in layers) ** 0.5)
 
 
 def _energies(teacher: nn.Module, group_list: list[Group]) -> dict[str, np.ndarray]:

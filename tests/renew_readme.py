@@ -1,16 +1,27 @@
-"""Put the claims table of figures/deit/quick into the README. Run by `make readme`."""
+"""Put committed tables into the README, between the marks of their names. Run by `make readme`."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"(?<=<!-- claims -->\n).*?(?=<!-- /claims -->)", re.DOTALL)
+TABLES = {
+    "claims": "figures/deit/quick/claims.md",
+    "claims of wecolora": "figures/wecolora/quick/claims.md",
+    "teachers": "figures/teachers/micro_cpu/table_quality.md",
+}
 
 
-def claims() -> str:
-    return (ROOT / "figures" / "deit" / "quick" / "claims.md").read_text().split("\n\n", 1)[1]
+def table(name: str) -> str:
+    """The committed table without its stamp."""
+    return (ROOT / TABLES[name]).read_text(encoding="utf-8").split("\n\n", 1)[1]
+
+
+def renewed(readme: str) -> str:
+    for name in TABLES:
+        readme = re.sub(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", lambda _, name=name: table(name), readme, flags=re.DOTALL)
+    return readme
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(BLOCK.sub(lambda _: claims(), readme.read_text()))
+    path = ROOT / "README.md"
+    path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")

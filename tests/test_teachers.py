@@ -1,5 +1,6 @@
 """Teachers: four origins, adaptation, shipped weights and their check, pretraining that survives a kill, shipping."""
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from scipy.stats import t
 from support import assert_same_arrays, assert_same_result, flip_a_byte
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch.testing import assert_close
@@ -190,6 +192,15 @@ def run_quality(origin):
     return Quality(teacher=Teacher(origin=origin), data=Data(source="digits", image_size=8))
 
 
+def test_an_untrained_network_is_the_one_that_its_seed_draws(checkpoint, tmp_path):
+    _, spec = checkpoint
+    teacher = Teacher(origin=spec)
+    one, same, other = (weights_of(teacher.untrained(seed).module(context(tmp_path), image_size=8)) for seed in (1, 1, 2))
+    assert_same_arrays(one, same)
+    assert not np.array_equal(one["blocks.0.attn.qkv.weight"], other["blocks.0.attn.qkv.weight"])
+    assert teacher.untrained().normalised(DATA) == teacher.normalised(DATA)
+
+
 # ------------------------------------------------------------------------------------------------ adaptation
 
 
@@ -254,6 +265,42 @@ def test_weights_are_kept_in_half_precision_and_statistics_as_they_are(weights):
     np.testing.assert_array_equal(found["bn.running_var"], arrays["bn.running_var"])
     assert found["bn.num_batches_tracked"] == 70_000
     assert found["layer.weight"].dtype == np.float32
+
+
+# ------------------------------------------------------------------------------------------------ tables and figures
+
+
+@pytest.mark.parametrize("paper", ["teachers", "wecolora"])
+def test_every_table_and_figure_is_made_from_an_empty_store(paper, tmp_path):
+    results = load_study(paper, "smoke", results_dir=str(tmp_path), device="cpu").execute(mode="read-only")
+    made = [name for name in vars(module(paper)) if name.startswith(("table_", "figure_"))]
+    assert len(made) >= 4
+    for name in made:
+        getattr(module(paper), name)(results)
+
+
+def test_the_table_of_quality_has_a_row_for_each_teacher_and_each_untrained_network(smoke_teachers):
+    table = module("teachers").table_quality(smoke_teachers.execute(mode="read-only"))
+    assert table["method"].tolist() == ["supervised", "dino", "mae", "untrained", "convnet", "untrained"]
+    assert table.set_index("method")["top-1"].notna().to_dict() == dict.fromkeys(table["method"], False) | {
+        "supervised": True,
+        "convnet": True,
+    }
+
+
+def test_deep_blocks_are_the_last_third_and_pairs_are_over_the_same_images(smoke_teachers):
+    results = smoke_teachers.execute(mode="read-only")
+    arrays = {point["method"]: run.arrays["distance"] for point, run in results.runs("distances")}
+    row = module("teachers").table_deep_blocks(results).query("first == 'dino' and second == 'mae'").iloc[0]
+    last = {name: array[:, 1].mean(axis=1) for name, array in arrays.items()}  # of two blocks
+    difference = last["dino"] - last["mae"]
+    assert row["difference, px"] == pytest.approx(difference.mean())
+    half = t.ppf(0.975, len(difference) - 1) * difference.std(ddof=1) / len(difference) ** 0.5
+    assert row["±"] == pytest.approx(half)
+
+
+def module(paper):
+    return importlib.import_module(f"vitlib.papers.{paper}")
 
 
 # ------------------------------------------------------------------------------------------------ shipping

@@ -48,6 +48,17 @@ def canvas(rows: int = 1, columns: int = 1, *, height: float = 2.8, **options) -
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+def legend(axes: Axes, *, above: bool = False, leave_out: str = "_", **options) -> None:
+    """The axes' legend, or one above the figure; none where nothing is labelled. Labels that end in `leave_out` are left out."""
+    entries = [(handle, label) for handle, label in zip(*axes.get_legend_handles_labels(), strict=True) if not label.endswith(leave_out)]
+    if not entries:
+        return
+    if above:
+        axes.figure.legend(*zip(*entries, strict=True), loc="outside upper center", **{"ncols": 4} | options)
+    else:
+        axes.legend(*zip(*entries, strict=True), **options)
+
+
 def save(figure: Figure, path: Path, stamp: str) -> bytes:
     """Write `path`.png, `path`.pdf and `path`.csv, the stamp below the axes; returns the PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from vitlib.inputs.sources import Data
 from vitlib.papers.teachers.measure import Quality
-from vitlib.runs.execute import Place, execute
+from vitlib.runs.execute import Mode, Place, execute
 from vitlib.runs.store import Store, Stored
 from vitlib.runs.study import Cell, Study
 from vitlib.spec import RunSpec, SpecError
@@ -32,29 +32,37 @@ def ship(study: Study) -> pd.DataFrame:
     for cell in cells:
         name = cell.point["method"]
         shipped.write(name, stored[name].weights, _facts(cell, stored[name]))
+    trained, untrained = _measured(names, study.place), _measured(names, study.place, untrained=True)
     for name in names:
-        shipped.amend(name, {"measured": _measured(name, study.place), "untrained": _measured(name, study.place, pretrained=False)})
-    return comparison(study.place, names, mode="cached")
+        shipped.amend(name, {"measured": trained[name], "untrained": untrained[name]})
+    return _comparison(trained)
 
 
 def verify(place: Place) -> pd.DataFrame:
     """The manifest's figures beside those measured now, one row each."""
-    return comparison(place, list(shipped.manifest()), mode="force")
+    return _comparison(_measured(list(shipped.manifest()), place, mode="force"))
 
 
-def comparison(place: Place, names: list[str], mode: str) -> pd.DataFrame:
-    rows = []
-    for name in names:
-        found = _measured(name, place, mode=mode)
-        stated = shipped.entry(name)["measured"]
-        rows += [{"teacher": name, "figure": key, "manifest": stated[key], "measured": found[key]} for key in stated]
+def _comparison(found: dict[str, dict[str, float]]) -> pd.DataFrame:
+    stated = {name: shipped.entry(name)["measured"] for name in found}
+    rows = [
+        {"teacher": name, "figure": key, "manifest": value, "measured": found[name][key]}
+        for name, figures in stated.items()
+        for key, value in figures.items()
+    ]
     return pd.DataFrame(rows).assign(difference=lambda frame: frame["measured"] - frame["manifest"])
 
 
-def _measured(name: str, place: Place, *, pretrained: bool = True, mode: str = "cached") -> dict[str, float]:
-    data = Data.parse(shipped.entry(name)["data"])
-    spec = Quality(teacher=Teacher(origin=Shipped(shipped=name)), data=data, pretrained=pretrained)
-    return execute([spec], place, mode=mode)[spec.id].metrics
+def _measured(names: list[str], place: Place, *, untrained: bool = False, mode: Mode = "cached") -> dict[str, dict[str, float]]:
+    """Quality of shipped teachers, or of the same networks untrained, on the data that they were trained on."""
+    specs = {name: _quality(name, untrained) for name in names}
+    stored = execute(specs.values(), place, executor="local", mode=mode)
+    return {name: stored[spec.id].metrics for name, spec in specs.items()}
+
+
+def _quality(name: str, untrained: bool) -> Quality:
+    teacher = Teacher(origin=Shipped(shipped=name))
+    return Quality(teacher=teacher.untrained() if untrained else teacher, data=Data.parse(shipped.entry(name)["data"]))
 
 
 def _stored(place: Place, spec: RunSpec) -> Stored:

@@ -40,6 +40,16 @@ class Shipped(Part):
         return shipped.entry(self.shipped)
 
 
+class Untrained(Part):
+    """A network as it is drawn from `seed`: what a pretrained one is compared with."""
+
+    model: Vit | ResNet
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class Checkpoint(Part):
     """A state dict in data_dir/FILE: safetensors, or a .pt or .pth that loads with `weights_only`.
 
@@ -71,13 +81,13 @@ REMEDY = "put the file there, or set data_dir (notebook parameter, --data-dir, V
 
 
 class Teacher(Part):
-    """A pretrained model: exactly one origin, given by its own fields.
+    """A pretrained model: exactly one origin, given by its own fields; or, as a control, an untrained one.
 
     In an entry: `{origin = {shipped = "dino"}}`, `{origin = {name = "vit_base_patch16_224.dino", pretrained = true}}`,
     `{origin = {file = "my.safetensors", model = {...}, ...}}`; a run that pretrains is given as an object.
     """
 
-    origin: Shipped | Timm | Checkpoint | SupervisedTeacher | DinoTeacher | MaeTeacher
+    origin: Shipped | Timm | Checkpoint | Untrained | SupervisedTeacher | DinoTeacher | MaeTeacher
 
     @field_validator("origin")
     @classmethod
@@ -95,6 +105,10 @@ class Teacher(Part):
             return (Vit if "embed_dim" in fields else ResNet).parse(fields)
         return origin if isinstance(origin, Timm) else origin.model
 
+    def untrained(self, seed: int = 0) -> Teacher:
+        """The same network for the same images, as it is drawn."""
+        return Teacher(origin=Untrained(model=self.model, seed=seed, **self._facts()))
+
     @property
     def image_size(self) -> int:
         """Pixels that it was pretrained at."""
@@ -103,7 +117,7 @@ class Teacher(Part):
     def normalised(self, data: Data) -> Data:
         """The data with the mean and standard deviation that the model was pretrained with."""
         facts = self._facts()
-        return data.changed(mean=tuple(facts["mean"]), std=tuple(facts["std"]))
+        return data.changed(mean=facts["mean"], std=facts["std"])
 
     def check(self, data_dir: Path) -> None:
         """Refuse weights that are missing or damaged, before anything is computed."""
@@ -130,6 +144,11 @@ class Teacher(Part):
         sizes = {"image_size": image_size, "channels": channels, "drop_path": drop_path}
         if isinstance(self.origin, Timm):
             return build(model, num_classes=num_classes, **sizes).to(context.device)
+        if isinstance(self.origin, Untrained):
+            from vitlib.inputs.data import seed_everything  # imports torch
+
+            seed_everything(self.origin.seed, context.device)
+            return build(model, num_classes=num_classes or 0, **sizes).to(context.device)
         weights = self._weights(context)
         trained = classifier_outputs(weights)
         module = build(model, num_classes=trained if num_classes is None else num_classes, **sizes)
@@ -150,10 +169,11 @@ class Teacher(Part):
         """image_size, mean, std."""
         origin = self.origin
         if isinstance(origin, Shipped):
-            return origin.entry["input"]
+            given = origin.entry["input"]
+            return {"image_size": given["image_size"], "mean": tuple(given["mean"]), "std": tuple(given["std"])}
         if isinstance(origin, Timm):
             return _released_facts(origin.name)
-        given = origin if isinstance(origin, Checkpoint) else origin.data
+        given = origin if isinstance(origin, Checkpoint | Untrained) else origin.data
         return given.model_dump(include={"image_size", "mean", "std"})
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitlib.inputs.data import seed_everything, test_batches
-from vitlib.inputs.models import build
+from vitlib.inputs.data import test_batches
 from vitlib.methods.attention import attention_distance, attention_maps
 from vitlib.papers.teachers.measure import AttentionDistances, Quality
 from vitlib.spec import Context, Result
@@ -28,7 +27,7 @@ def measure_quality(spec: Quality, context: Context) -> Result:
     for name, (reference, asked) in zip(READOUTS, pairs, strict=False):
         metrics[f"knn {name}"] = knn_accuracy(reference, known, asked, labels)
         metrics[f"linear {name}"] = linear_probe_accuracy(reference, known, asked, labels)
-    if spec.pretrained and model.num_classes:
+    if model.num_classes:
         (scores,) = outputs(model, queries, lambda module, images: (module(images),))
         metrics["top1"] = accuracy(scores.argmax(dim=1).numpy(), labels)
     return Result(metrics)
@@ -44,14 +43,8 @@ def measure_distances(spec: AttentionDistances, context: Context) -> Result:
 
 
 def frozen(spec: Quality | AttentionDistances, context: Context) -> nn.Module:
-    """The teacher at the data's size in eval mode, or the same network untrained."""
-    teacher, size = spec.teacher, spec.data.image_size
-    if spec.pretrained:
-        model = teacher.module(context, image_size=size)
-    else:
-        seed_everything(spec.seed, context.device)
-        model = build(teacher.model, image_size=size, channels=teacher.normalised(spec.data).channels, num_classes=0)
-    return model.to(context.device).eval().requires_grad_(False)
+    """The teacher at the data's size, in eval mode, without gradients."""
+    return spec.teacher.module(context, image_size=spec.data.image_size).eval().requires_grad_(False)
 
 
 def _distances(model: nn.Module, images: Tensor) -> Tensor:

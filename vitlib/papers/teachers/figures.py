@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 
-from vitlib.report.figures import PALETTE, TEACHER, canvas, style
+from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
 from vitlib.report.statistics import half_width
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def figure_training(results: Results) -> Figure:
     """Left: training loss, each scaled to its first epoch. Right: accuracy followed while training."""
     history = results.history("pretraining")
     figure, ((losses, accuracies),) = canvas(1, 2, height=2.6)
-    for (method, model), rows in history.groupby(["method", "model"], sort=False):
+    for (method, model), rows in history.groupby(["method", "model"], sort=False) if len(history) else ():
         done, label = rows["epoch"] / rows["epoch"].max(), f"{LABELS[method]}, {model}"
         losses.plot(done, rows["loss"] / rows["loss"].iloc[0], color=COLOURS[method], label=label)
         for column in {"top1", "knn class", "knn mean"} & set(rows):
@@ -31,8 +32,8 @@ def figure_training(results: Results) -> Figure:
             style_of = "--" if column == "knn mean" else "-"
             accuracies.plot(done[seen], rows.loc[seen, column], style_of, color=COLOURS[method], label=f"{label}: {column}")
     losses.set(xlabel="share of training", ylabel="loss / loss of the first epoch", title="Loss")
-    accuracies.set(xlabel="share of training", ylabel="test accuracy (%)", title="top-1, or k-NN by class token (–) and patch mean (--)")
-    losses.legend()
+    accuracies.set(xlabel="share of training", ylabel="test accuracy (%)", title="top-1, or k-NN (dashed: patch mean)")
+    legend(losses, above=True)
     return figure
 
 
@@ -41,7 +42,7 @@ def figure_attention_distance(results: Results) -> Figure:
     """Attention distance by block: mean over images and heads with its 95 % interval over images, and each head as a point."""
     figure, ((axes,),) = canvas(height=3.0)
     for point, stored in results.runs("distances"):
-        method = point["method"] if point["weights"] == "pretrained" else "untrained"
+        method = point["method"]
         distance = stored.arrays["distance"]  # images, blocks, heads
         blocks = np.arange(1, distance.shape[1] + 1)
         by_image = pd.DataFrame(distance.mean(axis=2))
@@ -58,6 +59,16 @@ def figure_attention_distance(results: Results) -> Figure:
             linewidths=0,
             label=f"{LABELS[method]} heads",
         )
-    axes.set(xlabel="block", ylabel="attention distance (px)", xticks=blocks)
-    axes.legend(ncols=2)
+    axes.axhline(_uniform_distance(results), color=TEACHER, linestyle=":", label="uniform attention")
+    axes.set(xlabel="block", ylabel="attention distance (px)")
+    axes.xaxis.set_major_locator(MultipleLocator(1))
+    legend(axes, above=True, leave_out="heads")
     return figure
+
+
+def _uniform_distance(results: Results) -> float:
+    """Mean distance in pixels between two patches, each drawn uniformly from the grid."""
+    settings = results.study.settings
+    patch = next(iter(settings.transformers.values())).patch_size
+    places = patch * np.indices([settings.data.image_size // patch] * 2).reshape(2, -1)
+    return float(np.sqrt(((places[:, :, None] - places[:, None]) ** 2).sum(axis=0)).mean())

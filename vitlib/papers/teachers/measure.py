@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
 from vitlib.spec import Context, Result, RunSpec
@@ -16,14 +12,11 @@ class Quality(RunSpec):
     """k-NN and linear-probe accuracy of frozen features on the test split, and top-1 where there is a classifier.
 
     Args:
-        pretrained: False measures the same network at random initialisation, drawn from `seed`.
         bank, queries: evenly spaced training and test images to use; None is all of them.
     """
 
     teacher: Teacher
     data: Data
-    pretrained: bool = True
-    seed: Annotated[int, Field(ge=0)] = 0
     bank: Positive | None = None
     queries: Positive | None = None
 
@@ -39,8 +32,6 @@ class AttentionDistances(RunSpec):
     teacher: Teacher
     data: Data
     images: Positive
-    pretrained: bool = True
-    seed: Annotated[int, Field(ge=0)] = 0
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.teachers.compute import measure_distances

@@ -41,15 +41,17 @@ def run_pretraining(settings: Settings, *, method: str, model: str, seed: int) -
     return MaeTeacher(method=settings.mae, **common)
 
 
-def run_quality(settings: Settings, *, method: str, model: str, seed: int, weights: str) -> Quality:
-    """Frozen features of a teacher, or of the same network untrained."""
-    return Quality(teacher=_teacher(settings, method, model, seed), data=settings.data, pretrained=weights == "pretrained", seed=seed)
+def run_quality(settings: Settings, *, method: str, model: str, seed: int) -> Quality:
+    """Frozen features of a teacher; method 'untrained' is the network as drawn."""
+    return Quality(teacher=_teacher(settings, method, model, seed), data=settings.data)
 
 
-def run_distances(settings: Settings, *, method: str, model: str, seed: int, weights: str) -> AttentionDistances:
-    teacher = _teacher(settings, method, model, seed)
-    return AttentionDistances(teacher=teacher, data=settings.data, images=settings.looked_at, pretrained=weights == "pretrained", seed=seed)
+def run_distances(settings: Settings, *, method: str, model: str, seed: int) -> AttentionDistances:
+    return AttentionDistances(teacher=_teacher(settings, method, model, seed), data=settings.data, images=settings.looked_at)
 
 
 def _teacher(settings: Settings, method: str, model: str, seed: int) -> Teacher:
+    if method == "untrained":
+        trained = "convnet" if model in settings.convnets else "supervised"
+        return _teacher(settings, trained, model, seed).untrained(seed)
     return Teacher(origin=run_pretraining(settings, method=method, model=model, seed=seed))

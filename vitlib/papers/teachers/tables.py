@@ -21,17 +21,16 @@ READOUTS = {
 
 
 def table_quality(results: Results) -> pd.DataFrame:
-    """Accuracy of frozen features (percent of test images), the same network untrained in the last rows; a convnet has pooled features."""
-    columns = ["method", "model", "weights", "images", *READOUTS, "top1"]
+    """Accuracy of frozen features (percent of test images), the same networks untrained among the rows; a convnet has pooled features."""
+    columns = ["method", "model", "images", *READOUTS, "top1"]
     frame = results.frame("quality").reindex(columns=columns)
-    frame.loc[frame["weights"] == "random", "method"] = "untrained"
-    mean = frame.groupby(["method", "model"], sort=False)[columns[3:]].mean().reset_index()
+    mean = frame.groupby(["method", "model"], sort=False)[columns[2:]].mean().reset_index()
     return mean.rename(columns=READOUTS | {"top1": "top-1", "images": "test images"})
 
 
 def table_deep_blocks(results: Results) -> pd.DataFrame:
     """Attention distance in pixels, mean over the last third of the blocks: teacher against teacher on the same images."""
-    deep = {point["method"]: _deep(stored) for point, stored in results.runs("distances") if point["weights"] == "pretrained"}
+    deep = {point["method"]: _deep(stored) for point, stored in results.runs("distances")}
     pairs = [("dino", "mae"), ("supervised", "mae"), ("dino", "supervised")]
     rows = [_difference(first, second, deep) for first, second in pairs if {first, second} <= deep.keys()]
     return pd.DataFrame(rows)

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from vitlib.papers.wecolora.tables import STARTS
 from vitlib.report.diagrams import arrow, box
-from vitlib.report.figures import PALETTE, TEACHER, canvas, style
+from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
 from vitlib.report.statistics import half_width, summary
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def figure_step0(results: Results) -> Figure:
             )
     axes.set(xlabel="student block", ylabel="mean |T − S| at step 0")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend()
+    legend(axes)
     return figure
 
 
@@ -99,7 +99,7 @@ def figure_losses(results: Results) -> Figure:
             axes.fill_between(table.index, mean - half, mean + half, color=COLOURS[kind], alpha=0.12, linewidth=0)
     axes.set(xlabel="epoch", ylabel="mean |T − S|, last pair")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=6.5, ncols=2)
+    legend(axes, fontsize=6.5, ncols=2)
     return figure
 
 
@@ -137,7 +137,7 @@ def figure_energy(results: Results) -> Figure:
             axes.fill_between(ranks, curves.min(axis=0), curves.max(axis=0), color=PALETTE[index], alpha=0.1, linewidth=0)
     axes.axvline(results.study.settings.rank, color=TEACHER, linestyle=":", label=f"rank {results.study.settings.rank}")
     axes.set(xlabel="rank k", ylabel="share of ‖W‖²", ylim=(0, 1.02))
-    axes.legend(ncols=2)
+    legend(axes, ncols=2)
     return figure
 
 
@@ -157,8 +157,7 @@ def figure_accuracy(results: Results) -> Figure:
         axes.set(title=dataset, xlabel="top-1 (%)")
     grid[0, 0].set_yticks(range(len(STARTS)), STARTS.values())
     grid[0, 0].invert_yaxis()
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    legend(grid[0, 0], above=True)
     return figure
 
 
@@ -178,7 +177,7 @@ def figure_ranks(results: Results) -> Figure:
     for axes in (before, after):
         axes.set_xticks(results.study.settings.ranks, results.study.settings.ranks)
         axes.xaxis.set_minor_locator(NullLocator())
-    before.legend()
+    legend(before)
     return figure
 
 
@@ -193,7 +192,7 @@ def figure_times(results: Results) -> Figure:
         axes.bar(names, row[stages].to_numpy(float), color=[PALETTE[3]] * (len(names) - 1) + [PALETTE[0]], label="seconds an epoch")
         plain = row["seconds plain"] / results.study.settings.recipe.epochs
         axes.axhline(plain, color=TEACHER, linestyle="--", label="plain distillation")
-        axes.legend()
+        legend(axes)
     axes.set(ylabel="seconds an epoch")
     return figure
 

@@ -59,7 +59,7 @@ def figure_method(results: Results) -> Figure:
     box(left, 0.0, 2.6, 4.6, 1.0, "U Σ Vᵀ, rank k", "0.95")
     box(left, 5.4, 3.5, 4.6, 1.0, "A = √Σ Vᵀ,  B = U √Σ", PALETTE[1])
     box(left, 5.4, 0.8, 4.6, 1.0, f"kept block {kept + 1}: W + B A", KEPT)
-    left.text(0.0, 1.5, "q, k, v, proj, fc1, fc2,\neach on its own;\nseveral dropped blocks: their sum", fontsize=7, va="center")
+    left.text(0.0, 1.5, "q, k, v, proj, fc1, fc2,\neach on its own;\nof several dropped\nblocks the sum", fontsize=7, va="center")
     arrow(left, 2.3, 4.4, 2.3, 3.65)
     arrow(left, 4.6, 3.1, 5.35, 3.9)
     arrow(left, 7.6, 3.5, 7.6, 1.9)

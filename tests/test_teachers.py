@@ -100,7 +100,7 @@ def test_an_identity_follows_the_shipped_bytes_not_the_name_alone():
 
 def test_a_name_that_is_not_shipped_is_refused_with_the_nearest():
     with pytest.raises(SpecError, match="shipped: got 'dyno'; did you mean 'dino'"):
-        Shipped(shipped="dyno")
+        Shipped.parse({"shipped": "dyno"})
 
 
 def test_a_checkpoint_gives_the_outputs_of_the_model_it_was_saved_from(checkpoint, tmp_path):
@@ -307,7 +307,7 @@ def module(paper):
 
 
 def test_shipping_writes_what_was_trained_and_verifying_measures_it_again(smoke_teachers, weights):
-    frame = shipping.ship(smoke_teachers)
+    frame = shipping.ship(smoke_teachers, executor="inline")
     assert set(frame["teacher"]) == set(METHODS)
     assert (frame["difference"] == 0).all()
     for cell in (cell for cell in smoke_teachers.cells if cell.table == "pretraining"):
@@ -317,16 +317,16 @@ def test_shipping_writes_what_was_trained_and_verifying_measures_it_again(smoke_
         for key, array in shipped.read(name, entry["sha256"]).items():
             np.testing.assert_allclose(array, trained[key], rtol=1e-3, atol=1e-6)
         assert entry["untrained"].keys() == entry["measured"].keys() - {"top1"}
-    again = shipping.verify(smoke_teachers.place)
+    again = shipping.verify(smoke_teachers.place, executor="inline")
     assert (again["difference"] == 0).all()
     shipped.amend("dino", {"measured": {"knn class": 100.0}})
-    assert shipping.verify(smoke_teachers.place)["difference"].abs().max() > 0.2
+    assert shipping.verify(smoke_teachers.place, executor="inline")["difference"].abs().max() > 0.2
 
 
 def test_what_is_not_trained_is_not_shipped(tmp_path):
     study = load_study("teachers", "smoke", results_dir=str(tmp_path), device="cpu")
     with pytest.raises(SpecError, match=r"supervisedteacher-\w+ is not stored with its weights"):
-        shipping.ship(study)
+        shipping.ship(study, executor="inline")
 
 
 # ------------------------------------------------------------------------------------------------ pretraining
@@ -428,7 +428,7 @@ def test_models_with_a_second_prefix_token_and_crops_that_do_not_tile_are_refuse
 
 
 def test_preflight_refuses_a_damaged_shipped_file(weights, smoke_teachers):
-    shipping.ship(smoke_teachers)
+    shipping.ship(smoke_teachers, executor="inline")
     quality = run_quality(Shipped(shipped="dino"))
     preflight([quality], smoke_teachers.place.data_dir)
     flip_a_byte(weights / "dino.safetensors", np.random.default_rng(1))

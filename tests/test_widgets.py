@@ -45,7 +45,7 @@ def test_a_callback_in_another_thread_draws_the_same_picture(results):
 
 def test_the_still_picture_comes_before_the_live_one(results, monkeypatch):
     shown = []
-    monkeypatch.setattr("vitlib.report.widgets.display", shown.append)
+    monkeypatch.setattr("IPython.display.display", shown.append)
     explorer = deit.explore_attention(results)
     explorer.show()
     still, live = shown

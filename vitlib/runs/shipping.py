@@ -9,7 +9,7 @@ import pandas as pd
 
 from vitlib.inputs.sources import Data
 from vitlib.papers.teachers.measure import Quality
-from vitlib.runs.execute import Mode, Place, execute
+from vitlib.runs.execute import Executor, Mode, Place, execute
 from vitlib.runs.store import Store, Stored
 from vitlib.runs.study import Cell, Study
 from vitlib.spec import RunSpec, SpecError
@@ -18,7 +18,7 @@ from vitlib.teachers.pretrain import Pretrained, SupervisedTeacher
 from vitlib.teachers.teacher import Shipped, Teacher
 
 
-def ship(study: Study) -> pd.DataFrame:
+def ship(study: Study, executor: Executor = "local") -> pd.DataFrame:
     """Write the stored teachers of a study, one of each method, in half precision; measure them; enter both in the manifest.
 
     Raises:
@@ -32,15 +32,15 @@ def ship(study: Study) -> pd.DataFrame:
     for cell in cells:
         name = cell.point["method"]
         shipped.write(name, stored[name].weights, _facts(cell, stored[name]))
-    trained, untrained = _measured(names, study.place), _measured(names, study.place, untrained=True)
+    trained, untrained = (_measured(names, study.place, executor, untrained=control) for control in (False, True))
     for name in names:
         shipped.amend(name, {"measured": trained[name], "untrained": untrained[name]})
     return _comparison(trained)
 
 
-def verify(place: Place) -> pd.DataFrame:
+def verify(place: Place, executor: Executor = "local") -> pd.DataFrame:
     """The manifest's figures beside those measured now, one row each."""
-    return _comparison(_measured(list(shipped.manifest()), place, mode="force"))
+    return _comparison(_measured(list(shipped.manifest()), place, executor, mode="force"))
 
 
 def _comparison(found: dict[str, dict[str, float]]) -> pd.DataFrame:
@@ -53,10 +53,12 @@ def _comparison(found: dict[str, dict[str, float]]) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(difference=lambda frame: frame["measured"] - frame["manifest"])
 
 
-def _measured(names: list[str], place: Place, *, untrained: bool = False, mode: Mode = "cached") -> dict[str, dict[str, float]]:
+def _measured(
+    names: list[str], place: Place, executor: Executor, *, untrained: bool = False, mode: Mode = "cached"
+) -> dict[str, dict[str, float]]:
     """Quality of shipped teachers, or of the same networks untrained, on the data that they were trained on."""
     specs = {name: _quality(name, untrained) for name in names}
-    stored = execute(specs.values(), place, executor="local", mode=mode)
+    stored = execute(specs.values(), place, executor=executor, mode=mode)
     return {name: stored[spec.id].metrics for name, spec in specs.items()}
 
 

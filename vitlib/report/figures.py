@@ -25,12 +25,15 @@ PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161"]  # 
 TEACHER = "0.45"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Picture:
     """A saved PNG, as a notebook displays it; `width` in pixels."""
 
     data: bytes
     width: int = 760
+
+    def __repr__(self) -> str:
+        return f"Picture of {self.width} px"
 
     def _repr_png_(self) -> tuple[str, dict[str, int]]:
         return b64encode(self.data).decode(), {"width": self.width}

@@ -87,7 +87,7 @@ def flops_per_image(spec: Pretrained, context: Context) -> float:
         shortened(spec, 1, compile=False, batch_size=batch).changed(data=spec.data.changed(per_class=13)).compute(context)
     set_fused_attn(True)
     evaluated = 720 if isinstance(spec, SupervisedTeacher) else 0  # the test split, a third of a training step each
-    return counter.get_total_flops() / (2 * batch + 2 * evaluated / 3)
+    return counter.get_total_flops() / (2 * batch + evaluated / 3)
 
 
 def matrix_rate(precision: str) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Self
@@ -25,6 +26,8 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 ARCHIVES = {".tar", ".gz", ".tgz", ".zip", ".xz"}
 DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+KEPT_BYTES = 2**30  # of decoded images, from one run of a process to the next
+_RECENT: OrderedDict[tuple[Data, str, Path], tuple[np.ndarray, np.ndarray]] = OrderedDict()
 
 
 class Data(Part):
@@ -118,7 +121,17 @@ def class_names(data: Data, data_dir: Path) -> list[str]:
 
 
 def load(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (N, C, H, W) and labels int64 (N,) of one split."""
+    """Images uint8 (N, C, H, W) and labels int64 (N,) of one split, not to be written to: this process keeps the latest of them."""
+    key = (data, split, data_dir)
+    if key not in _RECENT:
+        _RECENT[key] = _decoded(data, split, data_dir)
+    _RECENT.move_to_end(key)
+    while len(_RECENT) > 1 and sum(images.nbytes for images, _ in _RECENT.values()) > KEPT_BYTES:
+        _RECENT.popitem(last=False)
+    return _RECENT[key]
+
+
+def _decoded(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     if data.source.startswith("folder/"):
         paths, labels = listing(data, split, data_dir)
         pictures = (open_image(path, data.channels) for path in paths)

@@ -17,7 +17,7 @@ from vitlib.methods.mae import MaskedAutoencoder
 from vitlib.recipe import Recipe
 from vitlib.spec import Context, Result
 from vitlib.teachers.pretrain import DinoTeacher, MaeTeacher, MultiCrop, Pretrained, SupervisedTeacher, Tracking
-from vitlib.training.evaluate import accuracy, labels_of, outputs
+from vitlib.training.evaluate import accuracy, labels_of, outputs, scores_of
 from vitlib.training.loop import Evaluate, Loss, Trained, cross_entropy, train
 from vitlib.training.probe import READOUTS, knn_accuracy, token_features
 
@@ -30,11 +30,10 @@ def train_supervised(spec: SupervisedTeacher, context: Context) -> Result:
     labels = labels_of(test)
 
     def top1(module: nn.Module) -> dict[str, float]:
-        (scores,) = outputs(module, test, lambda module, images: (module(images),))
-        return {"top1": accuracy(scores.argmax(dim=1).numpy(), labels)}
+        return {"top1": accuracy(scores_of(module, test).argmax(dim=1).numpy(), labels)}
 
     trained = _train(spec, spec.recipe, model, cross_entropy, context, num_classes=num_classes, evaluate=top1)
-    return Result(top1(model), trained.history, weights=weights_of(model), measured=trained.measured)
+    return _pretrained(trained, model)
 
 
 def train_dino(spec: DinoTeacher, context: Context) -> Result:
@@ -59,7 +58,7 @@ def train_dino(spec: DinoTeacher, context: Context) -> Result:
 
     tracked = tracker(spec.data, method.tracking, lambda module: module.teacher[0], context)
     trained = _train(spec, method.recipe, model, loss, context, evaluate=tracked, around_step=around_step)
-    return _pretrained(trained, model.teacher[0], tracked(model))
+    return _pretrained(trained, model.teacher[0])
 
 
 def train_mae(spec: MaeTeacher, context: Context) -> Result:
@@ -81,7 +80,7 @@ def train_mae(spec: MaeTeacher, context: Context) -> Result:
 
     tracked = tracker(spec.data, method.tracking, lambda module: module.encoder, context)
     trained = _train(spec, method.recipe, model, loss, context, evaluate=tracked)
-    return _pretrained(trained, encoder, tracked(model))
+    return _pretrained(trained, encoder)
 
 
 class Views:
@@ -129,5 +128,5 @@ def _train(
     return train(model, batches, loss, recipe, num_classes=num_classes, context=context, **options)
 
 
-def _pretrained(trained: Trained, encoder: nn.Module, metrics: dict[str, float]) -> Result:
-    return Result(metrics, trained.history, weights=weights_of(encoder), measured=trained.measured)
+def _pretrained(trained: Trained, model: nn.Module) -> Result:
+    return Result(trained.metrics, trained.history, weights=weights_of(model), measured=trained.measured)

@@ -23,6 +23,11 @@ def outputs(model: nn.Module, batches: Batches, forward: Callable[[nn.Module, Te
     return [torch.cat(column) for column in zip(*collected, strict=True)]
 
 
+def scores_of(model: nn.Module, batches: Batches) -> Tensor:
+    """The model's output for every image, float32 (N, C), on the CPU."""
+    return outputs(model, batches, lambda model, images: (model(images),))[0]
+
+
 def labels_of(batches: Batches) -> np.ndarray:
     return np.concatenate([labels.cpu().numpy() for _, labels in batches.epoch(0)])
 

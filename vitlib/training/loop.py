@@ -50,6 +50,11 @@ class Trained:
     measured: dict[str, float]
     epoch_seconds: list[float]
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What `evaluate` gave after the last epoch."""
+        return self.history.iloc[-1].drop(["epoch", "lr", "loss"]).to_dict()
+
 
 def cross_entropy(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy with dense targets (B, C), which already hold label smoothing and mixing; mean over the batch."""

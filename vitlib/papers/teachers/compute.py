@@ -10,7 +10,7 @@ from vitlib.inputs.data import test_batches
 from vitlib.methods.attention import attention_distance, attention_maps
 from vitlib.papers.teachers.measure import AttentionDistances, Quality
 from vitlib.spec import Context, Result
-from vitlib.training.evaluate import accuracy, labels_of, outputs
+from vitlib.training.evaluate import accuracy, labels_of, outputs, scores_of
 from vitlib.training.probe import READOUTS, knn_accuracy, linear_probe_accuracy, token_features
 
 
@@ -28,8 +28,7 @@ def measure_quality(spec: Quality, context: Context) -> Result:
         metrics[f"knn {name}"] = knn_accuracy(reference, known, asked, labels)
         metrics[f"linear {name}"] = linear_probe_accuracy(reference, known, asked, labels)
     if model.num_classes:
-        (scores,) = outputs(model, queries, lambda module, images: (module(images),))
-        metrics["top1"] = accuracy(scores.argmax(dim=1).numpy(), labels)
+        metrics["top1"] = accuracy(scores_of(model, queries).argmax(dim=1).numpy(), labels)
     return Result(metrics)
 
 

@@ -15,15 +15,14 @@ from vitlib.inputs.models import load_weights, parameter_count, weights_of
 from vitlib.inputs.sources import Data, class_names
 from vitlib.methods.lora import ADAPTED, LoraLinear, adapters, attach, energy, merge
 from vitlib.methods.weight_copy import Group, feature_loss, features, groups, weight_copy
-from vitlib.papers.wecolora.specs import Copied, Distilled, Downstream, Spectra
+from vitlib.papers.wecolora.specs import STEP_0, Copied, Distilled, Downstream, Spectra, Start
 from vitlib.spec import Context, Result, SpecError
 from vitlib.teachers.teacher import Teacher
-from vitlib.training.evaluate import accuracy, labels_of, outputs, top_k_accuracy
+from vitlib.training.evaluate import accuracy, labels_of, scores_of, top_k_accuracy
 from vitlib.training.loop import Trained, cross_entropy, train
 from vitlib.training.probe import linear_probe
 
-STEP_0 = ("zero_b", "svd", "svd_shift")
-FOLLOWED = 256  # test images on which the distance to the teacher is followed
+FOLLOWED = 64  # test images on which the distance to the teacher is followed
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def distil(spec: Distilled, context: Context) -> Result:
     layers = [layer for _, layer in adapters(student)]
     metrics = (
         start
-        | distance(student)
+        | trained.metrics
         | {
             "trainable": sum(layer.a.numel() + layer.b.numel() for layer in layers),
             "product norm": product_norm(layers),
@@ -100,7 +99,7 @@ def train_adapters(
 ) -> tuple[Trained, list[Phase]]:
     """Train the adapters phase by phase; one optimiser and one schedule of the learning rate over all of them."""
     schedule = phases(spec, group_list)
-    current = schedule[0]
+    current: Phase | None = None
     make = indexed_batches if spec.cached else training_batches
     batches = make(spec.data, spec.recipe, seed=spec.seed, device=context.device, data_dir=context.data_dir)
     taught = _cached_features(teacher, batches, schedule) if spec.cached else _live_features(teacher)
@@ -108,11 +107,12 @@ def train_adapters(
     @contextmanager
     def around_step(progress: float) -> Iterator[None]:
         nonlocal current
-        current = phase_at(progress, spec.recipe.epochs, schedule)
-        for index, block in enumerate(student.blocks):
-            for _, layer in adapters(block):
-                layer.a.requires_grad_(index < current.active)
-                layer.b.requires_grad_(index < current.active)
+        if (now := phase_at(progress, spec.recipe.epochs, schedule)) is not current:
+            current = now
+            for index, block in enumerate(student.blocks):
+                for _, layer in adapters(block):
+                    layer.a.requires_grad_(index < now.active)
+                    layer.b.requires_grad_(index < now.active)
         yield
 
     def loss(model: nn.Module, images: Tensor, positions: Tensor) -> Tensor:
@@ -129,11 +129,16 @@ def adapted_student(spec: Distilled, context: Context) -> tuple[nn.Module, nn.Mo
     """The weight-copied student with started adapters, everything else frozen; its teacher; and what each block stands for."""
     teacher = frozen_teacher(spec.teacher, spec.data.image_size, context)
     group_list = groups(len(teacher.blocks), spec.reduction)
-    student = weight_copy(teacher, spec.reduction)
     seed_everything(spec.seed, context.device)
-    for block, group in zip(student.blocks, group_list, strict=True):
-        attach(block, spec.rank, spec.lora_init, [teacher.blocks[index] for index in group.dropped])
-    return student, teacher, group_list
+    return started(teacher, spec.reduction, spec.rank, spec.lora_init), teacher, group_list
+
+
+def started(teacher: nn.Module, reduction: int, rank: int, kind: Start) -> nn.Module:
+    """Weight copy with adapters, started from the dropped blocks; they alone have gradients."""
+    student = weight_copy(teacher, reduction)
+    for block, group in zip(student.blocks, groups(len(teacher.blocks), reduction), strict=True):
+        attach(block, rank, kind, [teacher.blocks[index] for index in group.dropped])
+    return student
 
 
 def frozen_teacher(teacher: Teacher, image_size: int, context: Context) -> nn.Module:
@@ -170,7 +175,7 @@ def evaluate_downstream(spec: Downstream, context: Context) -> Result:
     seed_everything(spec.seed, context.device)
     if spec.protocol == "finetune":
         return _fine_tuned(spec, backbone, sets[1], labels[1], context)
-    bank, queries = (outputs(backbone, batches, lambda model, images: (model(images),))[0] for batches in sets)
+    bank, queries = (scores_of(backbone, batches) for batches in sets)
     scores, trained = linear_probe(bank, labels[0], queries, spec.recipe, seed=spec.seed, context=context)
     return Result(_accuracies(scores, labels[1]), trained.history, measured=trained.measured)
 
@@ -194,10 +199,7 @@ def look_at_spectra(spec: Spectra, context: Context) -> Result:
     for i, kind in enumerate(STEP_0):
         for j, rank in enumerate(spec.ranks):
             seed_everything(spec.seed, context.device)
-            student = weight_copy(teacher, spec.reduction)
-            for block, group in zip(student.blocks, group_list, strict=True):
-                attach(block, rank, kind, [teacher.blocks[index] for index in group.dropped])
-            found = distance(student)
+            found = distance(started(teacher, spec.reduction, rank, kind))
             step0[i, j] = [found[name] for name in blocks]
     return Result({"groups": len(group_list)}, arrays=arrays | {"step-0": step0, "ranks": np.array(spec.ranks)})
 
@@ -245,8 +247,7 @@ def _fine_tuned(spec: Downstream, backbone: nn.Module, test: Batches, labels: np
     backbone.requires_grad_(True).to(context.device)
     batches = training_batches(spec.data, spec.recipe, seed=spec.seed, device=context.device, data_dir=context.data_dir)
     trained = train(backbone, batches, cross_entropy, spec.recipe, num_classes=classes, context=context)
-    (scores,) = outputs(backbone, test, lambda model, images: (model(images),))
-    return Result(_accuracies(scores, labels), trained.history, measured=trained.measured)
+    return Result(_accuracies(scores_of(backbone, test), labels), trained.history, measured=trained.measured)
 
 
 def _accuracies(scores: Tensor, labels: np.ndarray) -> dict[str, float]:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vitlib.papers.wecolora.figures import COLOURS
+from vitlib.papers.wecolora.specs import STEP_0
 from vitlib.papers.wecolora.tables import STARTS
 from vitlib.report.figures import PALETTE, TEACHER, canvas, style
 from vitlib.report.widgets import Explorer, NothingToExplore, slider
@@ -44,7 +45,7 @@ def draw_rank(arrays: dict[str, np.ndarray], block: int, rank: int) -> Figure:
     spectrum.set(title=f"dropped after block {block}", xlabel="rank", ylabel="share of ‖W‖²", ylim=(0, 1.02))
     spectrum.legend(fontsize=6)
     error.set(title=f"error at rank {rank}", ylabel="‖W − BA‖ / ‖W‖", ylim=(0, 1))
-    for kind, values in zip(("zero_b", "svd", "svd_shift"), arrays["step-0"], strict=True):
+    for kind, values in zip(STEP_0, arrays["step-0"], strict=True):
         start.plot(arrays["ranks"], values[:, block - 1], "o-", color=COLOURS[kind], label=STARTS[kind])
     start.axvline(rank, color=TEACHER, linestyle=":", label=f"rank {rank}")
     start.set(title=f"block {block} at step 0", xlabel="rank", ylabel="mean |T − S|")

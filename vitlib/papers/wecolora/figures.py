@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from vitlib.papers.wecolora.specs import STEP_0
 from vitlib.papers.wecolora.tables import STARTS
 from vitlib.report.diagrams import arrow, box
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
@@ -51,7 +52,7 @@ def figure_method(results: Results) -> Figure:
     """Figure 2: the document's proposal: dropped blocks start the adapters through their SVD; stages grow from shallow to deep."""
     _, groups = _index_map(results)
     figure, ((left, right),) = canvas(1, 2, height=2.8)
-    left.set(xlim=(0, 10), ylim=(0, 6), title="start of one block's adapters")
+    left.set(xlim=(-0.2, 10.3), ylim=(0, 6), title="start of one block's adapters")
     left.axis("off")
     kept, target = groups[0]
     dropped = ", ".join(str(block + 1) for block in range(kept + 1, target + 1))
@@ -167,7 +168,7 @@ def figure_ranks(results: Results) -> Figure:
     figure, ((before, after),) = canvas(1, 2, height=2.5)
     runs = [run for point, run in results.runs("spectra") if point["reduction"] == results.study.settings.reductions[0]]
     for run in runs:
-        for kind, values in zip(("zero_b", "svd", "svd_shift"), run.arrays["step-0"], strict=True):
+        for kind, values in zip(STEP_0, run.arrays["step-0"], strict=True):
             before.plot(run.arrays["ranks"], values[:, -1], "o-", color=COLOURS[kind], label=STARTS[kind])
     table = summary(results.frame("ranks"), ["lora_init", "rank"], "top1")
     for kind, rows in table.groupby("lora_init", sort=False):

@@ -13,6 +13,7 @@ from vitlib.spec import Context, Part, Result, RunSpec
 from vitlib.teachers.teacher import Teacher
 
 Start = Literal["zero_b", "random", "svd", "svd_shift"]
+STEP_0 = ("zero_b", "svd", "svd_shift")  # starts whose step-0 loss is followed over ranks
 
 
 class Copied(RunSpec):
@@ -159,6 +160,7 @@ class Settings(Part):
     protocol: Literal["probe", "finetune"]
     looked_at: Positive
     throughput_batch: Positive
+    timing_data: Data | None = None  # None: `data`
     timing_repeats: Positive
 
     @property
@@ -230,7 +232,7 @@ def run_costs(settings: Settings, *, reduction: int) -> Costs:
 def run_times(settings: Settings, *, reduction: int) -> StageTimes:
     return StageTimes(
         teacher=settings.teacher,
-        data=settings.data,
+        data=settings.timing_data or settings.data,
         recipe=settings.recipe,
         reduction=reduction,
         rank=settings.rank,

@@ -17,7 +17,7 @@ STARTS = {
     "svd": "SVD of the dropped blocks",
     "svd_shift": "SVD, W shifted back",
 }
-SCHEDULES = {"plain": "plain", "staged": "staged"}
+COLUMNS = ["student", "schedule", "dataset", "measured", "±", "n", "published", "difference"]
 PUBLISHED = {  # row of the document's Table 1; the start of its proposed row is uncertain, the prose implies SVD
     ("WeCoLoRA", "ImageNet-1k"): ("zero_b", "plain", 0),
     ("WeCoLoRA", "CIFAR-100"): ("zero_b", "plain", 1),
@@ -30,7 +30,7 @@ def table_1(results: Results) -> pd.DataFrame:
     """Table 1: accuracy by start and schedule, below teacher and weight copy. The published columns are ImageNet-1k and CIFAR-100."""
     reduction = results.study.settings.reductions[0]
     rows = [_references(results, reduction), _grid(results, reduction)]
-    return pd.concat(rows, ignore_index=True).assign(dataset=lambda frame: frame["dataset"].map(_stands_for(results)))
+    return pd.concat(rows, ignore_index=True)[COLUMNS].assign(dataset=lambda frame: frame["dataset"].map(_stands_for(results)))
 
 
 def table_reductions(results: Results) -> pd.DataFrame:

@@ -46,6 +46,11 @@ class Place:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise SpecError(f"device: got {self.device!r}; allowed: auto, cpu, cuda, cuda:N")
 
+    def reading(self) -> Context:
+        """A context on the CPU for what is done with stored runs."""
+        store = Store(self.results_dir, writable=False)
+        return Context("cpu", self.data_dir, None, lambda parent: store.read(parent.id))
+
 
 @dataclass
 class Plan:

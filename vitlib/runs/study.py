@@ -139,6 +139,18 @@ class Results:
         """Grid point and stored run, for arrays; missing runs are left out."""
         return [(cell.point, self.stored[cell.spec.id]) for cell in self._cells(table) if cell.spec.id in self.stored]
 
+    def run(self, table: str, **point: Any) -> Stored:
+        """The one stored run at a point of a table's grid.
+
+        Raises:
+            SpecError: if no stored run, or more than one, is at that point.
+        """
+        found = {run.id: run for at, run in self.runs(table) if all(at.get(axis) == value for axis, value in point.items())}
+        if len(found) != 1:
+            points = "; ".join(str(at) for at, run in self.runs(table) if not found or run.id in found)
+            raise SpecError(f"point: {point} names {len(found)} stored runs of {table!r}; allowed: one of {points}"[:600])
+        return next(iter(found.values()))
+
     def published(self, table: str) -> pd.DataFrame:
         """The document's rows for a table, from published.csv."""
         frame = pd.read_csv(_folder(self.study.paper) / "published.csv")

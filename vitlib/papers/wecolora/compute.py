@@ -141,6 +141,21 @@ def started(teacher: nn.Module, reduction: int, rank: int, kind: Start) -> nn.Mo
     return student
 
 
+def adapters_of(spec: Distilled, context: Context) -> nn.Module:
+    """Weight copy with the adapters that make it a stored student: exact factors of the difference, whose rank theirs is.
+
+    A shifted start differs from weight copy by two products, hence by twice the rank.
+    """
+    merged = context.weights(spec)
+    student = weight_copy(frozen_teacher(spec.teacher, spec.data.image_size, context), spec.reduction)
+    for index, block in enumerate(student.blocks):
+        for name, parts in ADAPTED.items():
+            layer = LoraLinear(block.get_submodule(name), parts, spec.rank * (2 if spec.lora_init == "svd_shift" else 1))
+            layer.start("svd", [torch.from_numpy(merged[f"blocks.{index}.{name}.weight"]) - layer.base.weight])
+            block.set_submodule(name, layer)
+    return student
+
+
 def frozen_teacher(teacher: Teacher, image_size: int, context: Context) -> nn.Module:
     """The teacher without classifier, in eval mode, without gradients."""
     return teacher.module(context, image_size=image_size, num_classes=0).eval().requires_grad_(False)

@@ -106,7 +106,7 @@ def train(
     measured = {
         "training_seconds": seconds,
         "images_per_second": images_seen / max(sum(epoch_seconds), 1e-9),
-        "peak_bytes": _peak_bytes(context.device),
+        "peak_bytes": peak_bytes(context.device),
     }
     return Trained(pd.DataFrame(state.rows), state.ema.module if state.ema else None, measured, epoch_seconds)
 
@@ -276,7 +276,7 @@ class _State:
             self.file.unlink(missing_ok=True)
 
 
-def _peak_bytes(device: str) -> int:
+def peak_bytes(device: str) -> int:
     """Peak device memory, or this process's peak resident memory on a CPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)

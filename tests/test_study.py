@@ -31,6 +31,35 @@ def test_a_table_replaces_a_value_and_a_value_a_table():
     assert merged({"a": 1, "b": {"c": 1}}, {"a": {"c": 1}, "b": 2}) == {"a": {"c": 1}, "b": 2}
 
 
+def test_an_origin_replaces_another_kind_of_origin_whole():
+    layers = {"origin": {"name": "vit.tag", "pretrained": True}, "seed": 0}, {"origin": {"shipped": "dino"}}
+    assert merged(*({"teacher": layer} for layer in layers)) == {"teacher": {"origin": {"shipped": "dino"}, "seed": 0}}
+
+
+@pytest.mark.parametrize("method", ["supervised", "dino", "mae"])
+def test_a_teacher_named_by_its_pretraining_run_is_that_run(method, tmp_path):
+    point = {"method": method, "model": "micro", "seed": 0}
+    place = {"results_dir": str(tmp_path), "device": "cpu"}
+    study = load_study("wecolora", "smoke", overrides={"teacher": {"origin": {"run": {"profile": "smoke", **point}}}}, **place)
+    wanted = [cell.spec for cell in load_study("teachers", "smoke", **place).cells if cell.point == point and cell.table == "pretraining"]
+    assert [study.settings.teacher.origin] == wanted
+    assert all(wanted[0] in spec.parents() for spec in study.specs.values() if spec.teacher.origin == wanted[0])
+    assert any(wanted[0] in spec.parents() for spec in study.specs.values())
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ({"profile": "smok"}, "teacher.origin.run.profile: got 'smok'.*smoke"),
+        ({"profile": "smoke", "method": "dino", "model": "huge", "seed": 0}, "got .*'huge'.*allowed with that profile: .*'micro'"),
+        ("dino", "origin"),
+    ],
+)
+def test_a_teacher_by_a_run_that_is_none_is_refused(run, message):
+    with pytest.raises(SpecError, match=message):
+        load_study("wecolora", "smoke", overrides={"teacher": {"origin": {"run": run}}})
+
+
 def test_overrides_reach_the_runs(tmp_path):
     study = load_study("deit", "smoke", overrides={"recipe": {"epochs": 5}, "seeds": [3]}, results_dir=str(tmp_path))
     students = [cell.spec for cell in study.cells if cell.point.get("method") == "soft" and cell.point["resolution"] == "native"]

@@ -210,8 +210,8 @@ def load_study(
     require("profile", profile, list(entry["profile"]))
     module = importlib.import_module(f"vitlib.papers.{paper}")
     place = Place(paths.results_dir(results_dir), paths.data_dir(data_dir), device)
-    settings = module.Settings.parse(merged(entry["base"], entry["profile"][profile], overrides or {}))
-    settings = _pinned(settings, place)
+    fields = merged(entry["base"], entry["profile"][profile], overrides or {})
+    settings = _pinned(module.Settings.parse(_with_teachers(fields)), place)
     return Study(paper, profile, entry, settings, tuple(_cells(entry, module, settings)), place, paths.figures_dir(figures_dir))
 
 
@@ -230,13 +230,34 @@ def read_entry(paper: str) -> dict[str, Any]:
 
 
 def merged(*layers: dict[str, Any]) -> dict[str, Any]:
-    """Tables merged key by key, the later layer winning."""
+    """Tables merged key by key, the later layer winning; an `origin`, one kind of several, replaces the earlier one whole."""
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            both = isinstance(value, dict) and isinstance(result.get(key), dict)
+            both = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "origin"
             result[key] = merged(result[key], value) if both else value
     return result
+
+
+def _with_teachers(fields: Any) -> Any:
+    """Origins `{run = {profile, method, model, seed}}` replaced by that pretraining run of the study `teachers`."""
+    if not isinstance(fields, dict):
+        return fields
+    origin = fields.get("origin")
+    if isinstance(origin, dict) and isinstance(origin.get("run"), dict):
+        return fields | {"origin": _pretraining(origin["run"])}
+    return {key: _with_teachers(value) for key, value in fields.items()}
+
+
+def _pretraining(wanted: dict[str, Any]) -> dict[str, Any]:
+    entry, module = read_entry("teachers"), importlib.import_module("vitlib.papers.teachers")
+    require("teacher.origin.run.profile", wanted.get("profile", ""), list(entry["profile"]))
+    settings = module.Settings.parse(merged(entry["base"], entry["profile"][wanted["profile"]]))
+    runs = [cell for cell in _cells(entry, module, settings) if cell.table == "pretraining"]
+    named = [cell.spec for cell in runs if {"profile": wanted["profile"], **cell.point} == wanted]
+    if not named:
+        raise SpecError(f"teacher.origin.run: got {wanted}; allowed with that profile: {'; '.join(str(cell.point) for cell in runs)}")
+    return named[0].model_dump(mode="json")
 
 
 def _folder(paper: str) -> Path:

@@ -84,7 +84,8 @@ class Teacher(Part):
     """A pretrained model: exactly one origin, given by its own fields; or, as a control, an untrained one.
 
     In an entry: `{origin = {shipped = "dino"}}`, `{origin = {name = "vit_base_patch16_224.dino", pretrained = true}}`,
-    `{origin = {file = "my.safetensors", model = {...}, ...}}`; a run that pretrains is given as an object.
+    `{origin = {file = "my.safetensors", model = {...}, ...}}`; a pretraining run of the study `teachers` by its profile and grid point,
+    `{origin = {run = {profile = "cifar", method = "dino", model = "tiny", seed = 0}}}`.
     """
 
     origin: Shipped | Timm | Checkpoint | Untrained | SupervisedTeacher | DinoTeacher | MaeTeacher

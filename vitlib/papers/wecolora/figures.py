@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COLOURS = dict(zip(STARTS, (PALETTE[0], PALETTE[1], PALETTE[3], PALETTE[2]), strict=True))
 LINES = {"plain": "--", "staged": "-"}
+SHIFTED = {"svd_shift": {"linestyle": "--"}}  # starts on B = 0, whose line stays visible below
 KEPT, DROPPED = PALETTE[0], "0.85"
 
 
@@ -78,9 +79,8 @@ def figure_step0(results: Results) -> Figure:
         columns = _block_columns(rows, "step-0 block ")
         if len(columns):
             values = rows[columns]
-            axes.errorbar(
-                np.arange(1, len(columns) + 1), values.mean(), values.apply(half_width), marker="o", color=COLOURS[kind], label=name
-            )
+            options = {"marker": "o", "color": COLOURS[kind], "label": name} | SHIFTED.get(kind, {})
+            axes.errorbar(np.arange(1, len(columns) + 1), values.mean(), values.apply(half_width), **options)
     axes.set(xlabel="student block", ylabel="mean |T − S| at step 0")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(axes)
@@ -169,7 +169,8 @@ def figure_ranks(results: Results) -> Figure:
     runs = [run for point, run in results.runs("spectra") if point["reduction"] == results.study.settings.reductions[0]]
     for run in runs:
         for kind, values in zip(STEP_0, run.arrays["step-0"], strict=True):
-            before.plot(run.arrays["ranks"], values[:, -1], "o-", color=COLOURS[kind], label=STARTS[kind])
+            options = {"marker": "o", "color": COLOURS[kind], "label": STARTS[kind]} | SHIFTED.get(kind, {})
+            before.plot(run.arrays["ranks"], values[:, -1], **options)
     table = summary(results.frame("ranks"), ["lora_init", "rank"], "top1")
     for kind, rows in table.groupby("lora_init", sort=False):
         after.errorbar(rows["rank"], rows["measured"], rows["±"], marker="o", color=COLOURS[kind], label=STARTS[kind])

@@ -23,7 +23,7 @@ from vitlib.papers.wecolora import compute
 from vitlib.papers.wecolora.specs import Copied, Distilled, Downstream, Spectra
 from vitlib.recipe import Augment, Recipe
 from vitlib.runs.execute import one_thread
-from vitlib.spec import Context
+from vitlib.spec import Context, SpecError
 from vitlib.teachers.teacher import Checkpoint, Teacher
 
 STARTS = ["zero_b", "random", "svd", "svd_shift"]
@@ -573,3 +573,19 @@ def test_spectra_of_several_dropped_blocks_are_of_their_sum_and_a_group_without_
     sigma = np.linalg.svd(total, compute_uv=False)
     assert found["energy fc1"].shape == (1, 8)
     np.testing.assert_allclose(found["energy fc1"][0], np.cumsum(sigma**2) / (sigma**2).sum(), rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ recipes
+
+
+@pytest.mark.parametrize("field", [{"mixup": 0.2}, {"cutmix": 1.0}, {"label_smoothing": 0.1}, {"ema_decay": 0.9}, {"drop_path": 0.1}])
+def test_a_recipe_whose_field_distillation_would_ignore_is_refused(field, spec):
+    name, value = next(iter(field.items()))
+    with pytest.raises(SpecError, match=f"recipe.{name}={value}; allowed: "):
+        spec.changed(recipe=RECIPE.changed(batch_size=4, **field))
+
+
+@pytest.mark.parametrize("field", [{"ema_decay": 0.9}, {"drop_path": 0.1}, {"augment": Augment(flip=0.5)}, {"repeats": 2}])
+def test_a_recipe_whose_field_the_probe_would_ignore_is_refused(field, spec):
+    with pytest.raises(SpecError, match=f"recipe.{next(iter(field))}=.*; allowed: "):
+        Downstream(teacher=spec.teacher, student=None, data=DIGITS, recipe=RECIPE, seed=0).changed(recipe=RECIPE.changed(**field))

@@ -84,3 +84,14 @@ class Recipe(Part):
         if (self.mixup or self.cutmix) and self.batch_size % 2:
             raise ValueError(f"batch_size={self.batch_size} is odd; mixup and cutmix pair the images of a batch, so it must be even")
         return self
+
+    def require_unset(self, *names: str, why: str) -> None:
+        """Refuse fields that the run would ignore.
+
+        Raises:
+            ValueError: if one of them is not at its default.
+        """
+        for name in names:
+            default = type(self).model_fields[name].default
+            if getattr(self, name) != default:
+                raise ValueError(f"recipe.{name}={getattr(self, name)}; allowed: {default}, {why}")

@@ -53,9 +53,7 @@ class SelfSupervised(Part):
 
     @model_validator(mode="after")
     def _without_labels(self) -> Self:
-        for name in ("mixup", "cutmix", "label_smoothing"):
-            if getattr(self.recipe, name):
-                raise ValueError(f"recipe.{name}={getattr(self.recipe, name)}; allowed: 0, there are no labels to mix or smooth")
+        self.recipe.require_unset("mixup", "cutmix", "label_smoothing", why="there are no labels to mix or smooth")
         return self
 
 

@@ -59,6 +59,8 @@ class Distilled(RunSpec):
         augmented = self.recipe.augment != type(self.recipe.augment)() or not self.data.resident
         if self.cached and augmented:
             raise ValueError("cached=True with augmented or streamed images, whose features are new each time; allowed: False")
+        self.recipe.require_unset("mixup", "cutmix", "label_smoothing", why="features are taught, not labels")
+        self.recipe.require_unset("ema_decay", "drop_path", why="the student is the trained one, all of whose active blocks run")
         depth = getattr(self.teacher.model, "depth", None)
         if depth and self.staged_epochs * (-(-depth // self.reduction) - 1) >= self.recipe.epochs:
             raise ValueError(f"staged_epochs={self.staged_epochs} leave none of {self.recipe.epochs} epochs for the whole student")
@@ -82,6 +84,13 @@ class Downstream(RunSpec):
     recipe: Recipe
     seed: int
     protocol: Literal["probe", "finetune"] = "probe"
+
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> Self:
+        self.recipe.require_unset("ema_decay", "drop_path", why="the trained weights are evaluated, and all blocks run")
+        if self.protocol == "probe":
+            self.recipe.require_unset("augment", "repeats", why="features are computed once")
+        return self
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.wecolora.compute import evaluate_downstream

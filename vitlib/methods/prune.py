@@ -1,0 +1,148 @@
+"""Masks: which weights stay, exactly how many, and that the others stay zero.
+
+A mask is a boolean tensor of its weight's shape, True where the weight is kept; masks are named as the weights are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vitlib.inputs.models import Model, ResNet, Timm, Vit, build
+from vitlib.spec import SpecError
+
+Masks = dict[str, Tensor]
+FAMILIES = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+MASK = "mask."
+
+
+def prunable(model: nn.Module, include_patch_embed: bool = False) -> dict[str, nn.Parameter]:
+    """The weights of qkv, proj, fc1 and fc2 of every block (84,934,656 of ViT-B), with or without the patch embedding's.
+
+    Raises:
+        SpecError: if the model has no such weights.
+    """
+    patches = ("patch_embed.proj",) if include_patch_embed else ()
+    named = dict(model.named_parameters())
+    chosen = {name: weight for name, weight in named.items() if name.removesuffix(".weight").endswith(FAMILIES + patches)}
+    chosen = {name: weight for name, weight in chosen.items() if name.endswith(".weight")}
+    if not chosen:
+        raise SpecError(f"model: {type(model).__name__} has none of {', '.join(FAMILIES)}; allowed: timm Vision Transformers")
+    return chosen
+
+
+def keep_masks(scores: dict[str, Tensor], sparsity: float, scope: str = "global") -> Masks:
+    """Keep exactly round((1 - sparsity) n) of the n weights with the largest scores: of all together, or of each matrix ('layer').
+
+    Among equal scores at the threshold the first are kept, so that the masks of a higher sparsity lie inside those of a lower one.
+
+    Raises:
+        SpecError: for a sparsity outside 0..1 or a score that is not finite.
+    """
+    if not 0 <= sparsity <= 1:
+        raise SpecError(f"sparsity: got {sparsity}; allowed: 0 to 1")
+    if scope == "layer":
+        return {name: keep_masks({name: score}, sparsity)[name] for name, score in scores.items()}
+    flat = np.concatenate([score.numpy().ravel() for score in scores.values()])
+    if not np.isfinite(flat).all():
+        raise SpecError("scores: some are not finite; allowed: finite numbers")
+    kept = torch.from_numpy(_largest(flat, round((1 - sparsity) * len(flat))))
+    parts = kept.split([score.numel() for score in scores.values()])
+    return {name: part.view_as(scores[name]) for name, part in zip(scores, parts, strict=True)}
+
+
+def two_of_four(scores: dict[str, Tensor]) -> Masks:
+    """The two largest of every four neighbours in a row: the pattern that semi-structured kernels run.
+
+    Raises:
+        SpecError: if a matrix's columns are no multiple of four.
+    """
+    masks = {}
+    for name, score in scores.items():
+        if score.shape[-1] % 4:
+            raise SpecError(f"{name}: {score.shape[-1]} columns; allowed: a multiple of 4")
+        fours = score.reshape(-1, 4)
+        order = fours.argsort(dim=1, descending=True, stable=True)
+        masks[name] = torch.zeros_like(fours, dtype=torch.bool).scatter_(1, order[:, :2], True).view_as(score)
+    return masks
+
+
+@torch.no_grad()
+def apply_masks(model: nn.Module, masks: Masks) -> None:
+    """Zero in place what the masks leave out; the masks move to the weights' device."""
+    for name, mask in masks.items():
+        weight = model.get_parameter(name)
+        weight.masked_fill_(~mask.to(weight.device), 0.0)
+
+
+@contextmanager
+def masked_gradients(model: nn.Module, masks: Masks) -> Iterator[None]:
+    """While it lasts, gradients of pruned weights are zero: neither momentum nor the norm that clipping sees counts them."""
+    hooks = []
+    for name, mask in masks.items():
+        weight = model.get_parameter(name)
+        pruned = ~mask.to(weight.device)
+        hooks.append(weight.register_hook(lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0.0)))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def densities(masks: Masks) -> dict[str, float]:
+    """Share of the weights kept, by matrix."""
+    return {name: float(mask.float().mean()) for name, mask in masks.items()}
+
+
+def save_pruned(path: Path | str, weights: dict[str, Tensor], masks: Masks, model: Model, **build_options: int) -> Path:
+    """A safetensors file that `load_pruned` turns into a model again: weights, masks, and what to build.
+
+    Args:
+        build_options: image_size, channels and num_classes of `vitlib.inputs.models.build`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    spec = model.changed(pretrained=False) if isinstance(model, Timm) else model
+    described = {"type": type(spec).__name__, "model": spec.model_dump(), "build": build_options}
+    save_file(weights | {MASK + name: mask for name, mask in masks.items()}, path, metadata={"vitlib": json.dumps(described)})
+    return path
+
+
+def load_pruned(path: Path | str) -> tuple[nn.Module, Masks]:
+    """The model of `save_pruned` in eval mode, and its masks.
+
+    Raises:
+        SpecError: if the file was not written by `save_pruned`, or a pruned weight is not zero.
+    """
+    with safe_open(path, "pt") as file:
+        described = json.loads((file.metadata() or {}).get("vitlib", "null"))
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    if described is None:
+        raise SpecError(f"{path}: not a file of save_pruned; allowed: one with its description")
+    spec = {"Vit": Vit, "ResNet": ResNet, "Timm": Timm}[described["type"]].parse(described["model"])
+    masks = {name.removeprefix(MASK): tensors.pop(name) for name in list(tensors) if name.startswith(MASK)}
+    for name, mask in masks.items():
+        if bool(tensors[name][~mask].any()):
+            raise SpecError(f"{path}: {name} has weights that its mask leaves out; allowed: zeros there")
+    model = build(spec, **described["build"])
+    model.load_state_dict(tensors)
+    return model.eval(), masks
+
+
+def _largest(flat: np.ndarray, count: int) -> np.ndarray:
+    if count == 0:
+        return np.zeros(len(flat), dtype=bool)
+    threshold = np.partition(flat, len(flat) - count)[len(flat) - count]
+    kept = flat > threshold
+    ties = np.flatnonzero(flat == threshold)
+    kept[ties[: count - int(kept.sum())]] = True
+    return kept

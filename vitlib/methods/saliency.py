@@ -1,0 +1,187 @@
+"""Which weights matter: SNIP, ReFer and AFR scores, magnitude and chance, for any weights of any model.
+
+Scores are float32 on the CPU, by parameter name. Gradients are summed over batches with their sign, and made absolute at the end.
+Sources: SNIP (N. Lee et al., ICLR 2019) and, for ReFer and AFR, the document's equations 1-4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from scipy.stats import rankdata
+from torch import Tensor, nn
+
+from vitlib.methods.weight_copy import features as streams_after
+from vitlib.spec import SpecError
+
+Scores = dict[str, Tensor]
+Weights = dict[str, nn.Parameter]
+Features = Callable[[nn.Module, Tensor], list[Tensor]]
+Rows = Literal["class", "patch_mean", "tokens", "images"]
+Scale = Literal["z", "rank", "log"]
+Scope = Literal["global", "layer"]
+
+
+def snip(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], weights: Weights) -> Scores:
+    """|dL/dw w|, L the mean cross-entropy over all samples (equation 1).
+
+    Args:
+        batches: images (B, C, H, W) and labels (B,), walked through once.
+
+    Raises:
+        SpecError: if every gradient is zero, as with a classifier that starts at zero.
+    """
+    samples = 0
+    with _gradients(model, weights):
+        for images, labels in batches:
+            F.cross_entropy(model(images), labels, reduction="sum").backward()
+            samples += len(images)
+        scores = _scores(weights, samples)
+    if not any(bool(score.any()) for score in scores.values()):
+        raise SpecError("model: every gradient of the loss is zero, so SNIP ranks nothing; draw the classifier's weights at random")
+    return scores
+
+
+def refer(
+    model: nn.Module, batches: Callable[[], Iterable[Tensor]], weights: Weights, features: Features, *, center: bool = False
+) -> Scores:
+    """|d(sum_l F_l)/dw w| with F_l = (1/N) sum_i sigma_i(F^l) (equation 2), exact over any number of batches.
+
+    The nuclear norm is no sum over batches, so they are walked through twice: features are collected without gradients and
+    G^l = U V^T / N formed; then sum_l <F^l, G^l> is sent back batch by batch, G constant.
+
+    Args:
+        batches: gives the images, the same each time.
+        features: matrices (B, D) of a batch whose rows all belong together, or (B, T, D), each image a matrix of its own.
+        center: take the mean over rows from each F^l first.
+    """
+    with torch.no_grad():
+        collected = [features(model, images) for images in batches()]
+    wholes = [torch.cat(layer) for layer in zip(*collected, strict=True)]
+    directions = [spread_gradient(whole, center) for whole in wholes]
+    first = 0
+    with _gradients(model, weights):
+        for images, done in zip(batches(), collected, strict=True):
+            rows = len(done[0])
+            parts = [direction[first : first + rows] for direction in directions]
+            torch.stack([(f * g).sum() for f, g in zip(features(model, images), parts, strict=True)]).sum().backward()
+            first += rows
+        return _scores(weights, 1)
+
+
+def afr(refer_scores: Scores, snip_scores: Scores, *, scope: Scope = "global", scale: Scale = "z") -> Scores:
+    """Standardised ReFer plus standardised SNIP (equations 3 and 4)."""
+    one, other = (standardised(scores, scope=scope, scale=scale) for scores in (refer_scores, snip_scores))
+    return {name: one[name] + other[name] for name in one}
+
+
+def magnitude(weights: Weights) -> Scores:
+    return {name: weight.detach().abs().float().cpu() for name, weight in weights.items()}
+
+
+def chance(weights: Weights, seed: int) -> Scores:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.rand(weight.shape, generator=generator) for name, weight in weights.items()}
+
+
+def standardised(scores: Scores, *, scope: Scope = "global", scale: Scale = "z") -> Scores:
+    """Mean 0 and standard deviation 1 over all scores together, or ('layer') over each matrix.
+
+    `scale` says of what: of the scores ('z', the document's), of their ranks, or of their logarithms.
+    """
+    if scope == "layer":
+        return {name: standardised({name: score}, scale=scale)[name] for name, score in scores.items()}
+    flat = _rescaled(torch.cat([score.flatten() for score in scores.values()]), scale)
+    flat = flat - float(flat.mean(dtype=torch.float64))
+    deviation = float(flat.square().mean(dtype=torch.float64).sqrt())
+    if not deviation:
+        raise SpecError(f"scores: all {len(flat)} of {', '.join(scores)[:80]} are equal; nothing to standardise")
+    parts = (flat / deviation).split([score.numel() for score in scores.values()])
+    return {name: part.view_as(scores[name]) for name, part in zip(scores, parts, strict=True)}
+
+
+def mean_singular_value(features: Tensor) -> float:
+    """(1/N) sum_i sigma_i of features (N, D), or its mean over images (N, T, D), the N there being T."""
+    return float(torch.linalg.svdvals(features.double()).sum(dim=-1).mean() / features.shape[-2])
+
+
+def spread_gradient(features: Tensor, center: bool = False) -> Tensor:
+    """Gradient of the mean singular value: U V^T / N for (N, D); for (B, T, D) that of each image's, over B."""
+    if center:
+        features = features - features.mean(dim=-2, keepdim=True)
+    if features.ndim == 3:
+        return torch.stack([polar_factor(image) for image in features]) / (features.shape[0] * features.shape[1])
+    return polar_factor(features) / len(features)
+
+
+def polar_factor(matrix: Tensor, trusted: float = 1e-9) -> Tensor:
+    """U V^T of the thin SVD of a matrix (N, D), singular values that are zero left out; computed in float64.
+
+    By the eigenvectors of the smaller Gram matrix, whose eigenvalues are the squared singular values; where their range is wider
+    than `trusted`, that loses too many digits, and the SVD itself is taken.
+    """
+    wide = matrix.double() if matrix.shape[0] <= matrix.shape[1] else matrix.double().mT
+    squares, vectors = torch.linalg.eigh(wide @ wide.mT)
+    if squares[0] > trusted * squares[-1]:
+        factor = (vectors * squares.rsqrt()) @ (vectors.mT @ wide)
+    else:
+        u, sigma, vt = torch.linalg.svd(wide, full_matrices=False)
+        kept = sigma > sigma[0] * max(wide.shape) ** 0.5 * torch.finfo(matrix.dtype).eps
+        factor = u[:, kept] @ vt[kept]
+    return (factor if matrix.shape[0] <= matrix.shape[1] else factor.mT).to(matrix.dtype)
+
+
+def block_features(rows: Rows) -> Features:
+    """F^l of a timm transformer: the output of each block, before the final norm.
+
+    'class': the class token's row, (B, D); 'patch_mean': the mean of the patches, (B, D); 'tokens': every token of every image a row,
+    (B tokens, D); 'images': a matrix for each image, (B, tokens, D).
+    """
+
+    def features(model: nn.Module, images: Tensor) -> list[Tensor]:
+        streams = streams_after(model, images, list(range(len(model.blocks))))
+        chosen = {
+            "class": lambda stream: stream[:, 0],
+            "patch_mean": lambda stream: stream[:, model.num_prefix_tokens :].mean(dim=1),
+            "tokens": lambda stream: stream.flatten(0, 1),
+            "images": lambda stream: stream,
+        }[rows]
+        return [chosen(stream) for stream in streams]
+
+    return features
+
+
+@contextmanager
+def _gradients(model: nn.Module, weights: Weights) -> Iterator[None]:
+    """Eval mode, gradients for these weights alone and none stored; afterwards all is as it was."""
+    was_training, wanted = model.training, [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    model.eval().requires_grad_(False)
+    for weight in weights.values():
+        weight.requires_grad_(True).grad = None
+    try:
+        yield
+    finally:
+        for weight in weights.values():
+            weight.grad = None
+        for parameter, flag in wanted:
+            parameter.requires_grad_(flag)
+        model.train(was_training)
+
+
+@torch.no_grad()
+def _scores(weights: Weights, samples: int) -> Scores:
+    """|gradient x weight| / samples; a weight that nothing depends on scores zero."""
+    gradients = {name: torch.zeros_like(weight) if weight.grad is None else weight.grad for name, weight in weights.items()}
+    return {name: (gradients[name] * weight).abs_().div_(samples).cpu() for name, weight in weights.items()}
+
+
+def _rescaled(flat: Tensor, scale: Scale) -> Tensor:
+    if scale == "rank":
+        return torch.from_numpy(rankdata(flat.numpy())).float()
+    if scale == "log":
+        return flat.clamp(min=float(flat[flat > 0].min())).log()
+    return flat

@@ -1,24 +1,34 @@
 """Put committed tables into the README, between the marks of their names. Run by `make readme`."""
 
 import re
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TABLES = {
     "claims": "figures/deit/quick/claims.md",
     "claims of wecolora": "figures/wecolora/quick/claims.md",
+    "claims of afr_pruning": "figures/afr_pruning/quick/claims.md",
     "teachers": "figures/teachers/micro_cpu/table_quality.md",
 }
 
 
-def table(name: str) -> str:
-    """The committed table without its stamp."""
-    return (ROOT / TABLES[name]).read_text(encoding="utf-8").split("\n\n", 1)[1]
+def in_the_checkout(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
 
 
-def renewed(readme: str) -> str:
-    for name in TABLES:
-        readme = re.sub(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", lambda _, name=name: table(name), readme, flags=re.DOTALL)
+def as_committed(path: str) -> str:
+    """The file of the last commit; that of the checkout where there is no repository."""
+    shown = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True)
+    return shown.stdout.decode() if shown.returncode == 0 else in_the_checkout(path)
+
+
+def renewed(readme: str, read: Callable[[str], str] = in_the_checkout) -> str:
+    """The README with each table, without its stamp."""
+    for name, path in TABLES.items():
+        table = read(path).split("\n\n", 1)[1]
+        readme = re.sub(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", lambda _, table=table: table, readme, flags=re.DOTALL)
     return readme
 
 

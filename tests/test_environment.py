@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from renew_readme import renewed
+from renew_readme import as_committed, renewed
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "seaborn-base": "seaborn"}
@@ -59,6 +59,6 @@ def test_every_package_that_the_user_asked_for_is_declared():
 
 def test_the_readme_shows_the_committed_claims_and_links_what_exists():
     readme = (ROOT / "README.md").read_text()
-    assert renewed(readme) == readme, "run `make readme`"
+    assert readme in (renewed(readme), renewed(readme, as_committed)), "run `make readme`"
     for target in re.findall(r"\]\(([^)#]+)\)", readme):
         assert (ROOT / target).exists(), target

@@ -10,7 +10,7 @@ import copy
 import hashlib
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,12 @@ from torch.utils.data import DataLoader, Dataset
 from vitlib.inputs.pictures import DataError, open_image
 from vitlib.inputs.sources import Data, listing, load
 from vitlib.recipe import Augment, Recipe
+
+Choice = Callable[[np.ndarray], np.ndarray]  # labels of a split -> indices of the images to take
+
+
+def every(labels: np.ndarray) -> np.ndarray:
+    return np.arange(len(labels))
 
 
 class Batches(Protocol):
@@ -57,11 +63,18 @@ def indexed_batches(data: Data, recipe: Recipe, *, seed: int, device: str, data_
 
 
 def test_batches(
-    data: Data, *, device: str, data_dir: Path, split: str = "test", batch_size: int = 512, count: int | None = None
+    data: Data,
+    *,
+    device: str,
+    data_dir: Path,
+    split: str = "test",
+    batch_size: int = 512,
+    count: int | None = None,
+    chosen: Choice | None = None,
 ) -> Batches:
-    """The images of a split in order, without augmentation: all, or `count` evenly spaced ones."""
+    """The images of a split in order, without augmentation: all, `count` evenly spaced ones, or those `chosen` by their labels."""
     source = _streamed if not data.resident else _resident
-    return source(data, split, batch_size, device, data_dir, None, count)
+    return source(data, split, batch_size, device, data_dir, None, chosen or evenly_spaced(count))
 
 
 def seed_for(*key: int | str) -> int:
@@ -261,24 +274,27 @@ def _require_honoured(data: Data, augment: Augment) -> None:
 
 
 def _resident(
-    data: Data, split: str, batch_size: int, device: str, data_dir: Path, training: Training | None, count: int | None = None
+    data: Data, split: str, batch_size: int, device: str, data_dir: Path, training: Training | None, chosen: Choice = every
 ) -> ResidentBatches:
     images, labels = load(data, split, data_dir)
-    keep = _spaced(len(labels), count)
+    keep = chosen(labels)
     images, labels = images[keep], labels[keep]
     return ResidentBatches(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), data, batch_size, training)
 
 
 def _streamed(
-    data: Data, split: str, batch_size: int, device: str, data_dir: Path, training: Training | None, count: int | None = None
+    data: Data, split: str, batch_size: int, device: str, data_dir: Path, training: Training | None, chosen: Choice = every
 ) -> StreamedBatches:
     paths, labels = listing(data, split, data_dir)
-    keep = _spaced(len(labels), count)
+    keep = chosen(labels)
     return StreamedBatches([paths[index] for index in keep], labels[keep], data, batch_size, device, training)
 
 
-def _spaced(images: int, count: int | None) -> np.ndarray:
-    return np.arange(images) if count is None else np.unique(np.linspace(0, images - 1, min(count, images)).round().astype(int))
+def evenly_spaced(count: int | None) -> Choice:
+    """At most `count` images of a split, evenly spaced; None takes all."""
+    if count is None:
+        return every
+    return lambda labels: np.unique(np.linspace(0, len(labels) - 1, min(count, len(labels))).round().astype(int))
 
 
 def _step_count(images: int, batch_size: int, training: Training | None) -> int:

@@ -174,6 +174,13 @@ def subset(labels: np.ndarray, data: Data) -> np.ndarray:
     return np.sort(np.concatenate(kept))
 
 
+def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Sorted indices of at most `count` images, one a class after the other until there are enough, drawn from `seed`."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    turn = pd.Series(labels[order]).groupby(labels[order]).cumcount().to_numpy()
+    return np.sort(order[np.argsort(turn, kind="stable")[:count]])
+
+
 @lru_cache(maxsize=32)
 def fingerprint(source: str, data_dir: Path) -> str:
     """SHA-256 over names and sizes of all files, and the bytes of 256 evenly spaced ones (archives left aside)."""

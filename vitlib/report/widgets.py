@@ -76,3 +76,10 @@ def slider(description: str, value: float, low: float, high: float, step: float)
 
     kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
     return kind(value=value, min=low, max=high, step=step, description=description, continuous_update=False)
+
+
+def choice(description: str, options: list[str], value: str | None = None) -> ipywidgets.Widget:
+    """A drop-down list; starts at its first option unless told."""
+    import ipywidgets
+
+    return ipywidgets.Dropdown(options=options, value=value or options[0], description=description)

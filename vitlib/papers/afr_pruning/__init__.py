@@ -1,0 +1,12 @@
+"""SNIP, ReFer and AFR pruning of pretrained transformers.
+
+specs.py holds settings and runs, compute.py and diagnosis.py how they are computed, tables.py and figures.py what is shown,
+takeaway.py what leaves the store, entry.toml the grid, the profiles and the claims, published.csv the document's numbers. The
+equations are in vitlib/methods: saliency.py (1-4) and prune.py (the masks).
+"""
+
+from vitlib.papers.afr_pruning.explore import *  # noqa: F403
+from vitlib.papers.afr_pruning.figures import *  # noqa: F403
+from vitlib.papers.afr_pruning.specs import *  # noqa: F403
+from vitlib.papers.afr_pruning.tables import *  # noqa: F403
+from vitlib.papers.afr_pruning.takeaway import *  # noqa: F403

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from timm.loss import SoftTargetCrossEntropy
+from torch import nn
 from torch.testing import assert_close
 
 from vitlib.methods.attention import attention_distance
 from vitlib.methods.dino import dino_loss, moved_center
 from vitlib.methods.distill import hard_distillation_loss, soft_distillation_loss, weighted
 from vitlib.methods.mae import mae_loss, patchify
+from vitlib.methods.saliency import snip
 from vitlib.recipe import Recipe
 from vitlib.training.loop import target_maker
 
@@ -95,3 +97,16 @@ def test_attention_distance_is_that_of_cl_vs_mim():
     maps = oracle("attention_distance")
     distances = attention_distance(maps["attention_with_cls"], (8, 8), int(maps["patch_size"]))
     assert_close(distances, maps["distance_by_image_and_head"], rtol=1e-9, atol=0)
+
+
+def test_snip_is_that_of_synaptic_flow():
+    reference = oracle("snip")
+    layers = [nn.Linear(20, 16), nn.Linear(16, 12), nn.Linear(12, 5)]
+    for index, layer in enumerate(layers):
+        layer.weight, layer.bias = (nn.Parameter(reference[f"{kind}{index}"]) for kind in ("weight", "bias"))
+    model = nn.Sequential(layers[0], nn.GELU(), layers[1], nn.GELU(), layers[2])
+    batches = zip(*(reference[field].split(int(reference["batch_size"])) for field in ("inputs", "labels")), strict=True)
+    scores = snip(model, batches, {f"score{index}": layer.weight for index, layer in enumerate(layers)})
+    total = sum(score.sum() for score in scores.values())
+    for name, score in scores.items():
+        assert_close(score / total, reference[name], rtol=1e-9, atol=0)

@@ -18,6 +18,7 @@ import pandas as pd
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
+from vitlib.inputs.catalogue import CATALOGUE, named_split
 from vitlib.inputs.pictures import DataError, Shift, check_header, open_image, shifted_pictures, square
 from vitlib.spec import Part
 
@@ -34,8 +35,8 @@ class Data(Part):
     """Which images, at which size.
 
     Args:
-        source: `digits`, `folder/NAME` (data_dir/NAME/train|val|test/CLASS/*), or a name that
-            `timm.data.create_dataset` knows (`torch/cifar10`, `hfds/...`), its files under data_dir/NAME.
+        source: `digits`, `folder/NAME` (data_dir/NAME/train|val|test/CLASS/*), `torchvision/NAME` of `vitlib.inputs.catalogue`,
+            or a name that `timm.data.create_dataset` knows (`torch/cifar10`, `hfds/...`), its files under data_dir/NAME.
         image_size: pixels, square.
         fraction: share of the training set, stratified; `per_class` (images a class) instead of it.
         mean, std: of the normalised range, by channel.
@@ -62,8 +63,8 @@ class Data(Part):
     def _known_source(cls, source: str) -> str:
         kind, _, name = source.partition("/")
         external = kind in {"folder", "torch", "hfds"} and name and ".." not in Path(name).parts and not name.startswith("/")
-        if source != "digits" and not external:
-            raise ValueError("allowed: 'digits', 'folder/NAME', 'torch/NAME', 'hfds/NAME'")
+        if source != "digits" and not external and not (kind == "torchvision" and name in CATALOGUE):
+            raise ValueError(f"allowed: 'digits', 'folder/NAME', 'torch/NAME', 'hfds/NAME', 'torchvision/' + {', '.join(CATALOGUE)}")
         return source
 
     @model_validator(mode="after")
@@ -106,6 +107,9 @@ def check(data: Data, data_dir: Path, splits: tuple[str, ...] = ("train", "test"
         )
     if data.source.startswith("folder/"):
         _check_folder(data_dir / data.name, data.channels, splits)
+    if data.source.startswith("torchvision/"):
+        for split in splits:
+            _dataset(data, split, data_dir)
     if data.per_class and "train" in splits:
         subset(_training_labels(data, data_dir), data)
 
@@ -115,7 +119,7 @@ def class_names(data: Data, data_dir: Path) -> list[str]:
         return [str(digit) for digit in range(10)]
     if data.source.startswith("folder/"):
         return [folder.name for folder in _class_folders(_any_split(data_dir / data.name))]
-    dataset = _timm_dataset(data, "train", data_dir)
+    dataset = _dataset(data, "train", data_dir)
     names = getattr(getattr(dataset, "dataset", dataset), "classes", None) or sorted(set(_labels(dataset)))
     return [str(name) for name in names]
 
@@ -136,7 +140,7 @@ def _decoded(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.nda
         paths, labels = listing(data, split, data_dir)
         pictures = (open_image(path, data.channels) for path in paths)
     else:
-        every, labels = _digits(split, data.channels) if data.source == "digits" else _timm_pictures(data, split, data_dir)
+        every, labels = _digits(split, data.channels) if data.source == "digits" else _dataset_pictures(data, split, data_dir)
         keep = subset(labels, data) if split == "train" else np.arange(len(labels))
         pictures, labels = (every[index] for index in keep), labels[keep]
     if split == "test" and data.shift:
@@ -225,7 +229,7 @@ def _root(source: str, data_dir: Path) -> Path:
 
 
 def _absent(source: str, root: Path, why: str) -> str:
-    layout = "train|val|test/CLASS/*.jpg" if source.startswith("folder/") else f"the files of timm's data set {source!r}"
+    layout = "train|val|test/CLASS/*.jpg" if source.startswith("folder/") else f"the files of {source!r}, laid out as its loader expects,"
     return (
         f"data.source: {source!r} was looked for in {root}: {why}. Put {layout} there, or set data_dir "
         "(notebook parameter, --data-dir, VITLIB_DATA). The profiles smoke and quick need no files."
@@ -276,22 +280,24 @@ def _training_labels(data: Data, data_dir: Path) -> np.ndarray:
         return _digits("train")[1]
     if data.source.startswith("folder/"):
         return listing(data.changed(per_class=None), "train", data_dir)[1]
-    return np.array(_labels(_timm_dataset(data, "train", data_dir)), dtype=np.int64)
+    return np.array(_labels(_dataset(data, "train", data_dir)), dtype=np.int64)
 
 
-def _timm_pictures(data: Data, split: str, data_dir: Path) -> tuple[list[Image.Image], np.ndarray]:
-    dataset = _timm_dataset(data, split, data_dir)
+def _dataset_pictures(data: Data, split: str, data_dir: Path) -> tuple[list[Image.Image], np.ndarray]:
+    dataset = _dataset(data, split, data_dir)
     return [dataset[index][0] for index in range(len(dataset))], np.array(_labels(dataset), dtype=np.int64)
 
 
-def _timm_dataset(data: Data, split: str, data_dir: Path):
+def _dataset(data: Data, split: str, data_dir: Path):
     from timm.data import create_dataset
 
     root = _root(data.source, data_dir)
     try:
+        if data.source.startswith("torchvision/"):
+            return named_split(data.name, split, root)
         return create_dataset(data.source, root=str(root), split=split, download=False)
-    except (RuntimeError, ValueError, AssertionError, FileNotFoundError) as error:
-        raise DataError(_absent(data.source, root, str(error))) from None
+    except (RuntimeError, ValueError, AssertionError, OSError, ImportError) as error:
+        raise DataError(_absent(data.source, root, f"{type(error).__name__}: {error}")) from None
 
 
 def _labels(dataset) -> list[int]:

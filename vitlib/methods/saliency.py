@@ -145,7 +145,7 @@ def block_features(rows: Rows) -> Features:
     def features(model: nn.Module, images: Tensor) -> list[Tensor]:
         streams = streams_after(model, images, list(range(len(model.blocks))))
         chosen = {
-            "class": lambda stream: stream[:, 0],
+            "class": lambda stream: stream[:, 0].clone(),  # a view would hold on to every token
             "patch_mean": lambda stream: stream[:, model.num_prefix_tokens :].mean(dim=1),
             "tokens": lambda stream: stream.flatten(0, 1),
             "images": lambda stream: stream,

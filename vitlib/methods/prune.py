@@ -76,6 +76,25 @@ def two_of_four(scores: dict[str, Tensor]) -> Masks:
 
 
 @torch.no_grad()
+def semi_structured(model: nn.Module, masks: Masks) -> None:
+    """Put 2:4-pruned weights into the compressed form that the GPU's sparse matrix units multiply by, in place; inference only.
+
+    Raises:
+        SpecError: if a mask keeps more than two of four neighbours, or the model is not in half precision on a CUDA device.
+    """
+    for name, mask in masks.items():
+        weight = model.get_parameter(name)
+        most = int(mask.reshape(-1, 4).sum(dim=1).max())
+        if most > 2:
+            raise SpecError(f"{name}: keeps {most} of four neighbours; allowed: masks of two_of_four")
+        if weight.device.type != "cuda" or weight.dtype not in (torch.float16, torch.bfloat16):
+            raise SpecError(f"{name}: got {weight.dtype} on {weight.device}; allowed: float16 or bfloat16 on a CUDA device")
+    for name in masks:
+        layer = model.get_submodule(name.removesuffix(".weight"))
+        layer.weight = nn.Parameter(torch.sparse.to_sparse_semi_structured(layer.weight.detach()), requires_grad=False)
+
+
+@torch.no_grad()
 def apply_masks(model: nn.Module, masks: Masks) -> None:
     """Zero in place what the masks leave out; the masks move to the weights' device."""
     for name, mask in masks.items():

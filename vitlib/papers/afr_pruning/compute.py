@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitlib.inputs.data import Batches, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import weights_of
 from vitlib.inputs.sources import Data, balanced, class_names
-from vitlib.methods.prune import MASK, Masks, apply_masks, densities, keep_masks, masked_gradients, prunable
+from vitlib.methods.prune import MASK, Masks, apply_masks, densities, keep_masks, masked_gradients, prunable, two_of_four
 from vitlib.methods.saliency import Scores, afr, block_features, chance, magnitude, refer, snip
 from vitlib.papers.afr_pruning.specs import Criterion, Pruned, Pruning
 from vitlib.spec import Context, Result
@@ -25,8 +25,8 @@ def prune_and_tune(spec: Pruned, context: Context) -> Result:
     model = with_fresh_head(spec.teacher, spec.data, spec.seed, context, drop_path=spec.recipe.drop_path)
     samples = pruning_samples(spec.data, spec.pruning, context)
     spectra = {"dense": spectrum(model, samples, spec.pruning)}
-    masks = keep_masks(scored(spec.criterion, model, samples, spec.pruning, spec.seed), spec.sparsity, spec.pruning.threshold)
-    masks = {name: mask.to(context.device) for name, mask in masks.items()}
+    scores = scored(spec.criterion, model, samples, spec.pruning, spec.seed)
+    masks = {name: mask.to(context.device) for name, mask in chosen(scores, spec.sparsity, spec.pruning).items()}
     apply_masks(model, masks)
     spectra["pruned"] = spectrum(model, samples, spec.pruning)
     trained = fine_tune(spec, model, masks, context)
@@ -103,6 +103,13 @@ def scored(criterion: Criterion, model: nn.Module, samples: Batches, pruning: Pr
         "magnitude": lambda: magnitude(weights),
         "random": lambda: chance(weights, seed),
     }[criterion]()
+
+
+def chosen(scores: Scores, sparsity: float, pruning: Pruning) -> Masks:
+    """Masks by the threshold of the settings."""
+    if pruning.threshold == "2:4" and sparsity:
+        return two_of_four(scores)
+    return keep_masks(scores, sparsity, "layer" if pruning.threshold == "layer" else "global")
 
 
 @torch.no_grad()

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 from scipy.stats import rankdata, skew, spearmanr
 
-from vitlib.methods.prune import densities, keep_masks
+from vitlib.methods.prune import densities
 from vitlib.methods.saliency import Scores
-from vitlib.papers.afr_pruning.compute import pruning_samples, scored, with_fresh_head
+from vitlib.papers.afr_pruning.compute import chosen, pruning_samples, scored, with_fresh_head
 from vitlib.papers.afr_pruning.specs import CRITERIA, Diagnosis
 from vitlib.spec import Context, Result
 
@@ -35,7 +35,7 @@ def diagnose(spec: Diagnosis, context: Context) -> Result:
 
 def _by_sparsity(scores: Scores, spec: Diagnosis) -> np.ndarray:
     """Densities (sparsities, matrices)."""
-    masks = (keep_masks(scores, sparsity, spec.pruning.threshold) for sparsity in spec.sparsities)
+    masks = (chosen(scores, sparsity, spec.pruning) for sparsity in spec.sparsities)
     return np.array([list(densities(mask).values()) for mask in masks])
 
 

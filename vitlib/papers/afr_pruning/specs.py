@@ -27,7 +27,7 @@ class Pruning(Part):
         center: take the mean over rows from the features first.
         standardised: over all weights together, or matrix by matrix.
         scale: what is standardised: scores ('z', the document's), their ranks, or their logarithms.
-        threshold: one for all weights, or one a matrix.
+        threshold: one for all weights, one a matrix, or the two largest of every four neighbours in a row (sparsity 0.5).
     """
 
     per_class: Positive = 10
@@ -38,7 +38,7 @@ class Pruning(Part):
     center: bool = False
     standardised: Scope = "global"
     scale: Literal["z", "rank", "log"] = "z"
-    threshold: Scope = "global"
+    threshold: Literal["global", "layer", "2:4"] = "global"
     include_patch_embed: bool = False
 
     @model_validator(mode="after")
@@ -65,6 +65,12 @@ class Pruned(RunSpec):
     sparsity: Sparsity
     pruning: Pruning
     keep_weights: bool = False
+
+    @model_validator(mode="after")
+    def _halved(self) -> Self:
+        if self.pruning.threshold == "2:4" and self.sparsity not in (0.0, 0.5):
+            raise ValueError(f"sparsity={self.sparsity} with pruning.threshold='2:4'; allowed: 0.5, and 0 for the dense model")
+        return self
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.afr_pruning.compute import prune_and_tune

@@ -1,0 +1,231 @@
+"""AFR pruning's runs: what is scored, that the pruned stays zero, what is stored and taken away, and every row of its tables."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from support import assert_same_arrays
+
+from vitlib import load_study
+from vitlib.inputs.data import test_batches as batches_of
+from vitlib.inputs.models import load_weights
+from vitlib.inputs.sources import balanced, load
+from vitlib.methods.prune import MASK, load_pruned, prunable
+from vitlib.papers import afr_pruning
+from vitlib.papers.afr_pruning import compute
+from vitlib.papers.afr_pruning.specs import Pruning
+from vitlib.runs.execute import one_thread
+from vitlib.spec import Context, SpecError
+from vitlib.training.evaluate import accuracy, labels_of, scores_of
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return load_study("afr_pruning", "smoke", results_dir=str(tmp_path_factory.mktemp("afr")), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def results(study):
+    return study.execute()
+
+
+@pytest.fixture(scope="module")
+def spec(study):
+    """AFR at 90 %, its weights kept."""
+    return next(c.spec for c in study.cells if c.table == "generic" and c.point["criterion"] == "afr")
+
+
+def context(tmp_path, **fields):
+    return Context("cpu", tmp_path, **{"scratch": None, "parent": lambda run: None, **fields})
+
+
+def computed(spec, tmp_path, **fields):
+    with one_thread("cpu"):
+        return spec.compute(context(tmp_path, **fields))
+
+
+def zeros_outside(weights):
+    masks = {name: weights[name] for name in weights if name.startswith(MASK)}
+    return all(not weights[name.removeprefix(MASK)][~mask].any() for name, mask in masks.items()) and masks
+
+
+# ------------------------------------------------------------------------------------------------ samples
+
+
+@pytest.mark.parametrize(("classes", "count"), [(2, 100), (10, 100), (38, 380), (397, 768)])
+def test_samples_are_ten_a_class_clipped_to_100_and_768(classes, count):
+    assert Pruning().samples(classes) == count
+
+
+def test_balanced_images_are_spread_over_classes_as_evenly_as_can_be():
+    labels = np.random.default_rng(0).choice(7, 300, p=[0.3, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02])
+    available = np.bincount(labels)
+    for count in (1, 7, 20, 100, 299, 1000):
+        kept = balanced(labels, count, seed=1)
+        counts = np.bincount(labels[kept], minlength=7)
+        assert len(set(kept)) == len(kept) == min(count, 300) and list(kept) == sorted(kept)
+        assert all(counts[label] >= min(available[label], counts.max() - 1) for label in range(7))
+
+
+def test_balanced_images_depend_on_the_seed_alone():
+    labels = np.repeat(np.arange(5), 30)
+    first, again, other = (balanced(labels, 20, seed) for seed in (3, 3, 4))
+    assert list(first) == list(again) != list(other)
+
+
+def test_pruning_samples_are_balanced_training_images_as_they_are_evaluated(spec, tmp_path):
+    samples = compute.pruning_samples(spec.data, spec.pruning, context(tmp_path))
+    images, labels = (torch.cat(column) for column in zip(*samples.epoch(0), strict=True))
+    assert sorted(labels.tolist()) == list(range(10))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.data.mean, spec.data.std))
+    raw, known = load(spec.data, "train", tmp_path)
+    theirs = {image.tobytes(): label for image, label in zip(raw, known, strict=True)}
+    found = ((images * std + mean) * 255).round().to(torch.uint8).numpy()
+    assert [theirs[image.tobytes()] for image in found] == labels.tolist()
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+
+def test_the_classifier_is_drawn_for_the_task_from_the_seed(spec, tmp_path):
+    one, again, other = (compute.with_fresh_head(spec.teacher, spec.data, seed, context(tmp_path)) for seed in (0, 0, 1))
+    assert torch.equal(one.head.weight, again.head.weight) and not torch.equal(one.head.weight, other.head.weight)
+    assert one.head.weight.shape == (10, 64) and float(one.head.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+    assert torch.equal(one.blocks[0].attn.qkv.weight, other.blocks[0].attn.qkv.weight)
+
+
+@pytest.mark.parametrize("criterion", ["snip", "refer", "afr", "magnitude", "random"])
+def test_exactly_the_share_is_kept_and_the_rest_is_zero_after_fine_tuning(criterion, spec, tmp_path):
+    result = computed(spec.changed(criterion=criterion), tmp_path)
+    assert (result.metrics["prunable"], result.metrics["kept"]) == (589_824, 58_982)
+    masks = zeros_outside(result.weights)
+    assert sum(int(mask.sum()) for mask in masks.values()) == 58_982 and len(masks) == 48
+
+
+@pytest.mark.parametrize("recipe", [{"optimizer": "sgd", "lr": 0.05}, {"ema_decay": 0.5}, {"weight_decay": 0.5, "clip_grad": 0.1}])
+def test_the_pruned_stays_zero_under_momentum_averages_and_decay(recipe, spec, tmp_path):
+    result = computed(spec.changed(recipe=spec.recipe.changed(epochs=2, **recipe)), tmp_path)
+    assert zeros_outside(result.weights)
+    dense = computed(spec.changed(sparsity=0.0), tmp_path).weights
+    assert (result.weights["head.weight"] != dense["head.weight"]).any()
+
+
+def test_sparsity_zero_is_plain_fine_tuning_whatever_the_criterion(spec, tmp_path):
+    one, other = (computed(spec.changed(sparsity=0.0, criterion=name), tmp_path) for name in ("magnitude", "random"))
+    assert_same_arrays(one.weights, other.weights)
+    assert one.metrics["kept"] == one.metrics["prunable"] and one.metrics["spread dense"] == one.metrics["spread pruned"]
+
+
+def test_a_run_killed_in_the_middle_ends_as_one_that_was_not(spec, tmp_path):
+    spec = spec.changed(recipe=spec.recipe.changed(epochs=3))
+    whole = computed(spec, tmp_path)
+    steps = []
+
+    def tick(*_):
+        steps.append(0)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        computed(spec, tmp_path, scratch=tmp_path / "scratch", checkpoint_every=0.0, tick=tick)
+    resumed = computed(spec, tmp_path, scratch=tmp_path / "scratch")
+    assert_same_arrays(whole.weights, resumed.weights)
+    assert whole.metrics == resumed.metrics
+
+
+def test_the_accuracy_and_the_spread_are_those_of_the_stored_model(spec, tmp_path):
+    result = computed(spec, tmp_path)
+    weights = {name: array for name, array in result.weights.items() if not name.startswith(MASK)}
+    model = compute.with_fresh_head(spec.teacher, spec.data, 9, context(tmp_path)).eval()
+    load_weights(model, weights)
+    test = batches_of(spec.data, device="cpu", data_dir=tmp_path)
+    assert result.metrics["top1"] == accuracy(scores_of(model, test).argmax(dim=1).numpy(), labels_of(test))
+    images = torch.cat([images for images, _ in compute.pruning_samples(spec.data, spec.pruning, context(tmp_path)).epoch(0)])
+    with torch.no_grad():
+        streams = model.forward_intermediates(images, intermediates_only=True, return_prefix_tokens=True, output_fmt="NLC")
+    sums = [float(np.linalg.svd(prefix[:, 0].double().numpy(), compute_uv=False).sum()) for _, prefix in streams]
+    assert result.metrics["spread tuned"] == pytest.approx(np.mean(sums) / len(images), rel=1e-4)
+
+
+def test_two_of_four_keeps_half_of_every_four_neighbours(spec, tmp_path):
+    halved = spec.changed(sparsity=0.5, pruning=spec.pruning.changed(threshold="2:4"))
+    for mask in zeros_outside(computed(halved, tmp_path).weights).values():
+        assert (mask.reshape(-1, 4).sum(axis=1) == 2).all()
+
+
+def test_a_threshold_for_each_matrix_gives_each_the_same_density(spec, tmp_path):
+    result = computed(spec.changed(pruning=spec.pruning.changed(threshold="layer")), tmp_path)
+    assert np.allclose(result.arrays["densities"], 0.1, atol=2e-3)
+
+
+def test_settings_that_contradict_each_other_are_refused(spec):
+    with pytest.raises(SpecError, match=r"sparsity=0.9 with pruning.threshold='2:4'; allowed: 0.5"):
+        spec.changed(pruning=spec.pruning.changed(threshold="2:4"))
+    with pytest.raises(SpecError, match="at_most=5 is less than at_least=10"):
+        spec.pruning.changed(at_most=5)
+    with pytest.raises(SpecError, match="stands_for: other; allowed"):
+        load_study("afr_pruning", "smoke", overrides={"stands_for": {"other": "CIFAR-10"}})
+
+
+# ------------------------------------------------------------------------------------------------ tables
+
+
+def test_every_row_of_the_document_is_in_its_table(results):
+    for table, published, key in ((afr_pruning.table_1(results), 40, "teacher"), (afr_pruning.table_2(results), 27, "sparsity")):
+        rows = table.dropna(subset="published")
+        assert len(rows) == published and not rows.duplicated([key, "document's set", "criterion"]).any()
+    two = afr_pruning.table_2(results).set_index(["sparsity", "document's set", "criterion"])["published"]
+    assert two[0.98, "Tiny-ImageNet", "AFR"] == 50.24
+    one = afr_pruning.table_1(results).set_index(["teacher", "document's set", "criterion"])["published"]
+    assert one["dino", "Cars", "SNIP"] == 30.92
+
+
+def test_gains_are_differences_of_the_same_seed_and_stand_beside_the_printed_ones(results):
+    table = afr_pruning.table_gains(results).set_index("teacher")
+    frame = results.frame("fine").set_index(["teacher", "criterion"])["top1"]
+    for teacher, printed in (("supervised", 4.15), ("dino", 6.16)):
+        assert table.loc[teacher, "measured"] == frame[teacher, "afr"] - frame[teacher, "snip"]
+        assert table.loc[teacher, "published"] == printed
+
+
+def test_the_printed_differences_are_those_of_the_printed_accuracies_but_for_pets(results):
+    for name in ("table1a", "table1b"):
+        rows = results.published(name).assign(value=lambda frame: frame["value"].astype(float))
+        rows = rows.pivot(index="dataset", columns="method", values="value")
+        odd = (rows["AFR"] - rows["SNIP"] - rows["AFR_minus_SNIP"]).abs() > 0.006
+        assert list(rows.index[odd]) == (["Pets"] if name == "table1a" else [])
+
+
+def test_diagnosis_counts_what_masks_would_keep(results):
+    for _, run in results.runs("diagnosis"):
+        sizes = np.tile([64 * 192, 64 * 64, 64 * 256, 64 * 256], 12)
+        kept = run.arrays["densities"] @ sizes / sizes.sum()
+        assert np.allclose(kept, [1.0, 0.1], atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ taken away
+
+
+def test_a_model_taken_away_computes_what_the_stored_one_does(results, tmp_path):
+    path = afr_pruning.save_model(results, tmp_path / "new" / "pruned.safetensors", sparsity=0.9, dataset="digits")
+    model, masks = load_pruned(path)
+    run = results.run("generic", criterion="afr", sparsity=0.9)
+    for name, weight in prunable(model).items():
+        assert torch.equal(weight, torch.from_numpy(run.weights[name])) and not weight[~masks[name]].any()
+    test = batches_of(results.study.specs[run.id].data, device="cpu", data_dir=tmp_path)
+    assert accuracy(scores_of(model, test).argmax(dim=1).numpy(), labels_of(test)) == run.metrics["top1"]
+
+
+def test_weights_that_were_not_kept_are_refused(results, tmp_path):
+    with pytest.raises(SpecError, match=r"not kept; allowed: criterion='afr' and the first seed"):
+        afr_pruning.save_model(results, tmp_path / "none.safetensors", criterion="snip", sparsity=0.9)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_explorer_draws_every_criterion(results):
+    accuracy_table = pd.DataFrame({"criterion": ["afr"], "sparsity": [0.9], "measured": [50.0], "±": [1.0]})
+    _, run = results.runs("diagnosis")[0]
+    for criterion in ("snip", "random"):
+        figure = afr_pruning.draw_sparsity(run, accuracy_table, criterion, 0.93)
+        kept = np.mean([line.get_ydata() for line in figure.axes[0].get_lines()], axis=0)
+        assert figure.axes[0].get_title().endswith("at 90 %") and kept.shape == (12,)

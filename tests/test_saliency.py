@@ -163,6 +163,13 @@ def test_trap_a_classifier_that_starts_at_zero_is_refused_and_one_drawn_at_rando
     assert all(score.any() for score in snip(model, parts, weights).values())
 
 
+def test_a_matrix_of_zeros_scores_zero_and_is_not_refused(model, images, labels):
+    nn.init.zeros_(model.blocks[1].mlp.fc2.weight)
+    behind = {"blocks.1.mlp.fc1.weight", "blocks.1.mlp.fc2.weight"}
+    for scores in (snip(model, [(images, labels)], prunable(model)), spread_scores(model, images)):
+        assert {name for name, score in scores.items() if not score.any()} == behind
+
+
 def test_trap_a_classifier_scores_zero_in_refer_and_not_in_snip(model, images, labels):
     weights = prunable(model) | {"head.weight": model.head.weight}
     spreads = refer(model, lambda: [images], weights, block_features("class"))

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -106,11 +106,11 @@ def apply_masks(model: nn.Module, masks: Masks) -> None:
 def masked_gradients(model: nn.Module, masks: Masks) -> Iterator[None]:
     """While it lasts, gradients of pruned weights are zero: neither momentum nor the norm that clipping sees counts them."""
     hooks = []
-    for name, mask in masks.items():
-        weight = model.get_parameter(name)
-        pruned = ~mask.to(weight.device)
-        hooks.append(weight.register_hook(lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0.0)))
     try:
+        for name, mask in masks.items():
+            weight = model.get_parameter(name)
+            pruned = ~mask.to(weight.device)
+            hooks.append(weight.register_hook(lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0.0)))
         yield
     finally:
         for hook in hooks:
@@ -142,7 +142,8 @@ def load_pruned(path: Path | str) -> tuple[nn.Module, Masks]:
     Raises:
         SpecError: if the file was not written by `save_pruned`, or a pruned weight is not zero.
     """
-    with safe_open(path, "pt") as file:
+    described, tensors = None, {}
+    with suppress(SafetensorError), safe_open(path, "pt") as file:
         described = json.loads((file.metadata() or {}).get("vitlib", "null"))
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
     if described is None:

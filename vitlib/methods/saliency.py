@@ -59,12 +59,12 @@ def refer(
         features: matrices (B, D) of a batch whose rows all belong together, or (B, T, D), each image a matrix of its own.
         center: take the mean over rows from each F^l first.
     """
-    with torch.no_grad():
-        collected = [features(model, images) for images in batches()]
-    wholes = [torch.cat(layer) for layer in zip(*collected, strict=True)]
-    directions = [spread_gradient(whole, center) for whole in wholes]
-    first = 0
     with _gradients(model, weights):
+        with torch.no_grad():
+            collected = [features(model, images) for images in batches()]
+        wholes = [torch.cat(layer) for layer in zip(*collected, strict=True)]
+        directions = [spread_gradient(whole, center) for whole in wholes]
+        first = 0
         for images, done in zip(batches(), collected, strict=True):
             rows = len(done[0])
             parts = [direction[first : first + rows] for direction in directions]
@@ -111,11 +111,14 @@ def mean_singular_value(features: Tensor) -> float:
 
 def spread_gradient(features: Tensor, center: bool = False) -> Tensor:
     """Gradient of the mean singular value: U V^T / N for (N, D); for (B, T, D) that of each image's, over B."""
+    polar = polar_factor if features.ndim == 2 else lambda images: torch.stack([polar_factor(image) for image in images])
     if center:
-        features = features - features.mean(dim=-2, keepdim=True)
-    if features.ndim == 3:
-        return torch.stack([polar_factor(image) for image in features]) / (features.shape[0] * features.shape[1])
-    return polar_factor(features) / len(features)
+        features = features.double()
+        direction = polar(features - features.mean(dim=-2, keepdim=True))
+        direction = direction - direction.mean(dim=-2, keepdim=True)  # of a zero singular value, whose left vector is constant
+    else:
+        direction = polar(features)
+    return direction / features.shape[:-1].numel()
 
 
 def polar_factor(matrix: Tensor, trusted: float = 1e-9) -> Tensor:
@@ -158,18 +161,18 @@ def block_features(rows: Rows) -> Features:
 @contextmanager
 def _gradients(model: nn.Module, weights: Weights) -> Iterator[None]:
     """Eval mode, gradients for these weights alone and none stored; afterwards all is as it was."""
-    was_training, wanted = model.training, [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    modes = [(module, module.training) for module in model.modules()]
+    before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     model.eval().requires_grad_(False)
     for weight in weights.values():
         weight.requires_grad_(True).grad = None
     try:
         yield
     finally:
-        for weight in weights.values():
-            weight.grad = None
-        for parameter, flag in wanted:
-            parameter.requires_grad_(flag)
-        model.train(was_training)
+        for parameter, wanted, gradient in before:
+            parameter.requires_grad_(wanted).grad = gradient
+        for module, mode in modes:
+            module.training = mode
 
 
 @torch.no_grad()
@@ -182,6 +185,6 @@ def _scores(weights: Weights, samples: int) -> Scores:
 def _rescaled(flat: Tensor, scale: Scale) -> Tensor:
     if scale == "rank":
         return torch.from_numpy(rankdata(flat.numpy())).float()
-    if scale == "log":
+    if scale == "log" and bool(flat.any()):
         return flat.clamp(min=float(flat[flat > 0].min())).log()
     return flat

@@ -10,7 +10,8 @@ from vitlib import load_study
 from vitlib.inputs.data import test_batches as batches_of
 from vitlib.inputs.models import load_weights
 from vitlib.inputs.sources import balanced, load
-from vitlib.methods.prune import MASK, load_pruned, prunable
+from vitlib.methods.prune import MASK, load_pruned, prunable, semi_structured, two_of_four
+from vitlib.methods.saliency import magnitude
 from vitlib.papers import afr_pruning
 from vitlib.papers.afr_pruning import compute
 from vitlib.papers.afr_pruning.specs import Pruning
@@ -151,6 +152,15 @@ def test_two_of_four_keeps_half_of_every_four_neighbours(spec, tmp_path):
     halved = spec.changed(sparsity=0.5, pruning=spec.pruning.changed(threshold="2:4"))
     for mask in zeros_outside(computed(halved, tmp_path).weights).values():
         assert (mask.reshape(-1, 4).sum(axis=1) == 2).all()
+
+
+def test_compressed_weights_are_refused_without_their_hardware_and_their_pattern(spec, tmp_path):
+    model = compute.with_fresh_head(spec.teacher, spec.data, 0, context(tmp_path))
+    fitting = two_of_four(magnitude(prunable(model)))
+    with pytest.raises(SpecError, match=r"torch.float32 on cpu; allowed: float16 or bfloat16 on a CUDA device"):
+        semi_structured(model, fitting)
+    with pytest.raises(SpecError, match=r"keeps [34] of four neighbours; allowed: masks of two_of_four"):
+        semi_structured(model, {name: torch.ones_like(mask) for name, mask in fitting.items()})
 
 
 def test_a_threshold_for_each_matrix_gives_each_the_same_density(spec, tmp_path):

@@ -12,6 +12,8 @@ from vitlib.inputs.data import ResidentBatches, Training, augmented
 from vitlib.inputs.models import ResNet, Vit, build
 from vitlib.inputs.sources import Data
 from vitlib.methods.attention import attention_maps
+from vitlib.methods.prune import apply_masks, prunable, semi_structured, two_of_four
+from vitlib.methods.saliency import block_features, magnitude, refer, snip
 from vitlib.papers.deit.specs import Student
 from vitlib.recipe import Augment, Recipe
 from vitlib.spec import Context
@@ -130,3 +132,29 @@ def test_attention_maps_and_macs_on_a_gpu_are_those_of_the_cpu():
 def test_speed_on_a_gpu_is_positive():
     measured = speed(model(VIT), 8, 1, batch_size=8, device=DEVICE, repeats=3, warm_up=2)
     assert measured.images_per_second > 0
+
+
+@pytest.mark.parametrize("rows", ["class", "tokens"])
+def test_scores_on_a_gpu_are_those_of_the_cpu(rows):
+    on_cpu, images = model(VIT), torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    on_gpu, labels, scores = copy.deepcopy(on_cpu).to(DEVICE), torch.arange(12) % 10, []
+    for module, device in ((on_cpu, "cpu"), (on_gpu, DEVICE)):
+        weights, batches = prunable(module), images.to(device).split(5)
+        scores.append(refer(module, lambda batches=batches: batches, weights, block_features(rows)))
+        scores.append(snip(module, zip(batches, labels.to(device).split(5), strict=True), weights))
+    for cpu, gpu in zip(scores[:2], scores[2:], strict=True):
+        for name in cpu:
+            assert_close(gpu[name], cpu[name], rtol=1e-2, atol=1e-4 * float(cpu[name].max()))
+
+
+def test_semi_structured_weights_compute_what_the_masked_ones_do():
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("needs sparse matrix units")
+    wide = build(Vit(embed_dim=128, depth=2, num_heads=2, patch_size=2), image_size=8, channels=1, num_classes=10).to(DEVICE).half().eval()
+    masks = two_of_four(magnitude(prunable(wide)))
+    apply_masks(wide, masks)
+    images = torch.randn(16, 1, 8, 8, device=DEVICE).half()
+    with torch.inference_mode():
+        expected = wide(images)
+        semi_structured(wide, masks)
+        assert_close(wide(images), expected, rtol=2e-2, atol=2e-2)

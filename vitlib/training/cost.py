@@ -77,9 +77,10 @@ class Speed:
 
 @torch.inference_mode()
 def speed(model: nn.Module, image_size: int, channels: int, *, batch_size: int, device: str, repeats: int = 20, warm_up: int = 5) -> Speed:
-    """Time forward passes of random images in eval mode, synchronised on a GPU."""
+    """Time forward passes of random images of the model's precision in eval mode, synchronised on a GPU."""
     model.eval().to(device)
-    images = torch.randn(batch_size, channels, image_size, image_size, device=device)
+    precision = next(model.parameters()).dtype
+    images = torch.randn(batch_size, channels, image_size, image_size, device=device, dtype=precision)
     seconds = []
     for repeat in range(warm_up + repeats):
         _synchronise(device)

@@ -665,3 +665,18 @@ def test_chance_follows_from_its_seed_alone_and_is_uniform(model):
     assert {name: score.shape for name, score in one.items()} == {name: weight.shape for name, weight in weights.items()}
     values = np.sort(np.concatenate([score.numpy().ravel() for score in one.values()]))
     assert np.abs(values - np.linspace(0, 1, len(values))).max() < 1.63 / len(values) ** 0.5  # Kolmogorov at 1 %
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-22, 1.0, 1e20, 1e30])
+def test_standardised_scores_do_not_depend_on_their_unit(unit):
+    scores = {"w": torch.tensor([1.0, 2.0, 3.0]) * unit}
+    assert_close(standardised(scores)["w"], 1.5**0.5 * torch.tensor([-1.0, 0.0, 1.0]), rtol=1e-5, atol=1e-5)
+
+
+def test_scores_of_no_images_are_refused():
+    model = nn.Linear(3, 2)
+    weights = {"weight": model.weight}
+    with pytest.raises(SpecError, match="batches: got none"):
+        snip(model, [], weights)
+    with pytest.raises(SpecError, match="batches: got none"):
+        refer(model, lambda: [], weights, lambda module, inputs: [module(inputs)])

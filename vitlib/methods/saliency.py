@@ -40,6 +40,7 @@ def snip(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], weights: We
         for images, labels in batches:
             F.cross_entropy(model(images), labels, reduction="sum").backward()
             samples += len(images)
+        _require_samples(samples)
         scores = _scores(weights, samples)
     if not any(bool(score.any()) for score in scores.values()):
         raise SpecError("model: every gradient of the loss is zero, so SNIP ranks nothing; draw the classifier's weights at random")
@@ -62,6 +63,7 @@ def refer(
     with _gradients(model, weights):
         with torch.no_grad():
             collected = [features(model, images) for images in batches()]
+        _require_samples(len(collected))
         wholes = [torch.cat(layer) for layer in zip(*collected, strict=True)]
         directions = [spread_gradient(whole, center) for whole in wholes]
         first = 0
@@ -96,9 +98,10 @@ def standardised(scores: Scores, *, scope: Scope = "global", scale: Scale = "z")
     if scope == "layer":
         return {name: standardised({name: score}, scale=scale)[name] for name, score in scores.items()}
     flat = _rescaled(torch.cat([score.flatten() for score in scores.values()]), scale)
+    flat = flat / flat.abs().max().clamp(min=torch.finfo(flat.dtype).tiny)  # its squares stay within the range of float32
     flat = flat - float(flat.mean(dtype=torch.float64))
     deviation = float(flat.square().mean(dtype=torch.float64).sqrt())
-    if not deviation:
+    if deviation < 1e-12:
         raise SpecError(f"scores: all {len(flat)} of {', '.join(scores)[:80]} are equal; nothing to standardise")
     parts = (flat / deviation).split([score.numel() for score in scores.values()])
     return {name: part.view_as(scores[name]) for name, part in zip(scores, parts, strict=True)}
@@ -113,12 +116,12 @@ def spread_gradient(features: Tensor, center: bool = False) -> Tensor:
     """Gradient of the mean singular value: U V^T / N for (N, D); for (B, T, D) that of each image's, over B."""
     polar = polar_factor if features.ndim == 2 else lambda images: torch.stack([polar_factor(image) for image in images])
     if center:
-        features = features.double()
-        direction = polar(features - features.mean(dim=-2, keepdim=True))
+        whole = features.double()
+        direction = polar(whole - whole.mean(dim=-2, keepdim=True))
         direction = direction - direction.mean(dim=-2, keepdim=True)  # of a zero singular value, whose left vector is constant
     else:
         direction = polar(features)
-    return direction / features.shape[:-1].numel()
+    return (direction / features.shape[:-1].numel()).to(features.dtype)
 
 
 def polar_factor(matrix: Tensor, trusted: float = 1e-9) -> Tensor:
@@ -173,6 +176,11 @@ def _gradients(model: nn.Module, weights: Weights) -> Iterator[None]:
             parameter.requires_grad_(wanted).grad = gradient
         for module, mode in modes:
             module.training = mode
+
+
+def _require_samples(count: int) -> None:
+    if not count:
+        raise SpecError("batches: got none; allowed: at least one image")
 
 
 @torch.no_grad()

@@ -97,6 +97,8 @@ def test_two_papermill_runs_give_identical_tables_and_figures(executed, source):
 
 
 def test_timed_tables_differ_in_nothing_but_times(executed, source):
+    if source.stem not in SPEEDS:
+        pytest.skip("none of its tables holds a speed")
     one, two = (pd.read_csv(folder / f"{SPEEDS[source.stem]}.csv").drop(columns="images/s") for folder in executed)
     pd.testing.assert_frame_equal(one, two, check_exact=True)
 

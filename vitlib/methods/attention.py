@@ -1,4 +1,4 @@
-"""Attention maps of timm transformers, whose fused attention hides them."""
+"""Attention maps of timm transformers, whose fused attention hides them; how far and how surely their heads look."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -54,6 +55,53 @@ def patch_distances(grid: tuple[int, int], patch_size: int) -> Tensor:
     rows, columns = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in grid), indexing="ij")
     places = patch_size * torch.stack([rows.flatten(), columns.flatten()], dim=1)
     return (places[:, None] - places[None]).square().sum(dim=-1).sqrt()
+
+
+def attention_confidence(attention: Tensor, prefix_tokens: int = 0) -> Tensor:
+    """Mean over images and queries of the largest weight that a query gives to a key, by head (equation 2); (heads,).
+
+    Source: E. Voita et al., Analyzing multi-head self-attention (ACL 2019).
+
+    Args:
+        attention: (B, heads, tokens, tokens), rows summing to 1.
+        prefix_tokens: as many first queries and keys are left out, and the rows normalised again.
+    """
+    kept = attention[..., prefix_tokens:, prefix_tokens:]
+    return (kept.amax(dim=-1) / kept.sum(dim=-1)).mean(dim=(0, 2))
+
+
+class AttentionTap:
+    """The attention map of a timm attention module, recomputed from what its qkv layer gave in the latest forward pass.
+
+    Exact under fused attention, differentiable, and only for the heads asked for. `eject` takes the hook away.
+    """
+
+    def __init__(self, attention: nn.Module):
+        self._attention, self._qkv = attention, None
+        self._hook = attention.qkv.register_forward_hook(self._keep)
+
+    def log_map(self, heads: list[int] | None = None) -> Tensor:
+        """log softmax(q k^T / sqrt(d)); (B, heads, tokens, tokens), float32.
+
+        Raises:
+            ValueError: before any forward pass.
+        """
+        if self._qkv is None:
+            raise ValueError("attention: no forward pass was seen; allowed: after the model was called")
+        module = self._attention
+        queries, keys, _ = self._qkv.unflatten(-1, (3, module.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        queries, keys = module.q_norm(queries), module.k_norm(keys)
+        if heads is not None:
+            queries, keys = queries[:, heads], keys[:, heads]
+        with torch.autocast(queries.device.type, enabled=False):
+            return F.log_softmax((queries.float() * module.scale) @ keys.float().mT, dim=-1)
+
+    def eject(self) -> None:
+        self._hook.remove()
+        self._qkv = None
+
+    def _keep(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        self._qkv = output
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Distillation losses and the readouts of a student with a distillation token.
 
-Source: H. Touvron et al., Training data-efficient image transformers & distillation through attention (DeiT,
-arXiv 2012.12877), equations 2 and 3. Start from `soft_distillation_loss`, `hard_distillation_loss`, `readouts`.
+Sources: H. Touvron et al., Training data-efficient image transformers & distillation through attention (DeiT,
+arXiv 2012.12877), equations 2 and 3; the document of dual_ssl_kd, equations 1 and 3. Start from `soft_distillation_loss`,
+`hard_distillation_loss`, `readouts`, `two_teacher_loss`, `attention_divergence`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,18 @@ def soft_distillation_loss(
 def hard_distillation_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """CE(Z_s, y_t) with y_t = argmax Z_t: the second term of DeiT's equation 3, without its weight; logits (B, C)."""
     return F.cross_entropy(student_logits, teacher_logits.argmax(dim=-1))
+
+
+def two_teacher_loss(student_logits: Tensor, cl_logits: Tensor, mim_logits: Tensor, lambda_1: float) -> Tensor:
+    """l1 KL(p_CL || p_S) + (1 - l1) KL(p_MIM || p_S), both teachers without gradient (dual_ssl_kd, equation 1); logits (B, C)."""
+    cl, mim = (soft_distillation_loss(student_logits, logits.detach(), 1.0) for logits in (cl_logits, mim_logits))
+    return lambda_1 * cl + (1 - lambda_1) * mim
+
+
+def attention_divergence(log_student: Tensor, log_teacher: Tensor) -> Tensor:
+    """KL(A_T || A_S) of attention maps (B, tokens, tokens) given as logarithms, mean over images and queries; no gradient to A_T."""
+    rows = F.kl_div(log_student, log_teacher.detach(), reduction="none", log_target=True).sum(dim=-1)
+    return rows.mean()
 
 
 def weighted(base_loss: Tensor, distillation_loss: Tensor, kd_weight: float) -> Tensor:

@@ -43,7 +43,7 @@ class Shipped(Part):
 class Untrained(Part):
     """A network as it is drawn from `seed`: what a pretrained one is compared with."""
 
-    model: Vit | ResNet
+    model: Vit | ResNet | Timm
     image_size: int
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
@@ -108,7 +108,8 @@ class Teacher(Part):
 
     def untrained(self, seed: int = 0) -> Teacher:
         """The same network for the same images, as it is drawn."""
-        return Teacher(origin=Untrained(model=self.model, seed=seed, **self._facts()))
+        model = self.model.changed(pretrained=False) if isinstance(self.model, Timm) else self.model
+        return Teacher(origin=Untrained(model=model, seed=seed, **self._facts()))
 
     @property
     def image_size(self) -> int:

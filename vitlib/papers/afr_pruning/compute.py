@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitlib.inputs.data import Batches, seed_everything, test_batches, training_batches
+from vitlib.inputs.data import Batches, test_batches, training_batches
 from vitlib.inputs.models import weights_of
 from vitlib.inputs.sources import Data, balanced, class_names
 from vitlib.methods.prune import MASK, Masks, apply_masks, densities, keep_masks, masked_gradients, prunable, two_of_four
 from vitlib.methods.saliency import Scores, afr, block_features, chance, magnitude, refer, snip
 from vitlib.papers.afr_pruning.specs import Criterion, Pruned, Pruning
 from vitlib.spec import Context, Result
-from vitlib.teachers.teacher import Teacher
+from vitlib.teachers.task import with_fresh_head
 from vitlib.training.evaluate import accuracy, labels_of, scores_of
 from vitlib.training.loop import Trained, cross_entropy, train
 
@@ -60,16 +60,6 @@ def fine_tune(spec: Pruned, model: nn.Module, masks: Masks, context: Context) ->
         return train(
             model, batches, cross_entropy, spec.recipe, num_classes=model.num_classes, context=context, around_step=around_step
         )  # fmt: skip
-
-
-def with_fresh_head(teacher: Teacher, data: Data, seed: int, context: Context, drop_path: float = 0.0) -> nn.Module:
-    """The teacher with a classifier drawn for the task: at zero it would leave the backbone without any gradient."""
-    model = teacher.module(context, image_size=data.image_size, num_classes=0, drop_path=drop_path)
-    seed_everything(seed, context.device)
-    model.reset_classifier(len(class_names(data, context.data_dir)))
-    nn.init.trunc_normal_(model.head.weight, std=0.02)
-    nn.init.zeros_(model.head.bias)
-    return model.to(context.device)
 
 
 def pruning_samples(data: Data, pruning: Pruning, context: Context, batch_size: int = 64) -> Batches:

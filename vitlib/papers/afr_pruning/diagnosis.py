@@ -9,9 +9,10 @@ from scipy.stats import rankdata, skew, spearmanr
 
 from vitlib.methods.prune import densities
 from vitlib.methods.saliency import Scores
-from vitlib.papers.afr_pruning.compute import chosen, pruning_samples, scored, with_fresh_head
+from vitlib.papers.afr_pruning.compute import chosen, pruning_samples, scored
 from vitlib.papers.afr_pruning.specs import CRITERIA, Diagnosis
 from vitlib.spec import Context, Result
+from vitlib.teachers.task import with_fresh_head
 
 DRAWN = 1500  # weights whose ranks are kept for a scatter plot
 

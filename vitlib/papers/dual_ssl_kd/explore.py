@@ -1,0 +1,102 @@
+"""Explorers: where a head of a teacher looks from a patch; what the student would be pulled towards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vitlib.papers.dual_ssl_kd.tables import TEACHERS
+from vitlib.report.figures import PALETTE, canvas, style
+from vitlib.report.widgets import Explorer, NothingToExplore, choice, slider
+
+if TYPE_CHECKING:
+    from vitlib.runs.store import Stored
+    from vitlib.runs.study import Results
+
+
+def explore_attention(results: Results) -> Explorer | NothingToExplore:
+    """Pick an image, a query patch, a model, a block and a head: its attention over the image, and how far it looks."""
+    runs = {point["model"]: run for point, run in results.runs("maps")}
+    if not runs:
+        return NothingToExplore()
+    images, blocks, heads, tokens, _ = next(iter(runs.values())).arrays["attention"].shape
+    patches = tokens - int(next(iter(runs.values())).metrics["prefix"])
+    controls = {
+        "model": choice("model", list(runs), "mim"),
+        "image": slider("image", 1, 1, images, 1),
+        "patch": slider("query patch", patches // 2 + int(patches**0.5) // 2, 1, patches, 1),
+        "block": slider("block", blocks, 1, blocks, 1),
+        "head": slider("head", 1, 1, heads, 1),
+    }
+    return Explorer(lambda model, **place: draw_attention(runs[model], model, **place), controls, width=620)
+
+
+def explore_weights(results: Results) -> Explorer | NothingToExplore:
+    """Choose the two shares and an image: the attention that the student's heads 1 and 2 would be pulled towards, and how strongly."""
+    runs = {point["model"]: run for point, run in results.runs("maps")}
+    if not {"cl", "mim"} <= set(runs):
+        return NothingToExplore()
+    settings = results.study.settings
+    controls = {
+        "lambda_1": slider("lambda_1", settings.lambda_1, 0.0, 1.0, 0.05),
+        "lambda_2": slider("lambda_2", settings.lambda_2, 0.0, 1.0, 0.05),
+        "image": slider("image", 1, 1, len(runs["cl"].arrays["images"]), 1),
+    }
+    return Explorer(lambda **chosen: draw_targets(runs["cl"], runs["mim"], **chosen), controls, width=700)
+
+
+@style()
+def draw_attention(run: Stored, model: str, image: int, patch: int, block: int, head: int) -> Figure:
+    """Left: the image, the query patch framed. Right: the attention of that patch over the patches, normalised over them."""
+    size = int(run.metrics["patch"])
+    attention = _over_patches(run, image, block)[head - 1]
+    side = int(len(attention) ** 0.5)
+    row, column = divmod(patch - 1, side)
+    figure, ((left, right),) = canvas(1, 2, height=2.9)
+    left.imshow(_picture(run, image), label="image")
+    left.add_patch(_frame(column * size, row * size, size))
+    right.imshow(attention[patch - 1].reshape(side, side), cmap="magma", label="attention")
+    rows, columns = np.divmod(np.arange(side**2), side)
+    distance = size * float(attention[patch - 1] @ np.hypot(rows - row, columns - column))
+    left.set_title(f"image {image}, patch {patch}")
+    right.set_title(f"{TEACHERS.get(model, model)}, block {block}, head {head}: {distance:.1f} px")
+    for axes in (left, right):
+        axes.axis("off")
+    return figure
+
+
+@style()
+def draw_targets(cl: Stored, mim: Stored, lambda_1: float, lambda_2: float, image: int) -> Figure:
+    """Mean attention received by each patch under the surest head of each teacher, and the four weights of the two terms."""
+    figure, (panels,) = canvas(1, 3, height=2.6)
+    for axes, (name, run, share, student_head) in zip(panels, (("cl", cl, lambda_2, 1), ("mim", mim, 1 - lambda_2, 2)), strict=False):
+        maps = _over_patches(run, image, run.arrays["attention"].shape[1])
+        surest = int(maps.max(axis=-1).mean(axis=-1).argmax())
+        side = int(maps.shape[-1] ** 0.5)
+        axes.imshow(maps[surest].mean(axis=0).reshape(side, side), cmap="magma", label=f"{name} target")
+        axes.set_title(f"{TEACHERS[name]}, head {surest + 1}\n× {share:g} → student head {student_head}", fontsize=8)
+        axes.axis("off")
+    weights = {"output CL": lambda_1, "output MIM": 1 - lambda_1, "attention CL": lambda_2, "attention MIM": 1 - lambda_2}
+    panels[2].barh(list(weights), list(weights.values()), color=PALETTE[2], label="weight")
+    panels[2].set(xlim=(0, 1), xlabel="weight in the loss")
+    panels[2].invert_yaxis()
+    return figure
+
+
+def _over_patches(run: Stored, image: int, block: int) -> np.ndarray:
+    """Attention (heads, patches, patches) of an image and block, both counted from 1, without prefix tokens, rows normalised."""
+    prefix = int(run.metrics["prefix"])
+    maps = run.arrays["attention"][image - 1, block - 1, :, prefix:, prefix:].astype(float)
+    return maps / maps.sum(axis=-1, keepdims=True)
+
+
+def _picture(run: Stored, image: int) -> np.ndarray:
+    return np.moveaxis(run.arrays["images"][image - 1], 0, -1)
+
+
+def _frame(x: float, y: float, size: int):
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor=PALETTE[3], linewidth=1.5)

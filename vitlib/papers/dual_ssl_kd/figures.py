@@ -1,0 +1,158 @@
+"""Figures of distillation from two self-supervised teachers, from results alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vitlib.papers.dual_ssl_kd.tables import METHODS, TEACHERS
+from vitlib.report.diagrams import arrow, box
+from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
+from vitlib.report.statistics import half_width, summary
+
+if TYPE_CHECKING:
+    from vitlib.runs.study import Results
+
+COLOURS = {"cl": "#c0392b", "mim": "#2463a8", "supervised": PALETTE[2], "untrained": "0.6"}  # the document: CL red, MIM blue
+BARS = {"baseline": "0.6", "kd-cl": COLOURS["cl"], "kd-mim": COLOURS["mim"], "two-frozen": PALETTE[1], "ours": PALETTE[2]}
+TERMS = ("ce_student", "ce_cl", "ce_mim", "output", "attention")
+
+
+@style()
+def figure_distance(results: Results) -> Figure:
+    """Figure 1: attention distance by block: mean over images and heads with its 95 % interval over images, each head as a point."""
+    figure, ((axes,),) = canvas(height=3.0)
+    for point, run in results.runs("distances"):
+        name, distance = point["model"], run.arrays["distance"]  # images, blocks, heads
+        colour = COLOURS.get(name, "0.3")
+        blocks, by_image, heads = np.arange(1, distance.shape[1] + 1), pd.DataFrame(distance.mean(axis=2)), distance.mean(axis=0)
+        axes.errorbar(blocks, by_image.mean(), by_image.apply(half_width), color=colour, label=TEACHERS.get(name, name))
+        places = np.repeat(blocks, heads.shape[1])
+        axes.scatter(places, heads.ravel(), s=6, color=colour, alpha=0.5, linewidths=0, label=f"{name} heads")
+    axes.axhline(_uniform_distance(results), color=TEACHER, linestyle=":", label="uniform attention")
+    axes.set(xlabel="block", ylabel="attention distance (px)")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend(axes, above=True, leave_out="heads")
+    return figure
+
+
+@style()
+def figure_method(results: Results) -> Figure:
+    """Figure 2: frozen and trained parts of the three networks, and the terms of equation 4 with this profile's weights."""
+    settings = results.study.settings
+    figure, ((axes,),) = canvas(height=3.0)
+    axes.set(xlim=(0, 12.4), ylim=(0, 6.4))
+    axes.axis("off")
+    frozen, lines = "0.88", {"cl": 4.9, "student": 2.7, "mim": 0.5}
+    for name, y in lines.items():
+        colour = PALETTE[2] if name == "student" else COLOURS[name]
+        label = "student (untrained)" if name == "student" else f"{TEACHERS[name]}, frozen blocks"
+        box(axes, 0.1, y, 4.6, 1.0, label, colour if name == "student" else frozen)
+        box(axes, 5.1, y, 2.2, 1.0, "last block", colour)
+        box(axes, 7.7, y, 1.9, 1.0, "classifier", colour)
+        arrow(axes, 4.7, y + 0.5, 5.05, y + 0.5)
+        arrow(axes, 7.3, y + 0.5, 7.65, y + 0.5)
+        arrow(axes, 9.6, y + 0.5, 10.2, y + 0.5)
+        axes.text(10.3, y + 0.5, "cross-entropy", fontsize=7, va="center")
+    for name, share, start, end in (("cl", settings.lambda_1, 4.9, 3.7), ("mim", 1 - settings.lambda_1, 1.5, 2.7)):
+        arrow(axes, 8.65, start, 8.65, end, COLOURS[name])
+        axes.text(8.8, (start + end) / 2, f"{share:g} KL of outputs", fontsize=7, va="center", color=COLOURS[name])
+    for name, share, start, end, head in (("cl", settings.lambda_2, 4.9, 3.7, 1), ("mim", 1 - settings.lambda_2, 1.5, 2.7, 2)):
+        arrow(axes, 5.6, start, 5.6, end, COLOURS[name] if share else "0.8")
+        axes.text(5.75, (start + end) / 2, f"{share:g} KL to head {head}", fontsize=7, va="center", color=COLOURS[name] if share else "0.6")
+    axes.text(0.1, 6.2, "grey: frozen; coloured: trained; attention is taught by the teacher's surest head", fontsize=7.5)
+    return figure
+
+
+@style()
+def figure_students(results: Results) -> Figure:
+    """Table 2 as a figure: the student by method with 95 % intervals over seeds; right: ours with one setting changed."""
+    figure, ((left, right),) = canvas(1, 2, height=2.7, sharex=True)
+    table = summary(results.frame("students"), ["method"], "top1")
+    for place, row in enumerate(table.itertuples(index=False)):
+        left.errorbar([row[1]], [place], xerr=[row[2]], fmt="o", color=BARS[row[0]], label=METHODS[row[0]])
+    left.set_yticks(range(len(table)), [METHODS[name] for name in table["method"]])
+    ablation = summary(results.frame("ablation"), ["variant"], "top1")
+    for place, row in enumerate(ablation.itertuples(index=False)):
+        right.errorbar([row[1]], [place], xerr=[row[2]], fmt="o", color=PALETTE[1], label=row[0])
+    right.set_yticks(range(len(ablation)), ablation["variant"])
+    ours = table.set_index("method")["measured"].get("ours", np.nan)
+    for axes, title in ((left, "methods (Table 2)"), (right, "ours, changed")):
+        axes.axvline(ours, color=BARS["ours"], linestyle=":", label="ours")
+        axes.set(xlabel="top-1 (%)", title=title)
+        axes.invert_yaxis()
+    return figure
+
+
+@style()
+def figure_downstream(results: Results) -> Figure:
+    """Figure 3: single-teacher distillation and ours on each downstream set, 95 % intervals over seeds."""
+    settings = results.study.settings
+    table = summary(results.frame("downstream"), ["dataset", "method"], "top1")
+    figure, ((axes,),) = canvas(height=2.6)
+    sets, methods = list(settings.downstream), list(dict.fromkeys(table["method"]))
+    for place, method in enumerate(methods):
+        rows = table[table["method"] == method]
+        places = np.arange(len(rows)) + 0.26 * (place - (len(methods) - 1) / 2)
+        axes.bar(places, rows["measured"], 0.24, yerr=rows["±"], color=BARS[method], label=METHODS[method], error_kw={"linewidth": 0.8})
+    names = [f"{name} (for {settings.stands_for[name]})" for name in sets]
+    axes.set_xticks(range(len(sets)), names)
+    axes.set_ylabel("top-1 (%)")
+    legend(axes, above=True)
+    return figure
+
+
+@style()
+def figure_terms(results: Results) -> Figure:
+    """Left: the terms of equation 4 on test images by epoch of ours, mean over seeds. Right: accuracy of the three networks."""
+    history = results.history("students")
+    figure, ((left, right),) = canvas(1, 2, height=2.7)
+    if "ce_student" in history:
+        rows = history[history["method"] == "ours"].dropna(subset="ce_student").groupby("epoch").mean(numeric_only=True)
+        for name, colour in zip(TERMS, PALETTE, strict=False):
+            left.plot(rows.index, rows[name], ".-", color=colour, label=name.replace("_", ", "))
+        for name, colour in (("student", PALETTE[2]), ("cl", COLOURS["cl"]), ("mim", COLOURS["mim"])):
+            right.plot(rows.index, rows[f"top1 {name}"], ".-", color=colour, label=TEACHERS.get(name, name))
+    left.set(xlabel="epoch", ylabel="term", title="equation 4 on test images")
+    right.set(xlabel="epoch", ylabel="top-1 (%)", title="while training")
+    legend(left, fontsize=6)
+    legend(right, fontsize=6)
+    return figure
+
+
+@style()
+def figure_confidence(results: Results) -> Figure:
+    """Left: attention confidence of every head after joint training, by block. Right: how often each head of the last block was chosen."""
+    runs = [run for point, run in results.runs("students") if point["method"] == "ours"]
+    figure, ((left, right),) = canvas(1, 2, height=2.6)
+    for name in ("cl", "mim"):
+        for run in runs[:1]:
+            values = run.arrays[f"confidence {name}"]
+            places = np.repeat(np.arange(1, len(values) + 1), values.shape[1])
+            left.plot(places, values.ravel(), ".", color=COLOURS[name], label=TEACHERS[name])
+    history = results.history("students")
+    if f"{name}_head" in history:
+        rows = history[history["method"] == "ours"].dropna(subset="cl_head")
+        for place, name in enumerate(("cl", "mim")):
+            heads = rows[f"{name}_head"].astype(int).value_counts().sort_index()
+            right.bar(heads.index + 1 + 0.36 * (place - 0.5), heads, 0.34, color=COLOURS[name], label=TEACHERS[name])
+    left.set(xlabel="block", ylabel="attention confidence", title="heads of the teachers, first seed")
+    right.set(xlabel="head of the last block", ylabel="times chosen", title="surest head, over epochs and seeds")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend(left, above=True)
+    return figure
+
+
+def _uniform_distance(results: Results) -> float:
+    """Mean distance in pixels between two patches, each drawn uniformly from the grid."""
+    for _, run in results.runs("maps")[:1]:
+        patch = run.metrics["patch"]
+        side = np.arange(results.study.settings.distance_data.image_size // patch)
+        rows, columns = (grid.ravel() for grid in np.meshgrid(side, side, indexing="ij"))
+        return float(patch * np.hypot(rows[:, None] - rows, columns[:, None] - columns).mean())
+    return np.nan

@@ -1,0 +1,85 @@
+"""The joint objective: a student and the trainable ends of two teachers in one backward pass (equation 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from timm.loss import SoftTargetCrossEntropy
+from torch import Tensor, nn
+
+from vitlib.methods.attention import AttentionTap, attention_confidence
+from vitlib.methods.distill import attention_divergence, two_teacher_loss
+from vitlib.papers.dual_ssl_kd.specs import Joint
+
+CL_HEAD, MIM_HEAD = 0, 1  # the student's heads 1 and 2
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Logits (B, C) of the three networks, and their last blocks' attention maps in logarithms (B, heads, tokens, tokens)."""
+
+    student: Tensor
+    cl: Tensor
+    mim: Tensor
+    student_map: Tensor
+    cl_map: Tensor
+    mim_map: Tensor
+
+
+class TwoTeachers(nn.Module):
+    """Student, contrastive and masked-image teacher on one batch; the teachers stay in eval mode, whatever of them trains.
+
+    Frozen blocks come first in a teacher, so nothing of them is kept for the backward pass.
+    """
+
+    def __init__(self, student: nn.Module, cl: nn.Module, mim: nn.Module):
+        super().__init__()
+        self.student, self.cl, self.mim = student, cl, mim
+        self._taps = {name: AttentionTap(network.blocks[-1].attn) for name, network in self.named_children()}
+
+    def forward(self, images: Tensor) -> Outputs:
+        logits = {name: network(images).float() for name, network in self.named_children()}
+        heads = {"student": [CL_HEAD, MIM_HEAD], "cl": None, "mim": None}
+        return Outputs(**logits, **{f"{name}_map": tap.log_map(heads[name]) for name, tap in self._taps.items()})
+
+    def train(self, mode: bool = True) -> TwoTeachers:
+        super().train(mode)
+        self.cl.eval()
+        self.mim.eval()
+        return self
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The five terms of equation 4, their weighted sum, and the heads chosen of the teachers."""
+
+    ce_student: Tensor
+    ce_cl: Tensor
+    ce_mim: Tensor
+    output: Tensor
+    attention: Tensor
+    total: Tensor
+    cl_head: int
+    mim_head: int
+
+    @property
+    def history(self) -> dict[str, float]:
+        names = ("ce_student", "ce_cl", "ce_mim", "output", "attention")
+        return {name: float(getattr(self, name)) for name in names} | {"cl_head": self.cl_head, "mim_head": self.mim_head}
+
+
+def loss_terms(outputs: Outputs, targets: Tensor, spec: Joint) -> Terms:
+    """Equation 4; of each teacher the head of the highest confidence in this batch teaches (equation 2)."""
+    base = SoftTargetCrossEntropy()
+    student, cl, mim = (base(logits, targets) for logits in (outputs.student, outputs.cl, outputs.mim))
+    output = two_teacher_loss(outputs.student, outputs.cl, outputs.mim, spec.lambda_1)
+    cl_head, mim_head = (surest_head(maps) for maps in (outputs.cl_map, outputs.mim_map))
+    attention = spec.lambda_2 * attention_divergence(outputs.student_map[:, CL_HEAD], outputs.cl_map[:, cl_head])
+    attention = attention + (1 - spec.lambda_2) * attention_divergence(outputs.student_map[:, MIM_HEAD], outputs.mim_map[:, mim_head])
+    total = student + cl + mim + spec.output_weight * output + spec.attention_weight * attention
+    return Terms(student, cl, mim, output, attention, total, cl_head, mim_head)
+
+
+def surest_head(log_maps: Tensor) -> int:
+    """argmax over heads of the attention confidence (equation 2)."""
+    return int(attention_confidence(log_maps.detach().exp()).argmax())

@@ -1,0 +1,178 @@
+"""Distillation from two self-supervised teachers: its settings, its runs, and which run fills which point of a table's grid."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vitlib.inputs.models import Positive, Vit
+from vitlib.inputs.sources import Data
+from vitlib.papers.teachers.measure import AttentionDistances
+from vitlib.recipe import NonNegative, Recipe, Seeds
+from vitlib.spec import Context, Part, Result, RunSpec
+from vitlib.teachers.teacher import Teacher
+
+Protocol = Literal["finetune", "linear", "partial1"]
+Weight = Annotated[float, Field(ge=0, le=1)]
+
+
+class Tuned(RunSpec):
+    """A teacher adapted to labels: all weights, the classifier alone, or the last block, final norm and classifier (Partial-1)."""
+
+    teacher: Teacher
+    data: Data
+    recipe: Recipe
+    seed: int
+    protocol: Protocol
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.dual_ssl_kd.compute import tune
+
+        return tune(self, context)
+
+
+class Taught(RunSpec):
+    """A student from scratch with frozen, fine-tuned teachers: cross-entropy and the mean of KL(teacher || student); none: the baseline."""
+
+    student: Vit
+    data: Data
+    recipe: Recipe
+    seed: int
+    teachers: tuple[Tuned, ...] = ()
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.dual_ssl_kd.compute import teach
+
+        return teach(self, context)
+
+
+class Joint(RunSpec):
+    """Student and both teachers' last blocks and classifiers trained at once (equation 4).
+
+    Args:
+        cl, mim: the contrastive and the masked-image teacher.
+        lambda_1: share of the contrastive teacher in the output term (equation 1).
+        lambda_2: its share in the attention term (equation 3).
+        output_weight, attention_weight: of the two terms; the document's are 1.
+    """
+
+    student: Vit
+    cl: Teacher
+    mim: Teacher
+    data: Data
+    recipe: Recipe
+    seed: int
+    lambda_1: Weight
+    lambda_2: Weight
+    output_weight: NonNegative = 1.0
+    attention_weight: NonNegative = 1.0
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.dual_ssl_kd.compute import train_jointly
+
+        return train_jointly(self, context)
+
+
+class AttentionMaps(RunSpec):
+    """Attention of every block and head of a teacher on some evenly spaced test images."""
+
+    teacher: Teacher
+    data: Data
+    images: Positive
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.dual_ssl_kd.compute import look
+
+        return look(self, context)
+
+
+class Settings(Part):
+    """What the entry, a profile and a notebook's overrides may set.
+
+    Args:
+        references: further models of Figure 1.
+        downstream: the sets of Figure 3; `stands_for` names the document's set whose place each takes.
+        distance_data: the images of Figure 1.
+    """
+
+    cl: Teacher
+    mim: Teacher
+    references: dict[str, Teacher]
+    student: Vit
+    data: Data
+    downstream: dict[str, Data]
+    stands_for: dict[str, str]
+    distance_data: Data
+    seeds: Seeds
+    lambda_1: Weight
+    lambda_2: Weight
+    recipe: Recipe
+    finetune: Recipe
+    linear: Recipe
+    partial1: Recipe
+    looked_at: Positive
+    shown: Positive
+
+    @property
+    def teachers(self) -> dict[str, Teacher]:
+        return {"cl": self.cl, "mim": self.mim}
+
+    @property
+    def models(self) -> dict[str, Teacher]:
+        """All of Figure 1: the two teachers, the references, and the first teacher untrained."""
+        return {**self.teachers, **self.references, "untrained": self.cl.untrained()}
+
+    @property
+    def sets(self) -> dict[str, Data]:
+        return {"pretraining set": self.data, **self.downstream}
+
+
+ABLATIONS = {
+    "lambda_1 = 0": {"lambda_1": 0.0},
+    "lambda_1 = 1": {"lambda_1": 1.0},
+    "lambda_2 = 0.5": {"lambda_2": 0.5},
+    "lambda_2 = 1": {"lambda_2": 1.0},
+    "no output term": {"output_weight": 0.0},
+    "no attention term": {"attention_weight": 0.0},
+}
+
+
+def run_tuned(settings: Settings, *, protocol: Protocol, teacher: str, seed: int, data: Data | None = None) -> Tuned:
+    """Table 1."""
+    origin = settings.teachers[teacher]
+    data = origin.normalised(data or settings.data)
+    return Tuned(teacher=origin, data=data, recipe=getattr(settings, protocol), seed=seed, protocol=protocol)
+
+
+def run_student(settings: Settings, *, method: str, seed: int) -> Taught | Joint:
+    """Table 2; methods: baseline, kd-cl, kd-mim, two-frozen, ours."""
+    return _student(settings, method, seed, settings.data)
+
+
+def run_downstream(settings: Settings, *, method: str, dataset: str, seed: int) -> Taught | Joint:
+    """Figure 3."""
+    return _student(settings, method, seed, settings.downstream[dataset])
+
+
+def run_ablation(settings: Settings, *, variant: str, seed: int) -> Joint:
+    """Ours with one setting changed."""
+    return _student(settings, "ours", seed, settings.data).changed(**ABLATIONS[variant])
+
+
+def run_distances(settings: Settings, *, model: str) -> AttentionDistances:
+    """Figure 1."""
+    return AttentionDistances(teacher=settings.models[model], data=settings.distance_data, images=settings.looked_at)
+
+
+def run_maps(settings: Settings, *, model: str) -> AttentionMaps:
+    return AttentionMaps(teacher=settings.models[model], data=settings.distance_data, images=settings.shown)
+
+
+def _student(settings: Settings, method: str, seed: int, data: Data) -> Taught | Joint:
+    common = {"student": settings.student, "data": settings.cl.normalised(data), "recipe": settings.recipe, "seed": seed}
+    if method == "ours":
+        return Joint(cl=settings.cl, mim=settings.mim, lambda_1=settings.lambda_1, lambda_2=settings.lambda_2, **common)
+    names = {"baseline": (), "kd-cl": ("cl",), "kd-mim": ("mim",), "two-frozen": ("cl", "mim")}[method]
+    tuned = (run_tuned(settings, protocol="finetune", teacher=name, seed=seed, data=data) for name in names)
+    return Taught(teachers=tuple(tuned), **common)

@@ -10,6 +10,7 @@ TABLES = {
     "claims": "figures/deit/quick/claims.md",
     "claims of wecolora": "figures/wecolora/quick/claims.md",
     "claims of afr_pruning": "figures/afr_pruning/quick/claims.md",
+    "claims of dual_ssl_kd": "figures/dual_ssl_kd/quick/claims.md",
     "teachers": "figures/teachers/micro_cpu/table_quality.md",
 }
 

@@ -616,11 +616,16 @@ def test_all_students_share_their_data_recipe_and_network(study):
     assert all((run.student, run.data, run.recipe) == (runs[0].student, runs[0].data, runs[0].recipe) for run in runs)
 
 
-@pytest.mark.xfail(strict=True, reason="a teacher is tuned on images in its own normalisation and then teaches on images in that of cl")
-def test_a_frozen_teacher_teaches_on_images_normalised_as_those_that_it_was_tuned_on(study):
+def test_teachers_of_different_normalisation_are_refused_since_one_batch_serves_both(study):
     other = Teacher(origin=study.settings.mim.untrained().origin.changed(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
-    run = run_student(study.settings.changed(mim=other), method="kd-mim", seed=0)
-    assert (run.data.mean, run.data.std) == (run.teachers[0].data.mean, run.teachers[0].data.std)
+    with pytest.raises(SpecError, match=r"mim: pretrained with .*0\.5.* allowed: the same, since one batch serves all networks"):
+        study.settings.changed(mim=other)
+
+
+@pytest.mark.parametrize("name", ["recipe", "finetune", "linear", "partial1"])
+def test_a_moving_average_that_no_run_would_use_is_refused(name):
+    with pytest.raises(SpecError, match=r"recipe\.ema_decay=0\.9; allowed: None"):
+        load_study("dual_ssl_kd", "smoke", overrides={name: {"ema_decay": 0.9}})
 
 
 @pytest.mark.parametrize("protocol", ["finetune", "linear", "partial1"])
@@ -639,7 +644,6 @@ def test_an_ablation_changes_what_its_name_says_and_nothing_else(study, variant)
     assert getattr(other, field) == float(value)
 
 
-@pytest.mark.xfail(strict=True, reason="Settings accepts a set of Figure 3 without stands_for, and figure_downstream raises KeyError")
 def test_names_of_downstream_sets_that_do_not_match_are_refused():
     for fields in ({"stands_for": {"other": "VOC2007"}}, {"downstream": {"other": DIGITS.model_dump(mode="json")}}):
         with pytest.raises(SpecError, match="stands_for: other; allowed"):
@@ -736,7 +740,7 @@ def of_depth(depth):
         (6, [5, 6]),
         (3, [3]),
         (7, [6, 7]),
-        pytest.param(2, [2], marks=pytest.mark.xfail(strict=True, reason="deep_distances takes no block of a teacher of fewer than three")),
+        (2, [2]),
     ],
 )
 def test_deep_distances_take_the_last_third_of_the_blocks(depth, blocks):
@@ -754,7 +758,6 @@ def test_the_table_of_distances_is_that_of_the_stored_maps(study, results):
         assert table.loc[point["model"], "distance, px"] == pytest.approx(run.arrays["distance"][:, 8:].mean(), rel=1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="0 / 0 in a row without weight left; attention_distance counts such a row as even")
 def test_attention_to_the_class_token_alone_counts_as_even_in_a_confidence_without_it():
     maps = torch.zeros(1, 1, 5, 5)
     maps[..., 0] = 1

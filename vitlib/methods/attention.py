@@ -66,7 +66,7 @@ def attention_confidence(attention: Tensor, prefix_tokens: int = 0) -> Tensor:
         attention: (B, heads, tokens, tokens), rows summing to 1.
         prefix_tokens: as many first queries and keys are left out, and the rows normalised again.
     """
-    kept = attention[..., prefix_tokens:, prefix_tokens:]
+    kept = attention[..., prefix_tokens:, prefix_tokens:] + (1e-32 if prefix_tokens else 0.0)
     return (kept.amax(dim=-1) / kept.sum(dim=-1)).mean(dim=(0, 2))
 
 

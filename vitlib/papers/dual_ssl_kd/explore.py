@@ -72,8 +72,8 @@ def draw_targets(cl: Stored, mim: Stored, lambda_1: float, lambda_2: float, imag
     """Mean attention received by each patch under the surest head of each teacher, and the four weights of the two terms."""
     figure, (panels,) = canvas(1, 3, height=2.6)
     for axes, (name, run, share, student_head) in zip(panels, (("cl", cl, lambda_2, 1), ("mim", mim, 1 - lambda_2, 2)), strict=False):
+        surest = int(run.arrays["attention"][image - 1, -1].astype(float).max(axis=-1).mean(axis=-1).argmax())  # equation 2
         maps = _over_patches(run, image, run.arrays["attention"].shape[1])
-        surest = int(maps.max(axis=-1).mean(axis=-1).argmax())
         side = int(maps.shape[-1] ** 0.5)
         axes.imshow(maps[surest].mean(axis=0).reshape(side, side), cmap="magma", label=f"{name} target")
         axes.set_title(f"{TEACHERS[name]}, head {surest + 1}\n× {share:g} → student head {student_head}", fontsize=8)

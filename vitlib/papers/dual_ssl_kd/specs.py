@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vitlib.inputs.models import Positive, Vit
 from vitlib.inputs.sources import Data
@@ -114,6 +114,17 @@ class Settings(Part):
     looked_at: Positive
     shown: Positive
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if unknown := set(self.downstream) ^ set(self.stands_for):
+            raise ValueError(f"stands_for: {', '.join(sorted(unknown))}; allowed: the names of downstream, each once")
+        facts = [teacher.normalised(self.data).model_dump(include={"mean", "std"}) for teacher in (self.cl, self.mim)]
+        if facts[0] != facts[1]:
+            raise ValueError(f"mim: pretrained with {facts[1]}, cl with {facts[0]}; allowed: the same, since one batch serves all networks")
+        for name in ("recipe", "finetune", "linear", "partial1"):
+            getattr(self, name).require_unset("ema_decay", why="the trained weights are evaluated")
+        return self
+
     @property
     def teachers(self) -> dict[str, Teacher]:
         return {"cl": self.cl, "mim": self.mim}
@@ -122,10 +133,6 @@ class Settings(Part):
     def models(self) -> dict[str, Teacher]:
         """All of Figure 1: the two teachers, the references, and the first teacher untrained."""
         return {**self.teachers, **self.references, "untrained": self.cl.untrained()}
-
-    @property
-    def sets(self) -> dict[str, Data]:
-        return {"pretraining set": self.data, **self.downstream}
 
 
 ABLATIONS = {

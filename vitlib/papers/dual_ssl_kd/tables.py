@@ -102,4 +102,4 @@ def frame_deep(results: Results) -> pd.DataFrame:
 def deep_distances(results: Results) -> list[tuple[dict, np.ndarray]]:
     """Grid point, and for each image the mean over heads and the last third of the blocks."""
     found = [(point, run.arrays["distance"]) for point, run in results.runs("distances")]
-    return [(point, values[:, -(-2 * values.shape[1] // 3) :].mean(axis=(1, 2)).astype(float)) for point, values in found]
+    return [(point, values[:, -max(1, values.shape[1] // 3) :].mean(axis=(1, 2)).astype(float)) for point, values in found]

@@ -136,7 +136,7 @@ def figure_confidence(results: Results) -> Figure:
             places = np.repeat(np.arange(1, len(values) + 1), values.shape[1])
             left.plot(places, values.ravel(), ".", color=COLOURS[name], label=TEACHERS[name])
     history = results.history("students")
-    if f"{name}_head" in history:
+    if "cl_head" in history:
         rows = history[history["method"] == "ours"].dropna(subset="cl_head")
         for place, name in enumerate(("cl", "mim")):
             heads = rows[f"{name}_head"].astype(int).value_counts().sort_index()

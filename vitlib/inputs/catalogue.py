@@ -50,13 +50,13 @@ def named_split(name: str, split: str, root: Path) -> Split:
 
 
 def stratified(labels: np.ndarray, share: float | None = None, per_class: int | None = None, seed: int = 0) -> np.ndarray:
-    """True for the training images: of each class a `share` (rounded down) or `per_class` of them, drawn from `seed`."""
-    train = np.zeros(len(labels), dtype=bool)
+    """True for some images: of each class a `share` (rounded down, at least one) or `per_class` of them, drawn from `seed`."""
+    drawn = np.zeros(len(labels), dtype=bool)
     generator = np.random.default_rng(seed)
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))
-        train[members[: per_class or int(share * len(members) + 1e-9)]] = True
-    return train
+        drawn[members[: per_class or max(1, int(share * len(members) + 1e-9))]] = True
+    return drawn
 
 
 def _official(cls: str, train: str, test: str = "test") -> Callable[[Path, str], Split]:

@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
-from vitlib.inputs.catalogue import CATALOGUE, named_split
+from vitlib.inputs.catalogue import CATALOGUE, named_split, stratified
 from vitlib.inputs.pictures import DataError, Shift, check_header, open_image, shifted_pictures, square
 from vitlib.spec import Part
 
@@ -165,17 +165,12 @@ def subset(labels: np.ndarray, data: Data) -> np.ndarray:
     """Sorted indices of a stratified few-shot subset: `per_class` images a class, or `fraction` of each (rounded down, at least one)."""
     if data.per_class is None and data.fraction == 1.0:
         return np.arange(len(labels))
-    generator = np.random.default_rng(data.subset_seed)
-    kept = []
-    for label in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        wanted = data.per_class or max(1, int(data.fraction * len(members) + 1e-9))
-        if wanted > len(members):
+    for label, images in zip(*np.unique(labels, return_counts=True), strict=True):
+        if data.per_class and data.per_class > images:
             raise DataError(
-                f"data.per_class: got {wanted}, class {label} of {data.source} has {len(members)} images; allowed: at most that"
+                f"data.per_class: got {data.per_class}, class {label} of {data.source} has {images} images; allowed: at most that"
             )
-        kept.append(members[:wanted])
-    return np.sort(np.concatenate(kept))
+    return np.flatnonzero(stratified(labels, data.fraction, data.per_class, data.subset_seed))
 
 
 def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -30,10 +30,9 @@ def prunable(model: nn.Module, include_patch_embed: bool = False) -> dict[str, n
     Raises:
         SpecError: if the model has no such weights.
     """
-    patches = ("patch_embed.proj",) if include_patch_embed else ()
-    named = dict(model.named_parameters())
-    chosen = {name: weight for name, weight in named.items() if name.removesuffix(".weight").endswith(FAMILIES + patches)}
-    chosen = {name: weight for name, weight in chosen.items() if name.endswith(".weight")}
+    layers = FAMILIES + (("patch_embed.proj",) if include_patch_embed else ())
+    endings = tuple(f"{layer}.weight" for layer in layers)
+    chosen = {name: weight for name, weight in model.named_parameters() if name.endswith(endings)}
     if not chosen:
         raise SpecError(f"model: {type(model).__name__} has none of {', '.join(FAMILIES)}; allowed: timm Vision Transformers")
     return chosen

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import time
 from pathlib import Path
 
 import torch
+from _rate import matrix_rate
 from timm.layers import set_fused_attn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -59,7 +59,7 @@ def measured(spec: Pretrained) -> dict[str, float | str]:
     recipe = spec.recipe if isinstance(spec, SupervisedTeacher) else spec.method.recipe
     epochs = 2 if DEVICE == "cpu" else 20  # the first of the GPU's holds the compilation
     speeds = sorted(shortened(spec, epochs).compute(context).measured["images_per_second"] for _ in range(REPEATS))
-    flops, rate = flops_per_image(spec, context), matrix_rate(recipe.precision)
+    flops, rate = flops_per_image(spec, context), matrix_rate(recipe.precision, DEVICE)
     speed = statistics.median(speeds)
     return {
         "precision": recipe.precision,
@@ -88,21 +88,6 @@ def flops_per_image(spec: Pretrained, context: Context) -> float:
     set_fused_attn(True)
     evaluated = 720 if isinstance(spec, SupervisedTeacher) else 0  # the test split, a third of a training step each
     return counter.get_total_flops() / (2 * batch + evaluated / 3)
-
-
-def matrix_rate(precision: str) -> float:
-    """FLOP/s of a large matrix product: best of ten."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    size = 4096 if DEVICE == "cuda" else 2048
-    a, b = torch.randn(2, size, size, device=DEVICE, dtype=dtype)
-    seconds = []
-    for _ in range(10):
-        begun = time.perf_counter()
-        a @ b
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - begun)
-    return 2 * size**3 / min(seconds)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ TABLES = {
     "claims of wecolora": "figures/wecolora/quick/claims.md",
     "claims of afr_pruning": "figures/afr_pruning/quick/claims.md",
     "claims of dual_ssl_kd": "figures/dual_ssl_kd/quick/claims.md",
+    "claims of multi_distillation": "figures/multi_distillation/quick/claims.md",
     "teachers": "figures/teachers/micro_cpu/table_quality.md",
 }
 

@@ -1,13 +1,21 @@
 """Attention maps against the attention written out by hand, and the distance that they look, in loops and closed forms."""
 
 import math
+import weakref
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from vitlib.inputs.models import ResNet, Vit, build
-from vitlib.methods.attention import attention_distance, attention_maps, patch_distances, unfused_attention
+from vitlib.methods.attention import (
+    attention_distance,
+    attention_distances,
+    attention_maps,
+    by_block,
+    patch_distances,
+    unfused_attention,
+)
 
 DEPTH, HEADS, TOKENS, WIDTH = 3, 2, 6, 8  # 4 patches, class and distillation token
 
@@ -178,6 +186,31 @@ def test_every_map_of_a_model_has_its_distance(model, images):
     assert distances.shape == (5, DEPTH, HEADS)
     assert ((distances > 0) & (distances < 4 * math.sqrt(2))).all()
     assert_close(distances[1, 2, 0], attention_distance(maps[1, 2, 0], (2, 2), 4, prefix_tokens=2))
+
+
+def test_distances_measured_while_the_blocks_run_are_those_of_the_maps_in_loops(model, images):
+    maps = attention_maps(model, images)[..., 2:, 2:].double()
+    expected = torch.zeros(5, DEPTH, HEADS, dtype=torch.float64)
+    for query in range(4):
+        for key in range(4):
+            way = 4 * math.dist(divmod(query, 2), divmod(key, 2))
+            expected += way * maps[..., query, key] / maps[..., query, :].sum(dim=-1) / 4
+    found = attention_distances(model, images)
+    assert found.dtype == torch.float32 and found.shape == expected.shape
+    assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_no_map_outlives_its_block(model, images):
+    alive = []
+
+    def measure(maps):
+        alive.append(weakref.ref(maps))
+        assert sum(reference() is not None for reference in alive) == 1
+        return maps.sum()
+
+    assert len(by_block(model, images, measure)) == DEPTH == len(alive)
+    assert all(reference() is None for reference in alive)
 
 
 def test_a_grid_that_does_not_fit_the_tokens_is_refused():

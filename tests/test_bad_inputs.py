@@ -81,7 +81,7 @@ SETTINGS = {  # overrides, and what the message must hold: field, value, what is
     "odd batch under mixup": ({"recipe": {"batch_size": 41}}, "recipe: batch_size=41", "must be even"),
     "warm-up longer than training": ({"recipe": {"warmup_epochs": 7}}, "recipe: warmup_epochs=7", "epochs=2; allowed: at most that"),
     "labels smoothed away": ({"recipe": {"label_smoothing": 1.0}}, "recipe.label_smoothing: got 1.0", "less than 1"),
-    "unknown optimiser": ({"recipe": {"optimizer": "adam"}}, "recipe.optimizer: got 'adam'", "'adamw', 'sgd' or 'lars'"),
+    "unknown optimiser": ({"recipe": {"optimizer": "adam"}}, "recipe.optimizer: got 'adam'", "'adamw', 'sgd', 'momentum' or 'lars'"),
     "heads that do not divide the width": ({"students": {"tiny": {"num_heads": 3}}}, "students.tiny: num_heads=3", "embed_dim=8", "[1, 2, 4, 8]"),
     "patches that do not tile": ({"students": {"tiny": {"patch_size": 3}}}, "students.tiny.patch_size=3", "8 px; choose a divisor"),
     "patches that do not tile the larger image": ({"finetune_size": 13}, "patch_size=2", "13 px; choose a divisor"),

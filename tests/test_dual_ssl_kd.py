@@ -24,6 +24,7 @@ from vitlib.methods.attention import AttentionTap, attention_confidence, attenti
 from vitlib.methods.distill import attention_divergence, two_teacher_loss
 from vitlib.papers import dual_ssl_kd
 from vitlib.papers.dual_ssl_kd import compute, tables
+from vitlib.papers.dual_ssl_kd.ends import CUTS
 from vitlib.papers.dual_ssl_kd.joint import Outputs, TwoTeachers, loss_terms, surest_head
 from vitlib.papers.dual_ssl_kd.specs import ABLATIONS, Joint, Taught, Tuned, run_ablation, run_downstream, run_student, run_tuned
 from vitlib.recipe import Recipe
@@ -31,6 +32,7 @@ from vitlib.runs.execute import one_thread
 from vitlib.spec import Context, SpecError
 from vitlib.teachers.task import with_fresh_head
 from vitlib.teachers.teacher import Checkpoint, Teacher
+from vitlib.training import remembered
 
 DIGITS = Data(source="digits", image_size=8, per_class=1, mean=(0.3,), std=(0.4,))
 MICRO = Vit(embed_dim=16, depth=12, num_heads=4, patch_size=4)
@@ -523,7 +525,7 @@ def test_the_three_networks_give_what_each_gives_alone(model):
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_a_taught_student_gets_cross_entropy_and_the_mean_divergence_from_its_teachers(count):
     student, *teachers = (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)) for _ in range(count + 1))
-    value = compute.taught_by(teachers)(student, images(), mixed())
+    value = compute.taught_loss(student, images(), theirs(teachers, images()), mixed())
     divergences = [mean_divergence(teacher(images()), student(images())) for teacher in teachers]
     expected = soft_cross_entropy(student(images()), mixed()) + (np.mean(divergences) if teachers else 0)
     assert float(value.detach()) == pytest.approx(expected, rel=1e-5)
@@ -532,17 +534,86 @@ def test_a_taught_student_gets_cross_entropy_and_the_mean_divergence_from_its_te
     assert all(parameter.grad is None for teacher in teachers for parameter in teacher.parameters())
 
 
+def theirs(teachers, pictures):
+    with torch.no_grad():
+        return compute.logits_of(teachers)(pictures)
+
+
 def test_teachers_of_a_taught_student_are_the_tuned_ones_frozen_and_in_eval_mode(spec, where, monkeypatch):
     tuned = tuple(Tuned(teacher=t, data=DIGITS, recipe=ONE_STEP, seed=0, protocol="finetune") for t in (spec.cl, spec.mim))
     stored = {run.id: run.compute(where()) for run in tuned}
-    seen, taught_by = [], compute.taught_by
-    monkeypatch.setattr(compute, "taught_by", lambda teachers: taught_by(seen.append(teachers) or teachers))
+    seen, logits_of = [], compute.logits_of
+    monkeypatch.setattr(compute, "logits_of", lambda teachers: logits_of(seen.append(teachers) or teachers))
     taught = Taught(student=STUDENT, data=DIGITS, recipe=ONE_STEP, seed=0, teachers=tuned)
     taught.compute(where(parent=lambda run: stored[run.id]))
     for teacher, run in zip(*seen, tuned, strict=True):
         assert_same_arrays(weights_of(teacher), stored[run.id].weights)
         assert not any(module.training for module in teacher.modules())
         assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("protocol", list(CUTS))
+def test_a_teacher_in_two_parts_is_the_teacher(spec, where, protocol):
+    teacher, cut = drawn(with_fresh_head(spec.cl, DIGITS, 0, where())).eval(), CUTS[protocol]
+    assert_close(cut.end(teacher, cut.front(teacher, images())), teacher(images()), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("protocol", list(CUTS))
+def test_what_is_trained_lies_in_the_end_of_a_cut_alone(spec, where, protocol):
+    teacher, cut = with_fresh_head(spec.cl, DIGITS, 0, where()), CUTS[protocol]
+    compute.adapt(teacher, protocol)
+    front = cut.front(teacher, images())
+    assert not front.requires_grad
+    trained = [parameter for parameter in teacher.parameters() if parameter.requires_grad]
+    assert all(gradient is not None for gradient in torch.autograd.grad(cut.end(teacher, front).square().sum(), trained))
+
+
+def test_known_tokens_give_the_joint_loss_and_gradients_of_the_images_alone(spec, model):
+    model.double()
+    pictures, trained = images().double(), [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with torch.no_grad():
+        known = tuple(torch.cat(parts) for parts in zip(*(model.frozen(half) for half in pictures.split(3)), strict=True))
+    found = [loss_terms(outputs, mixed().double(), spec).total for outputs in (model(pictures, known), model(pictures))]
+    assert_close(found[0], found[1], rtol=1e-6, atol=1e-6)
+    assert_close(*(torch.autograd.grad(value, trained) for value in found), rtol=1e-6, atol=1e-6)
+
+
+def kinds(spec):
+    tuned = Tuned(teacher=spec.cl, data=spec.data, recipe=spec.recipe, seed=0, protocol="finetune")
+    return {
+        "joint": spec,
+        "taught": Taught(student=STUDENT, data=spec.data, recipe=spec.recipe, seed=0, teachers=(tuned,)),
+        "linear": tuned.changed(protocol="linear"),
+        "partial1": tuned.changed(protocol="partial1"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["joint", "taught", "linear", "partial1"])
+def test_a_run_that_remembers_frozen_outputs_trains_as_one_that_computes_them_anew(spec, where, watched, monkeypatch, kind):
+    spec = spec.changed(recipe=ONE_STEP.changed(epochs=3), data=DIGITS.changed(per_class=2), lambda_2=0.5)
+    run = kinds(spec)[kind]
+    at = where(parent=lambda parent: parent.compute(where()))
+    losses = []
+    for most in (remembered.MOST_BYTES, 0):
+        monkeypatch.setattr(remembered, "MOST_BYTES", most)
+        losses.append(run.compute(at).history["loss"].to_numpy())
+    looked_up, anew = (watched[index].after for index in (len(watched) // 2 - 1, -1))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for name in anew:
+        assert looked_up[name] == pytest.approx(anew[name], rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.parametrize("protocol", ["linear", "partial1"])
+def test_dropping_paths_of_frozen_blocks_is_refused(spec, protocol):
+    tuned = Tuned(teacher=spec.cl, data=DIGITS, recipe=ONE_STEP.changed(drop_path=0.1), seed=0, protocol="finetune")
+    with pytest.raises(ValueError, match=r"recipe.drop_path=0.1; allowed: 0.0, frozen blocks run whole"):
+        tuned.changed(protocol=protocol)
+
+
+def test_rates_by_layer_are_refused_where_three_networks_train(spec):
+    with pytest.raises(ValueError, match=r"recipe.layer_decay=0.65; allowed: None, one rate trains the three networks"):
+        spec.changed(recipe=ONE_STEP.changed(layer_decay=0.65))
 
 
 def test_the_classifier_is_drawn_from_the_seed_and_the_rest_is_the_teachers(spec, where):

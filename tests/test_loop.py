@@ -101,6 +101,30 @@ def test_learning_rates_are_a_linear_warm_up_and_a_cosine_per_update(updates, wa
     assert history["lr"].tolist() == pytest.approx([expected[5], expected[10], 1e-3])  # after each epoch
 
 
+def test_layer_decay_gives_each_block_its_share_of_the_next_ones_rate(updates):
+    seen = []
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: seen.append(optimizer))
+    module, recipe = model(spec=VIT.changed(depth=4)), RECIPE.changed(layer_decay=0.65, warmup_epochs=1.0)
+    history = fit(module, recipe).history
+    hook.remove()
+    layers = {"cls_token": 0, "pos_embed": 0, "patch_embed": 0, "norm": 4, "head": 5} | {f"blocks.{block}": block + 1 for block in range(4)}
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    shares = [{layers[".".join(names[id(p)].split(".")[: 1 + names[id(p)].startswith("blocks")])] for p in group["params"]}
+              for group in seen[0].param_groups]  # fmt: skip
+    assert all(len(layer) == 1 for layer in shares) and set().union(*shares) == set(range(6))
+    for update, rates in enumerate(updates):
+        expected = [0.65 ** (5 - layer) * learning_rate(recipe, update) for (layer,) in shares]
+        assert rates == pytest.approx(expected)
+    assert history["lr"].tolist() == pytest.approx([learning_rate(recipe, 5), learning_rate(recipe, 10), recipe.min_lr])
+
+
+def test_layer_decay_is_refused_where_layers_are_not_known():
+    with pytest.raises(ValueError, match=r"recipe.layer_decay=0.65: Sequential names no layers; allowed: None, or a timm model"):
+        fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), RECIPE.changed(layer_decay=0.65))
+    with pytest.raises(ValueError, match=r"layer_decay=0.65 with optimizer='lars'"):
+        RECIPE.changed(optimizer="lars", layer_decay=0.65)
+
+
 def test_no_decay_reaches_biases_norms_tokens_and_positions():
     seen = []
     hook = register_optimizer_step_post_hook(lambda optimizer, *_: seen.append(optimizer))

@@ -14,7 +14,9 @@ from vitlib.methods.attention import attention_distance
 from vitlib.methods.dino import dino_loss, moved_center
 from vitlib.methods.distill import hard_distillation_loss, soft_distillation_loss, weighted
 from vitlib.methods.mae import mae_loss, patchify
+from vitlib.methods.relations import angle_relation_loss, distance_relation_loss
 from vitlib.methods.saliency import snip
+from vitlib.methods.self_distillation import hint_loss, soft_target_loss
 from vitlib.recipe import Recipe
 from vitlib.training.loop import target_maker
 
@@ -110,3 +112,20 @@ def test_snip_is_that_of_synaptic_flow():
     total = sum(score.sum() for score in scores.values())
     for name, score in scores.items():
         assert_close(score / total, reference[name], rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(("relation", "loss"), [("distance", distance_relation_loss), ("angle", angle_relation_loss)])
+def test_relations_and_their_gradients_are_those_of_rkd(relation, loss):
+    rkd = oracle("rkd")
+    student = rkd["student"].requires_grad_()
+    found = loss(student, rkd["teacher"])
+    assert_close(found.detach(), rkd[f"{relation}_loss"], rtol=1e-9, atol=0)
+    assert_close(torch.autograd.grad(found, student)[0], rkd[f"grad_{relation}"], rtol=1e-9, atol=1e-15)
+
+
+def test_soft_targets_and_feature_hints_are_those_of_byot():
+    byot = oracle("byot")
+    soft = soft_target_loss(byot["branch_logits"], byot["deepest_logits"], float(byot["temperature"]))
+    assert_close(soft, byot["soft_loss_times_t2"], rtol=1e-9, atol=0)
+    hint = hint_loss(byot["branch_features"], byot["deepest_features"], "sum")
+    assert_close(hint, byot["feature_loss_sum"], rtol=1e-9, atol=0)

@@ -111,7 +111,7 @@ def test_device_folders_and_working_directory_are_not_in_identities(tmp_path, mo
 def test_family_names_ancestors_before_the_run():
     one, two = Number(value=1), Number(value=2)
     total = Total(left=one, right=two)
-    assert list(Total(left=total, right=one).family()) == [one, two, total, one, Total(left=total, right=one)]
+    assert list(Total(left=total, right=one).family()) == [one, two, total, Total(left=total, right=one)]
 
 
 def test_every_run_of_the_smoke_study_reads_back_from_json_with_the_same_id(tmp_path):

@@ -7,6 +7,7 @@ import importlib
 import json
 import logging
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from vitlib import paths
 from vitlib.runs import archive, shipping
 from vitlib.runs.execute import Place, RunsFailedError
 from vitlib.runs.store import Store, StoreError
-from vitlib.runs.study import Study, load_study, read_entry, studies
+from vitlib.runs.study import Study, load_study, merged, read_entry, studies
 from vitlib.spec import SpecError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def render(options: argparse.Namespace) -> int:
 
 def ship(options: argparse.Namespace) -> int:
     """Trained teachers of a profile into vitlib/teachers/weights, with a manifest of how they were made and what they measure."""
-    study = load_study("teachers", options.profile, overrides=options.overrides, device=options.device, **_places(options))
+    study = load_study("teachers", options.profile, overrides=_changes(options), device=options.device, **_places(options))
     print(shipping.ship(study).to_string(index=False))
     return 0
 
@@ -117,8 +118,8 @@ def run_notebooks(options: argparse.Namespace) -> int:
 
     given = {name: getattr(options, name) for name in ("profile", "executor", "mode", "results_dir", "figures_dir", "data_dir")}
     parameters: dict[str, Any] = {name: value for name, value in given.items() if value}
-    if options.overrides:
-        parameters["overrides"] = options.overrides
+    if overrides := _changes(options):
+        parameters["overrides"] = overrides
     receipts = run_all(options.names or list(notebooks()), parameters)
     print(_summary(receipts))
     return 1 if any(receipt.status != "done" for receipt in receipts) else 0
@@ -131,7 +132,12 @@ def _summary(receipts: list[Receipt]) -> str:
 
 
 def _study(options: argparse.Namespace) -> Study:
-    return load_study(options.document, options.profile, overrides=options.overrides, device=options.device, **_places(options))
+    return load_study(options.document, options.profile, overrides=_changes(options), device=options.device, **_places(options))
+
+
+def _changes(options: argparse.Namespace) -> dict[str, Any]:
+    """What the settings file changes, and then what the command line does."""
+    return merged(options.settings, options.overrides)
 
 
 def _places(options: argparse.Namespace) -> dict[str, str]:
@@ -148,6 +154,13 @@ def _overrides(text: str) -> dict[str, Any]:
     return value
 
 
+def _settings(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"from: got {path!r}; allowed: a TOML file of settings ({error})") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m vitlib", description="Runs, tables and figures of the documents.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -156,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         places.add_argument(f"--{name}", default="", help="default: of the checkout")
     overrides = argparse.ArgumentParser(add_help=False)
     overrides.add_argument("--overrides", type=_overrides, default={}, help="settings as JSON, for instance '{\"seeds\": [0]}'")
+    overrides.add_argument("--from", dest="settings", type=_settings, default={}, help="settings as a TOML file; --overrides win over them")
     device = argparse.ArgumentParser(add_help=False)
     device.add_argument("--device", default="auto")
     study = argparse.ArgumentParser(add_help=False, parents=[places, overrides, device])

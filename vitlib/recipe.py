@@ -44,10 +44,12 @@ class Recipe(Part):
     Args:
         lr: peak learning rate at `batch_size` (scale it by the document's rule where it is stated).
         warmup_epochs: linear warm-up from `warmup_lr`; then cosine to `min_lr`, stepped per update.
-        momentum: of sgd, in Nesterov's form, and of lars, which scales the steps of matrices alone, at any weight decay.
+        momentum: of sgd (Nesterov's form), of momentum (the plain form), and of lars, which scales the steps of matrices alone.
         beta2: of adamw.
         mixup, cutmix: Beta parameters of timm's batch-mode mixing; 0 switches one off.
         ema_decay: None keeps no moving average of the weights.
+        layer_decay: a block's rate is this share of the next one's, the classifier's the whole (timm: the final norm goes with the last
+            block); None is one rate for all.
         clip_grad: largest gradient norm, or None.
         repeats: views of an image in an epoch (repeated augmentation; an epoch then holds 1/repeats of the images).
         eval_every: epochs between the evaluations that history records.
@@ -56,7 +58,7 @@ class Recipe(Part):
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
     lr: Annotated[float, Field(gt=0)]
-    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "momentum", "lars"] = "adamw"
     weight_decay: NonNegative = 0.05
     momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
     beta2: Share = 0.999
@@ -69,6 +71,7 @@ class Recipe(Part):
     mix_probability: Annotated[float, Field(ge=0, le=1)] = 1.0
     drop_path: Share = 0.0
     ema_decay: Share | None = None
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     clip_grad: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
@@ -83,7 +86,14 @@ class Recipe(Part):
             raise ValueError(f"warmup_epochs={self.warmup_epochs} is more than epochs={self.epochs}; allowed: at most that")
         if (self.mixup or self.cutmix) and self.batch_size % 2:
             raise ValueError(f"batch_size={self.batch_size} is odd; mixup and cutmix pair the images of a batch, so it must be even")
+        if self.layer_decay is not None and self.optimizer == "lars":
+            raise ValueError(f"layer_decay={self.layer_decay} with optimizer='lars', which has groups of its own; allowed: None")
         return self
+
+    @property
+    def plain_images(self) -> bool:
+        """Whether an image looks the same whenever it is trained on: neither augmented nor mixed."""
+        return self.augment == Augment() and not self.mixup and not self.cutmix
 
     def require_unset(self, *names: str, why: str) -> None:
         """Refuse fields that the run would ignore.

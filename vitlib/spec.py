@@ -85,10 +85,17 @@ class RunSpec(Part):
         return [run for name in type(self).model_fields for run in _runs_in(getattr(self, name))]
 
     def family(self) -> Iterator[RunSpec]:
-        """Ancestors first, then the run itself; a shared ancestor appears as often as it is named."""
-        for parent in self.parents():
-            yield from parent.family()
-        yield self
+        """Ancestors first, each once, then the run itself."""
+        found: dict[str, RunSpec] = {}
+
+        def visit(run: RunSpec) -> None:
+            if run.id not in found:
+                for parent in run.parents():
+                    visit(parent)
+                found[run.id] = run
+
+        visit(self)
+        yield from found.values()
 
     def compute(self, context: Context) -> Result:
         raise NotImplementedError(f"{type(self).__name__} does not say how it is computed")

@@ -42,11 +42,11 @@ class Batches(Protocol):
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
-def training_batches(data: Data, recipe: Recipe, *, seed: int, device: str, data_dir: Path) -> Batches:
-    """Shuffled, augmented batches of the training split; the last incomplete batch is dropped."""
+def training_batches(data: Data, recipe: Recipe, *, seed: int, device: str, data_dir: Path, chosen: Choice = every) -> Batches:
+    """Shuffled, augmented batches of the training split, or of those `chosen` by their labels; the last incomplete one is dropped."""
     _require_honoured(data, recipe.augment)
     source = _streamed if not data.resident else _resident
-    batches = source(data, "train", recipe.batch_size, device, data_dir, Training(recipe.augment, seed, recipe.repeats))
+    batches = source(data, "train", recipe.batch_size, device, data_dir, Training(recipe.augment, seed, recipe.repeats), chosen)
     if batches.steps == 0:
         raise DataError(
             f"batch_size: got {recipe.batch_size}, but {data.source} has {batches.images} training images; allowed: at most that"
@@ -106,10 +106,10 @@ class Training:
 
 
 class ResidentBatches:
-    """All images on the device as uint8; flips, crops and erasing are drawn for each sample there."""
+    """All images on the device as uint8; flips, crops and erasing are drawn for each sample there. `labels` (N,) are in order."""
 
     def __init__(self, images: Tensor, labels: Tensor, data: Data, batch_size: int, training: Training | None = None):
-        self._images, self._labels = images, labels
+        self._images, self.labels = images, labels
         self._mean, self._std = channel_constants(data, images.device)
         self._batch_size, self._training = batch_size, training
         self.images = len(images)
@@ -123,13 +123,13 @@ class ResidentBatches:
             if self._training:
                 seed_everything(seed_for(self._training.seed, epoch, step), images.device)
                 images = augmented(images, self._training.augment)
-            yield images, self._labels[index]
+            yield images, self.labels[index]
 
     def indexed(self) -> ResidentBatches:
         """The same batches, each image labelled by its position."""
         positions = torch.arange(self.images, device=self._images.device)
         changed = copy.copy(self)
-        changed._labels = positions
+        changed.labels = positions
         return changed
 
     def plain(self) -> Tensor:

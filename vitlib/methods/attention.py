@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -10,27 +10,39 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-@torch.inference_mode()
 def attention_maps(model: nn.Module, images: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) of every block; (B, depth, heads, tokens, tokens), rows sum to 1.
+    """softmax(q k^T / sqrt(d)) of every block; (B, depth, heads, tokens, tokens), rows sum to 1; see `by_block` for the model's state."""
+    return torch.stack(by_block(model, images, lambda maps: maps), dim=1)
 
-    The model is put into eval mode and is otherwise as before afterwards.
+
+def attention_distances(model: nn.Module, images: Tensor) -> Tensor:
+    """`attention_distance` of every block and head of a Vision Transformer, in pixels; (B, depth, heads)."""
+    embed, prefix = model.patch_embed, model.num_prefix_tokens
+    found = by_block(model, images, lambda maps: attention_distance(maps, embed.grid_size, embed.patch_size[0], prefix))
+    return torch.stack(found, dim=1)
+
+
+@torch.inference_mode()
+def by_block(model: nn.Module, images: Tensor, measure: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """`measure` of the attention map (B, heads, tokens, tokens) of each block, taken while the block runs.
+
+    So no map outlives its block unless `measure` keeps it. The model is put into eval mode and is otherwise as before afterwards.
 
     Raises:
         ValueError: if the model has no timm attention to read.
     """
     model.eval()
-    maps: list[Tensor] = []
+    measured: list[Tensor] = []
     with unfused_attention(model) as modules:
-        hooks = [module.attn_drop.register_forward_hook(lambda _, __, output: maps.append(output)) for module in modules]
+        hooks = [module.attn_drop.register_forward_hook(lambda _, __, maps: measured.append(measure(maps))) for module in modules]
         try:
             model(images)
         finally:
             for hook in hooks:
                 hook.remove()
-    if not maps:
+    if not measured:
         raise ValueError(f"{type(model).__name__} gave no attention maps; allowed: timm Vision Transformers")
-    return torch.stack(maps, dim=1)
+    return measured
 
 
 def attention_distance(attention: Tensor, grid: tuple[int, int], patch_size: int, prefix_tokens: int = 1) -> Tensor:

@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 STYLE = Path(__file__).with_name("vitlib.mplstyle")
@@ -75,8 +76,11 @@ def save(figure: Figure, path: Path, stamp: str) -> bytes:
 
 
 def drawn(figure: Figure) -> pd.DataFrame:
-    """What the artists hold: panel, series (label), x, y, and value for images. Unlabelled helpers are left out."""
-    rows = [row for axes in figure.axes for row in (*_lines(axes), *_points(axes), *_bars(axes), *_pixels(axes))]
+    """What the artists hold: panel, series (label), x, y, and value for images. Unlabelled helpers are left out.
+
+    The ends of an error bar follow its point as a series of their own, '..., interval'.
+    """
+    rows = [row for axes in figure.axes for row in (*_lines(axes), *_points(axes), *_bars(axes), *_intervals(axes), *_pixels(axes))]
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "value"])
 
 
@@ -101,6 +105,19 @@ def _bars(axes: Axes) -> Iterator[tuple]:
     for container in axes.containers:
         for patch in getattr(container, "patches", []):
             yield (_panel(axes), container.get_label(), patch.get_x() + patch.get_width() / 2, patch.get_height(), None)
+
+
+def _intervals(axes: Axes) -> Iterator[tuple]:
+    """Points with error bars and their intervals, also those on bars."""
+    bars = {id(container.errorbar): container.get_label() for container in axes.containers if getattr(container, "errorbar", None)}
+    for container in axes.containers:
+        label = bars.get(id(container), container.get_label())
+        if isinstance(container, ErrorbarContainer) and not label.startswith("_"):
+            points, _, collections = container.lines
+            if points is not None:
+                yield from ((_panel(axes), label, x, y, None) for x, y in zip(*points.get_data(), strict=True))
+            ends = (end for collection in collections for segment in collection.get_segments() for end in segment)
+            yield from ((_panel(axes), f"{label}, interval", x, y, None) for x, y in ends)
 
 
 def _pixels(axes: Axes) -> Iterator[tuple]:

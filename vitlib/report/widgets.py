@@ -57,7 +57,8 @@ class Explorer:
         return buffer.getvalue()
 
     def _said(self) -> str:
-        return "drawn: " + ", ".join(f"{name} {value}" for name, value in self._values().items())
+        values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in self._values().items()}
+        return "drawn: " + ", ".join(f"{name} {value}" for name, value in values.items())
 
     def _values(self) -> dict[str, Any]:
         return {name: control.value for name, control in self.controls.items()}

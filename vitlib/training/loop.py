@@ -129,10 +129,18 @@ def target_maker(recipe: Recipe, num_classes: int | None) -> Targets:
     return lambda images, labels: (images, mixup_target(labels, num_classes, smoothing=recipe.label_smoothing))
 
 
+def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager:
+    """The recipe's precision for what is computed within."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+
+
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.layer_decay and not hasattr(model, "group_matcher"):
+        raise ValueError(f"recipe.layer_decay={recipe.layer_decay}: {type(model).__name__} names no layers; allowed: None, or a timm model")
     options = {
-        "adamw": {"fused": True, "betas": (0.9, recipe.beta2)},
-        "sgd": {"fused": True},
+        "adamw": {"fused": True, "betas": (0.9, recipe.beta2), "layer_decay": recipe.layer_decay},
+        "sgd": {"fused": True, "layer_decay": recipe.layer_decay},
+        "momentum": {"layer_decay": recipe.layer_decay},  # torch's fused form fails where a parameter first has a gradient after others
         "lars": {"param_group_fn": _matrices_and_vectors},
     }[recipe.optimizer]
     return create_optimizer_v2(
@@ -152,7 +160,7 @@ def _matrices_and_vectors(model: nn.Module) -> list[dict]:
 def _step(state: _State, forward: nn.Module, loss: Loss, images: Tensor, targets: Tensor, recipe: Recipe) -> None:
     if recipe.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+    with autocast(recipe, images.device):
         value = loss(forward, images, targets)
     state.optimizer.zero_grad()
     value.backward()
@@ -204,6 +212,12 @@ class _State:
     def updates(self) -> int:
         return self.epoch * self.steps + self.step
 
+    @property
+    def lr(self) -> float:
+        """Without the layers' shares of it."""
+        group = self.optimizer.param_groups[0]
+        return group["lr"] / group.get("lr_scale", 1.0)
+
     def after_step(self, loss: Tensor) -> None:
         self.loss_sum = self.loss_sum + loss
         self.step += 1
@@ -214,7 +228,7 @@ class _State:
             self.refuse_divergence()
 
     def close_epoch(self, evaluate: Evaluate, recipe: Recipe) -> None:
-        row = {"epoch": self.epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], "loss": float(self.loss_sum) / self.steps}
+        row = {"epoch": self.epoch + 1, "lr": self.lr, "loss": float(self.loss_sum) / self.steps}
         last = self.epoch + 1 == recipe.epochs
         if last or (self.epoch + 1) % recipe.eval_every == 0:
             self.model.eval()

@@ -1,8 +1,8 @@
 """Distillation from two self-supervised teachers, contrastive (DINO) and masked-image (MAE).
 
-specs.py holds settings and runs, compute.py and joint.py how they are computed (joint.py: equation 4), tables.py and figures.py what
-is shown, entry.toml the grid, the profiles and the claims, published.csv the document's numbers. The other equations are in
-vitlib/methods: distill.py (1 and 3) and attention.py (2, attention distance).
+specs.py holds settings and runs, compute.py, ends.py and joint.py how they are computed (ends.py: teachers in two parts; joint.py:
+equation 4), tables.py and figures.py what is shown, entry.toml the grid, the profiles and the claims, published.csv the
+document's numbers. The other equations are in vitlib/methods: distill.py (1 and 3) and attention.py (2, attention distance).
 """
 
 from vitlib.papers.dual_ssl_kd.explore import *  # noqa: F403

@@ -10,14 +10,16 @@ from torch import Tensor, nn
 from vitlib.inputs.data import Batches, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import build, load_weights, weights_of
 from vitlib.inputs.sources import Data, class_names, load
-from vitlib.methods.attention import attention_confidence, attention_maps
+from vitlib.methods.attention import attention_confidence, attention_maps, by_block
 from vitlib.methods.distill import soft_distillation_loss
+from vitlib.papers.dual_ssl_kd.ends import CUTS
 from vitlib.papers.dual_ssl_kd.joint import TwoTeachers, loss_terms
 from vitlib.papers.dual_ssl_kd.specs import AttentionMaps, Joint, Protocol, Taught, Tuned
 from vitlib.spec import Context, Result
 from vitlib.teachers.task import with_fresh_head
 from vitlib.training.evaluate import accuracy, labels_of, scores_of
-from vitlib.training.loop import Loss, cross_entropy, train
+from vitlib.training.loop import train
+from vitlib.training.remembered import Frozen, Lessons, examples, lessons
 
 FOLLOWED = 128  # test images on which the terms of the loss are followed
 
@@ -25,8 +27,10 @@ FOLLOWED = 128  # test images on which the terms of the loss are followed
 def tune(spec: Tuned, context: Context) -> Result:
     model = with_fresh_head(spec.teacher, spec.data, spec.seed, context, drop_path=spec.recipe.drop_path)
     trainable = adapt(model, spec.protocol)
-    batches = training_batches(spec.data, spec.recipe, seed=spec.seed, device=context.device, data_dir=context.data_dir)
-    trained = train(model, batches, cross_entropy, spec.recipe, num_classes=model.num_classes, context=context)
+    cut = CUTS[spec.protocol]
+    taught = lessons(lambda images: (cut.front(model, images),), _training(spec, context), spec.recipe, model.num_classes)
+    loss = taught.loss(lambda model, _, entering, targets: SoftTargetCrossEntropy()(cut.end(model, *entering).float(), targets))
+    trained = train(model, taught.batches, loss, spec.recipe, num_classes=None, context=context)
     metrics = {"top1": top1(model, _test(spec.data, context)), "trainable": trainable}
     kept = weights_of(model) if spec.protocol == "finetune" else None
     return Result(metrics, trained.history, weights=kept, measured=trained.measured)
@@ -44,23 +48,20 @@ def adapt(model: nn.Module, protocol: Protocol) -> int:
 def teach(spec: Taught, context: Context) -> Result:
     teachers = [_frozen(teacher, context) for teacher in spec.teachers]
     student = scratch(spec, context)
-    batches = training_batches(spec.data, spec.recipe, seed=spec.seed, device=context.device, data_dir=context.data_dir)
-    trained = train(student, batches, taught_by(teachers), spec.recipe, num_classes=student.num_classes, context=context)
+    taught = lessons(logits_of(teachers), _training(spec, context), spec.recipe, student.num_classes)
+    trained = train(student, taught.batches, taught.loss(taught_loss), spec.recipe, num_classes=None, context=context)
     return Result({"top1": top1(student, _test(spec.data, context))}, trained.history, measured=trained.measured)
 
 
-def taught_by(teachers: list[nn.Module]) -> Loss:
-    """Cross-entropy plus the mean over frozen teachers of KL(teacher || student), all on the same batch."""
-    base = SoftTargetCrossEntropy()
+def logits_of(teachers: list[nn.Module]) -> Frozen:
+    return lambda images: tuple(teacher(images).float() for teacher in teachers)
 
-    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        logits = model(images).float()
-        with torch.no_grad():
-            theirs = [teacher(images).float() for teacher in teachers]
-        terms = [soft_distillation_loss(logits, other, 1.0) for other in theirs]
-        return base(logits, targets) + (torch.stack(terms).mean() if terms else 0.0)
 
-    return loss
+def taught_loss(model: nn.Module, images: Tensor, theirs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+    """Cross-entropy plus the mean over frozen teachers of KL(teacher || student); their logits (B, C) on the same batch."""
+    logits = model(images).float()
+    terms = [soft_distillation_loss(logits, other, 1.0) for other in theirs]
+    return SoftTargetCrossEntropy()(logits, targets) + (torch.stack(terms).mean() if terms else 0.0)
 
 
 def train_jointly(spec: Joint, context: Context) -> Result:
@@ -68,25 +69,34 @@ def train_jointly(spec: Joint, context: Context) -> Result:
     for teacher in (cl, mim):
         adapt(teacher, "partial1")
     model = TwoTeachers(scratch(spec, context), cl, mim)
-    batches = training_batches(spec.data, spec.recipe, seed=spec.seed, device=context.device, data_dir=context.data_dir)
-    test = _test(spec.data, context)
+    classes = model.student.num_classes
+    taught = lessons(model.frozen, _training(spec, context), spec.recipe, classes)
+    test = examples(model.frozen, _test(spec.data, context))
     followed = test_batches(spec.data, device=context.device, data_dir=context.data_dir, count=FOLLOWED, batch_size=FOLLOWED)
     images, labels = next(iter(followed.epoch(0)))
-    targets = nn.functional.one_hot(labels, model.student.num_classes).float()
+    entering, targets = model.frozen(images), nn.functional.one_hot(labels, classes).float()
 
-    def loss(module: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        return loss_terms(module(images), targets, spec).total
+    def loss(module: nn.Module, images: Tensor, entering: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        return loss_terms(module(images, entering), targets, spec).total
 
     @torch.no_grad()
     def follow(module: TwoTeachers) -> dict[str, float]:
-        found = loss_terms(module(images), targets, spec)
-        names = {"cl": module.cl, "mim": module.mim, "student": module.student}
-        return found.history | {f"top1 {name}": top1(network, test) for name, network in names.items()}
+        return loss_terms(module(images, entering), targets, spec).history | top1_of_each(module, test)
 
-    trained = train(model, batches, loss, spec.recipe, num_classes=model.student.num_classes, context=context, evaluate=follow)
+    trained = train(model, taught.batches, taught.loss(loss), spec.recipe, num_classes=None, context=context, evaluate=follow)
     arrays = {f"confidence {name}": _confidences(net, images) for name, net in (("cl", cl), ("mim", mim), ("student", model.student))}
     metrics = {"top1": trained.metrics["top1 student"], **{f"top1 {name}": trained.metrics[f"top1 {name}"] for name in ("cl", "mim")}}
     return Result(metrics, trained.history, arrays=arrays, measured=trained.measured)
+
+
+@torch.no_grad()
+def top1_of_each(model: TwoTeachers, test: Lessons) -> dict[str, float]:
+    """Accuracy (percent) of the three networks: 'top1 student', ..."""
+    right = {name: 0 for name in ("cl", "mim", "student")}
+    for images, entering, labels in test.epoch(0):
+        for name, logits in model(images, entering).logits.items():
+            right[name] += int((logits.argmax(dim=1) == labels).sum())
+    return {f"top1 {name}": 100.0 * (count / test.batches.images) for name, count in right.items()}
 
 
 def look(spec: AttentionMaps, context: Context) -> Result:
@@ -120,8 +130,11 @@ def _frozen(spec: Tuned, context: Context) -> nn.Module:
 
 def _confidences(model: nn.Module, images: Tensor) -> np.ndarray:
     """Attention confidence (blocks, heads)."""
-    maps = attention_maps(model, images)
-    return torch.stack([attention_confidence(maps[:, block]) for block in range(maps.shape[1])]).cpu().numpy()
+    return torch.stack(by_block(model, images, attention_confidence)).cpu().numpy()
+
+
+def _training(spec: Tuned | Taught | Joint, context: Context) -> Batches:
+    return training_batches(spec.data, spec.recipe, seed=spec.seed, device=context.device, data_dir=context.data_dir)
 
 
 def _test(data: Data, context: Context) -> Batches:

@@ -37,7 +37,7 @@ def figure_distance(results: Results) -> Figure:
     axes.set(xlabel="block", ylabel="attention distance (px)")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend(axes, above=True, leave_out="heads")
+    legend(axes, above=True, leave_out="heads", ncols=5)
     return figure
 
 
@@ -120,6 +120,8 @@ def figure_terms(results: Results) -> Figure:
             right.plot(rows.index, rows[f"top1 {name}"], ".-", color=colour, label=TEACHERS.get(name, name))
     left.set(xlabel="epoch", ylabel="term", title="equation 4 on test images")
     right.set(xlabel="epoch", ylabel="top-1 (%)", title="while training")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(left, fontsize=6)
     legend(right, fontsize=6)
     return figure

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vitlib.methods.attention import AttentionTap, attention_confidence
 from vitlib.methods.distill import attention_divergence, two_teacher_loss
+from vitlib.papers.dual_ssl_kd.ends import entering_last_block, from_last_block
 from vitlib.papers.dual_ssl_kd.specs import Joint
 
 CL_HEAD, MIM_HEAD = 0, 1  # the student's heads 1 and 2
@@ -25,11 +26,15 @@ class Outputs:
     cl_map: Tensor
     mim_map: Tensor
 
+    @property
+    def logits(self) -> dict[str, Tensor]:
+        return {"cl": self.cl, "mim": self.mim, "student": self.student}
+
 
 class TwoTeachers(nn.Module):
     """Student, contrastive and masked-image teacher on one batch; the teachers stay in eval mode, whatever of them trains.
 
-    Frozen blocks come first in a teacher, so nothing of them is kept for the backward pass.
+    Frozen blocks come first in a teacher, so nothing of them is kept for the backward pass, and what they give may be handed in.
     """
 
     def __init__(self, student: nn.Module, cl: nn.Module, mim: nn.Module):
@@ -37,10 +42,17 @@ class TwoTeachers(nn.Module):
         self.student, self.cl, self.mim = student, cl, mim
         self._taps = {name: AttentionTap(network.blocks[-1].attn) for name, network in self.named_children()}
 
-    def forward(self, images: Tensor) -> Outputs:
-        logits = {name: network(images).float() for name, network in self.named_children()}
+    def forward(self, images: Tensor, entering: tuple[Tensor, ...] | None = None) -> Outputs:
+        """`entering`: what `frozen` gives for these images, where it is known."""
+        cl, mim = entering or self.frozen(images)
+        logits = {"student": self.student(images), "cl": from_last_block(self.cl, cl), "mim": from_last_block(self.mim, mim)}
+        logits = {name: values.float() for name, values in logits.items()}
         heads = {"student": [CL_HEAD, MIM_HEAD], "cl": None, "mim": None}
         return Outputs(**logits, **{f"{name}_map": tap.log_map(heads[name]) for name, tap in self._taps.items()})
+
+    def frozen(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens that enter the last block of the contrastive and of the masked-image teacher."""
+        return entering_last_block(self.cl, images), entering_last_block(self.mim, images)
 
     def train(self, mode: bool = True) -> TwoTeachers:
         super().train(mode)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,11 +20,19 @@ Weight = Annotated[float, Field(ge=0, le=1)]
 class Tuned(RunSpec):
     """A teacher adapted to labels: all weights, the classifier alone, or the last block, final norm and classifier (Partial-1)."""
 
+    version: ClassVar[int] = 2
+
     teacher: Teacher
     data: Data
     recipe: Recipe
     seed: int
     protocol: Protocol
+
+    @model_validator(mode="after")
+    def _frozen_blocks_run_whole(self) -> Self:
+        if self.protocol != "finetune":
+            self.recipe.require_unset("drop_path", why="frozen blocks run whole")
+        return self
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.dual_ssl_kd.compute import tune
@@ -34,6 +42,8 @@ class Tuned(RunSpec):
 
 class Taught(RunSpec):
     """A student from scratch with frozen, fine-tuned teachers: cross-entropy and the mean of KL(teacher || student); none: the baseline."""
+
+    version: ClassVar[int] = 2
 
     student: Vit
     data: Data
@@ -57,6 +67,8 @@ class Joint(RunSpec):
         output_weight, attention_weight: of the two terms; the document's are 1.
     """
 
+    version: ClassVar[int] = 2
+
     student: Vit
     cl: Teacher
     mim: Teacher
@@ -67,6 +79,11 @@ class Joint(RunSpec):
     lambda_2: Weight
     output_weight: NonNegative = 1.0
     attention_weight: NonNegative = 1.0
+
+    @model_validator(mode="after")
+    def _one_rate_for_all(self) -> Self:
+        self.recipe.require_unset("layer_decay", why="one rate trains the three networks")
+        return self
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.dual_ssl_kd.compute import train_jointly

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vitlib.inputs.data import test_batches
-from vitlib.methods.attention import attention_distance, attention_maps
+from vitlib.methods.attention import attention_distances
 from vitlib.papers.teachers.measure import AttentionDistances, Quality
 from vitlib.spec import Context, Result
 from vitlib.training.evaluate import accuracy, labels_of, outputs, scores_of
@@ -36,7 +36,7 @@ def measure_distances(spec: AttentionDistances, context: Context) -> Result:
     model = frozen(spec, context)
     data = spec.teacher.normalised(spec.data)
     batches = test_batches(data, device=context.device, data_dir=context.data_dir, batch_size=64, count=spec.images)
-    distances = torch.cat([_distances(model, images) for images, _ in batches.epoch(0)]).numpy()
+    distances = torch.cat([attention_distances(model, images).cpu() for images, _ in batches.epoch(0)]).numpy()
     metrics = {f"block {block + 1}": float(value) for block, value in enumerate(distances.mean(axis=(0, 2)))}
     return Result(metrics | {"images": len(distances)}, arrays={"distance": distances.astype(np.float32)})
 
@@ -44,9 +44,3 @@ def measure_distances(spec: AttentionDistances, context: Context) -> Result:
 def frozen(spec: Quality | AttentionDistances, context: Context) -> nn.Module:
     """The teacher at the data's size, in eval mode, without gradients."""
     return spec.teacher.module(context, image_size=spec.data.image_size).eval().requires_grad_(False)
-
-
-def _distances(model: nn.Module, images: Tensor) -> Tensor:
-    """(B, depth, heads) of a batch, on the CPU."""
-    embed = model.patch_embed
-    return attention_distance(attention_maps(model, images), embed.grid_size, embed.patch_size[0], model.num_prefix_tokens).cpu()

@@ -21,6 +21,7 @@ from vitlib.teachers.teacher import Teacher
 from vitlib.training.evaluate import accuracy, labels_of, scores_of, top_k_accuracy
 from vitlib.training.loop import Trained, cross_entropy, train
 from vitlib.training.probe import linear_probe
+from vitlib.training.remembered import remembered
 
 FOLLOWED = 64  # test images on which the distance to the teacher is followed
 
@@ -247,12 +248,11 @@ def _live_features(teacher: nn.Module) -> Callable[[Tensor, Tensor, list[int]], 
     return taught
 
 
-@torch.no_grad()
 def _cached_features(teacher: nn.Module, batches: Batches, schedule: list[Phase]) -> Callable:
     """Features of every training image after every block that some phase compares, computed once."""
     wanted = sorted({target for phase in schedule for _, target in phase.pairs})
-    chunks = [features(teacher, images, wanted) for images in batches.plain().split(256)]
-    kept = {block: torch.cat(column) for block, column in zip(wanted, zip(*chunks, strict=True), strict=True)}
+    outputs = remembered(lambda images: tuple(features(teacher, images, wanted)), batches.plain())
+    kept = dict(zip(wanted, outputs, strict=True))
     return lambda images, positions, blocks: [kept[block][positions] for block in blocks]
 
 

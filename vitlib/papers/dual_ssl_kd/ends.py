@@ -1,0 +1,41 @@
+"""Teachers in two parts: the frozen front that a protocol leaves as it is, and the end that it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from vitlib.papers.dual_ssl_kd.specs import Protocol
+
+
+@dataclass(frozen=True)
+class Cut:
+    """`end(model, front(model, images))` are the model's logits (B, C); the end alone has trained parameters."""
+
+    front: Callable[[nn.Module, Tensor], Tensor]
+    end: Callable[[nn.Module, Tensor], Tensor]
+
+
+def entering_last_block(model: nn.Module, images: Tensor) -> Tensor:
+    """Tokens that enter the last block, (B, tokens, D): timm's `forward_features` up to there."""
+    tokens = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
+    return model.blocks[:-1](tokens)
+
+
+def from_last_block(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Logits (B, C) of tokens that enter the last block."""
+    return model.forward_head(model.norm(model.blocks[-1](tokens)))
+
+
+def before_head(model: nn.Module, images: Tensor) -> Tensor:
+    """What the classifier reads, (B, D)."""
+    return model.forward_head(model.forward_features(images), pre_logits=True)
+
+
+CUTS: dict[Protocol, Cut] = {
+    "finetune": Cut(lambda model, images: images, lambda model, images: model(images)),
+    "linear": Cut(before_head, lambda model, features: model.head(features)),
+    "partial1": Cut(entering_last_block, from_last_block),
+}

@@ -1,0 +1,143 @@
+"""Multi-distillation: how networks are trained alone, as peers, or with a frozen teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vitlib.inputs.catalogue import stratified
+from vitlib.inputs.data import Batches, seed_everything, test_batches, training_batches
+from vitlib.inputs.models import build, load_weights, weights_of
+from vitlib.inputs.sources import class_names
+from vitlib.methods.exits import Outputs, with_exits
+from vitlib.papers.multi_distillation.curriculum import Losses
+from vitlib.papers.multi_distillation.objective import Knowledge, deepest, loss_terms
+from vitlib.papers.multi_distillation.specs import Alone, Combined
+from vitlib.spec import Context, Result
+from vitlib.training.evaluate import accuracy, labels_of, outputs, scores_of
+from vitlib.training.loop import cross_entropy, target_maker, train
+
+FOLLOWED = 64  # measured images on which the terms of the loss are followed
+
+
+def train_alone(spec: Alone, context: Context) -> Result:
+    network = untrained(spec, spec.seed, context)
+    trained = train(network, _training(spec, context), cross_entropy, spec.recipe, num_classes=network.num_classes, context=context)
+    measured = _measured(spec, context)
+    top1 = accuracy(scores_of(network, measured).argmax(dim=1).numpy(), labels_of(measured))
+    return Result({"top1": top1}, trained.history, weights=weights_of(network), measured=trained.measured)
+
+
+def train_combined(spec: Combined, context: Context) -> Result:
+    model = pair(spec, context)
+    losses = Losses(spec, _training(spec, context))
+    measured = _measured(spec, context)
+    classes = model.networks[0].backbone.num_classes
+    trained = train(
+        model, losses.batches, losses, spec.recipe, num_classes=classes, context=context,
+        evaluate=_follow(spec, measured, context), around_step=losses.around_step,
+    )  # fmt: skip
+    weights = spec.objective.weights.model_dump()
+    metrics = accuracies(model, measured, exits=spec.objective.weights.c > 0) | weights | {"label weight": spec.objective.label_weight}
+    return Result(metrics, trained.history, measured=trained.measured)
+
+
+def untrained(spec: Alone | Combined, seed: int, context: Context) -> nn.Module:
+    """A network without exits, drawn from `seed`."""
+    seed_everything(seed, context.device)
+    classes = len(class_names(spec.data, context.data_dir))
+    return build(spec.model, image_size=spec.data.image_size, channels=spec.data.channels, num_classes=classes).to(context.device)
+
+
+def pair(spec: Combined, context: Context) -> Peers | Taught:
+    """Two peers with exits, or one with its frozen teacher; each drawn from its own seed."""
+    starts = spec.warm_start or (None, None)
+    networks = [_with_exits(spec, seed, start, context) for seed, start in zip(spec.peers, starts, strict=True)]
+    if spec.teacher is None:
+        return Peers(networks)
+    teacher = untrained(spec.teacher, spec.teacher.seed, context)
+    load_weights(teacher, context.weights(spec.teacher))
+    return Taught(networks[0], teacher.to(context.device))
+
+
+class Peers(nn.Module):
+    """Networks with exits on one batch: for each its outputs, and what the other's deepest end says."""
+
+    def __init__(self, networks: list[nn.Module]):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: Tensor) -> list[tuple[Outputs, Knowledge]]:
+        first, second = (network(images) for network in self.networks)
+        return [(first, deepest(second)), (second, deepest(first))]
+
+
+class Taught(nn.Module):
+    """A network with exits and its frozen teacher, which stays in eval mode."""
+
+    def __init__(self, student: nn.Module, teacher: nn.Module):
+        super().__init__()
+        self.networks, self.teacher = nn.ModuleList([student]), teacher.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[tuple[Outputs, Knowledge]]:
+        with torch.no_grad():
+            features = self.teacher.forward_head(self.teacher.forward_features(images), pre_logits=True)
+            taught = Knowledge(self.teacher.get_classifier()(features), features)
+        return [(self.networks[0](images), taught)]
+
+    def train(self, mode: bool = True) -> Taught:
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+
+def accuracies(model: nn.Module, measured: Batches, exits: bool) -> dict[str, float]:
+    """Top-1 of the first peer's deepest classifier ('top1'), of the second peer's, and of the first one's exits if they were trained."""
+    labels = labels_of(measured)
+    scores = [outputs(network, measured, lambda module, images: tuple(module(images).logits)) for network in model.networks]
+    named = {f"top1 peer {place}" if place > 1 else "top1": each[-1] for place, each in enumerate(scores, start=1)}
+    named |= {f"top1 exit {place}": found for place, found in enumerate(scores[0][:-1], start=1)} if exits else {}
+    return {name: accuracy(found.argmax(dim=1).numpy(), labels) for name, found in named.items()}
+
+
+def _follow(spec: Combined, measured: Batches, context: Context) -> Callable[[nn.Module], dict[str, float]]:
+    """Measures the weighted terms of the first network's loss on the first measured images, in eval mode, and its accuracy."""
+    images, labels = next(iter(measured.epoch(0)))
+
+    @torch.no_grad()
+    def follow(model: nn.Module) -> dict[str, float]:
+        own, taught = model(images[:FOLLOWED])[0]
+        _, targets = target_maker(spec.recipe.changed(mixup=0.0, cutmix=0.0), own.logits[-1].shape[1])(images, labels[:FOLLOWED])
+        terms = loss_terms(own, taught, targets, spec.objective)
+        return {f"term {name}": float(value) for name, value in terms.items()} | accuracies(model, measured, exits=False)
+
+    return follow
+
+
+def _with_exits(spec: Combined, seed: int, start: Alone | None, context: Context) -> nn.Module:
+    backbone = untrained(spec, seed, context)
+    network = with_exits(backbone).to(context.device)
+    if start:
+        load_weights(backbone, context.weights(start))
+    return network
+
+
+def _training(spec: Alone | Combined, context: Context) -> Batches:
+    def kept(labels: np.ndarray) -> np.ndarray:
+        return np.flatnonzero(~stratified(labels, spec.held_out))
+
+    return training_batches(spec.data, spec.recipe, seed=spec.seed, device=context.device, data_dir=context.data_dir, chosen=kept)
+
+
+def _measured(spec: Alone | Combined, context: Context) -> Batches:
+    """The held-out images of the training split, or the test split."""
+    if spec.measured_on == "test":
+        return test_batches(spec.data, device=context.device, data_dir=context.data_dir)
+
+    def held_out(labels: np.ndarray) -> np.ndarray:
+        return np.flatnonzero(stratified(labels, spec.held_out))
+
+    return test_batches(spec.data, device=context.device, data_dir=context.data_dir, split="train", chosen=held_out)

@@ -1,0 +1,176 @@
+"""What the entry, a profile or a notebook's overrides may set, and which run fills which point of a table's grid."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from vitlib.inputs.models import Positive
+from vitlib.inputs.sources import Data
+from vitlib.papers.multi_distillation.space import LETTERS, Letter, Space, Weights
+from vitlib.papers.multi_distillation.specs import Alone, Best, Combined, Guided, Network, Objective, Proposals, Seed, Share
+from vitlib.recipe import Recipe, Seeds
+from vitlib.spec import Part
+
+CURRICULUM = ("sum", "successive", "phases")
+
+
+class Method(Part):
+    """A row of the comparison: an objective, with online peers or a frozen teacher."""
+
+    objective: Objective
+    teacher: Literal["peer", "frozen"] = "peer"
+
+
+class Settings(Part):
+    """What the entry, a profile and a notebook's overrides may set.
+
+    Args:
+        prior: the prior-work row of Table 1; its i is that of a mean over features, the published one that of a sum.
+        methods: further rows of the comparison, by name.
+        space: the ranges of Table 1.
+        numbers: random trials; `trial_seeds`: trainings of each.
+        rounds, positions: of the adaptive search, which starts from the first trials of the random one so that both have as many.
+        warm: peers start from networks trained alone.
+        held_out: share of the training images that trials are selected on.
+    """
+
+    model: Network
+    data: Data
+    recipe: Recipe
+    seeds: Seeds
+    prior: Weights
+    methods: dict[str, Method]
+    space: Space
+    search_seed: Seed
+    numbers: Annotated[int, Field(ge=4)]
+    trial_seeds: Seeds
+    rounds: Positive
+    positions: Positive
+    held_out: Share
+    warm: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.rounds * self.positions >= self.numbers:
+            raise ValueError(
+                f"rounds={self.rounds} of positions={self.positions} are no fewer than numbers={self.numbers}; "
+                "allowed: fewer, since the adaptive search begins with random trials and has as many in all"
+            )
+        if taken := {"ce", "prior"} & set(self.methods):
+            raise ValueError(f"methods: {', '.join(sorted(taken))}; allowed: other names, these rows are always there")
+        self.recipe.require_unset("ema_decay", "drop_path", "layer_decay", why="two networks train as one")
+        self.recipe.require_unset("mixup", "cutmix", why="experiment 2 takes several steps on one and the same batch")
+        return self
+
+    @property
+    def method_names(self) -> list[str]:
+        return ["ce", *self.methods, "prior"]
+
+    @property
+    def trial_numbers(self) -> list[int]:
+        return list(range(self.numbers))
+
+    @property
+    def round_numbers(self) -> list[int]:
+        return list(range(self.rounds))
+
+    @property
+    def position_numbers(self) -> list[int]:
+        return list(range(self.positions))
+
+    @property
+    def letters(self) -> tuple[Letter, ...]:
+        return LETTERS
+
+    @property
+    def first_trial_seed(self) -> list[int]:
+        return list(self.trial_seeds)[:1]
+
+
+def run_trial(settings: Settings, *, number: int, seed: int) -> Combined:
+    """Experiment 1: trial `number` of the random search."""
+    return _trial(settings, settings.space.drawn(settings.search_seed, number), seed)
+
+
+def run_guided(settings: Settings, *, round: int, position: int, seed: int) -> Guided:
+    """The adaptive search: a trial of a round."""
+    return Guided(proposals=_proposals(settings, round, seed), position=position)
+
+
+def run_variation(settings: Settings, *, letter: Letter, end: Literal["low", "high"], seed: int) -> Combined:
+    """The prior-work row with one weight at an end of its range."""
+    changed = {letter: getattr(getattr(settings.space, letter), end)}
+    return _trial(settings, settings.prior.changed(**changed), seed)
+
+
+def run_prior_trial(settings: Settings, *, seed: int) -> Combined:
+    """The prior-work row, measured as trials are."""
+    return _trial(settings, settings.prior, seed)
+
+
+def run_method(settings: Settings, *, method: str, seed: int) -> Alone | Combined:
+    """The comparison on the test images: cross-entropy alone, the entry's methods, the prior-work row."""
+    if method == "ce":
+        return _alone(settings, seed)
+    row = Method(objective=Objective(weights=settings.prior)) if method == "prior" else settings.methods[method]
+    taught = {"teacher": _alone(settings, seed + FROZEN)} if row.teacher == "frozen" else {}
+    return _combined(settings, row.objective, seed, measured_on="test", **taught)
+
+
+def run_curriculum(settings: Settings, *, order: str, seed: int) -> Combined:
+    """Experiment 2: a, b and c removed; in phases each loss has a third of the epochs and three times the weight."""
+    objective = Objective(weights=settings.prior.changed(a=1.0, b=1.0, c=1.0), scale=3.0 if order == "phases" else 1.0)
+    return _combined(settings, objective, seed, measured_on="test", order="together" if order == "sum" else order)
+
+
+def run_prior_equal(settings: Settings, *, seed: int) -> Combined:
+    """The prior-work row at experiment 2's effective step."""
+    return _combined(settings, Objective(weights=settings.prior).at_label_weight(2.0), seed, measured_on="test")
+
+
+def run_best(settings: Settings, *, search: Literal["random", "tpe"], step: Literal["as given", "equal"], seed: int) -> Best:
+    """The best setting of a search, as given or at experiment 2's effective step."""
+    base = _combined(settings, Objective(weights=settings.prior), seed, measured_on="test")
+    return Best(trials=tuple(searched(settings, search)), base=base, label_weight=2.0 if step == "equal" else None)
+
+
+def searched(settings: Settings, search: str) -> list[Combined | Guided]:
+    """The trials of a search in order; both searches have as many, on the first trial seed."""
+    seed = settings.trial_seeds[0]
+    if search == "random":
+        return [run_trial(settings, number=number, seed=seed) for number in settings.trial_numbers]
+    last = _proposals(settings, settings.rounds - 1, seed)
+    return [*last.trials(), *last.guided()]
+
+
+FROZEN = 1000  # added to a run's seed for its frozen teacher's
+
+
+def _proposals(settings: Settings, number: int, seed: int) -> Proposals:
+    return Proposals(
+        base=_trial(settings, settings.prior, seed),
+        space=settings.space,
+        search_seed=settings.search_seed,
+        first=settings.numbers - settings.rounds * settings.positions,
+        size=settings.positions,
+        previous=_proposals(settings, number - 1, seed) if number else None,
+    )
+
+
+def _trial(settings: Settings, weights: Weights, seed: int) -> Combined:
+    return _combined(settings, Objective(weights=weights), seed, measured_on="held-out")
+
+
+def _combined(settings: Settings, objective: Objective, seed: int, **fields: Any) -> Combined:
+    """Peers 2 s and 2 s + 1, so that no two seeds share a network."""
+    peers = (2 * seed, 2 * seed + 1)
+    warm = {"warm_start": tuple(_alone(settings, peer + FROZEN) for peer in peers)} if settings.warm and "teacher" not in fields else {}
+    common = {"model": settings.model, "data": settings.data, "recipe": settings.recipe, "held_out": settings.held_out}
+    return Combined(objective=objective, seed=seed, peers=peers, **common, **warm, **fields)
+
+
+def _alone(settings: Settings, seed: int) -> Alone:
+    common = {"model": settings.model, "data": settings.data, "recipe": settings.recipe, "held_out": settings.held_out}
+    return Alone(seed=seed, measured_on="test", **common)

@@ -1,0 +1,212 @@
+"""Multi-distillation: its runs. settings.py holds what fills the tables' grids with them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from vitlib.inputs.models import Positive, ResNet, Vit
+from vitlib.inputs.sources import Data
+from vitlib.papers.multi_distillation.space import Space, Weights
+from vitlib.recipe import Recipe
+from vitlib.spec import Context, Part, Result, RunSpec
+
+Network = Vit | ResNet
+Seed = Annotated[int, Field(ge=0)]
+Above = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Objective(Part):
+    """The total loss a kd + b rkd + c skd, and how the document's open places are read (method sheet, section 6).
+
+    Args:
+        kd: terms of kd_loss: cross-entropy with the labels, KL(peer || self), or both.
+        kd_temperature, exit_temperature: T of the KL and of the exits' soft targets.
+        relation_reading: f and g are smooth-L1 `threshold`s of distance and angle loss; or d L_D f + e L_A g (`multiplicative`);
+            f (d L_D + e L_A) (`trade-off`); d L_D + f e L_A + g KL(peer || self) (`ctsl`).
+        exit_form: `additive` CE + h KD + i F, or the reference's `convex` (1 - h) CE + h KD + i F.
+        hint_reduction: F_m as a mean over batch and features, or the reference's sum.
+        scale: of the total, to compare settings at an equal effective step.
+    """
+
+    weights: Weights
+    kd: Literal["ce+kl", "ce", "kl"] = "ce+kl"
+    kd_temperature: Above = 1.0
+    relation_reading: Literal["threshold", "multiplicative", "trade-off", "ctsl"] = "threshold"
+    exit_form: Literal["additive", "convex"] = "additive"
+    exit_temperature: Above = 3.0
+    hint_reduction: Literal["mean", "sum"] = "mean"
+    scale: Above = 1.0
+
+    @model_validator(mode="after")
+    def _learnable(self) -> Self:
+        w = self.weights
+        if self.exit_form == "convex" and w.h > 1:
+            raise ValueError(f"h={w.h} with exit_form='convex' trains away from the labels; allowed: at most 1, or exit_form='additive'")
+        if self.relation_reading == "threshold" and w.b and not w.f * w.g:
+            raise ValueError(f"f={w.f}, g={w.g} are smooth-L1 thresholds; allowed: above 0, or another relation_reading")
+        if not self.label_weight:
+            raise ValueError(f"a={w.a}, c={w.c} with kd={self.kd!r}: no label reaches the deepest classifier; allowed: a or c above 0")
+        return self
+
+    @property
+    def label_weight(self) -> float:
+        """Weight of the deepest classifier's cross-entropy with the labels: what sets the effective step."""
+        w = self.weights
+        exits = w.c * (1 - w.h if self.exit_form == "convex" else 1)
+        return self.scale * (exits + (w.a if "ce" in self.kd else 0))
+
+    def weighted(self, weights: Weights) -> Objective:
+        return self.changed(weights=weights)
+
+    def at_label_weight(self, wanted: float) -> Objective:
+        """The same objective, scaled to another effective step."""
+        return self.changed(scale=self.scale * wanted / self.label_weight)
+
+
+class Alone(RunSpec):
+    """One network by cross-entropy alone: the baseline, a frozen teacher, or where a peer starts from; it keeps its weights.
+
+    Args:
+        held_out: share of the training images left out of training, by class, for selection.
+        measured_on: `held-out` or `test`.
+    """
+
+    model: Network
+    data: Data
+    recipe: Recipe
+    seed: Seed
+    held_out: Share
+    measured_on: Literal["held-out", "test"]
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.multi_distillation.compute import train_alone
+
+        return train_alone(self, context)
+
+
+class Combined(RunSpec):
+    """Two peers with exits that teach each other and themselves, or one student of a frozen teacher.
+
+    Args:
+        seed: of the batches.
+        peers: seeds of the two networks, which must differ: equal ones would have nothing to teach.
+        order: the three losses in one step on their sum (`together`), in three `successive` steps on each batch, or in three
+            `phases` of training, kd first.
+        teacher: frozen, in the second peer's place.
+        warm_start: networks that the peers start from.
+        held_out, measured_on: as in `Alone`.
+    """
+
+    model: Network
+    data: Data
+    recipe: Recipe
+    seed: Seed
+    objective: Objective
+    held_out: Share
+    measured_on: Literal["held-out", "test"]
+    peers: tuple[Seed, Seed] = (0, 1)
+    order: Literal["together", "successive", "phases"] = "together"
+    teacher: Alone | None = None
+    warm_start: tuple[Alone, Alone] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.peers[0] == self.peers[1]:
+            raise ValueError(f"peers={self.peers} are copies of one network, which can teach each other nothing; allowed: two seeds")
+        if self.teacher and self.warm_start:
+            raise ValueError("teacher and warm_start exclude each other; give one")
+        w = self.objective.weights
+        if self.order == "successive":
+            self.recipe.require_unset("mixup", "cutmix", why="successive steps see one and the same batch")
+        if self.order != "together" and not w.a * w.b * w.c:
+            raise ValueError(f"order={self.order!r} with a={w.a}, b={w.b}, c={w.c}; allowed: all three above 0")
+        return self
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.multi_distillation.compute import train_combined
+
+        return train_combined(self, context)
+
+
+class Proposals(RunSpec):
+    """Weights that an adaptive sampler (TPE) proposes for a round, from the trials of the random search and of the rounds before.
+
+    Args:
+        base: a trial; its weights are replaced.
+        search_seed: of the random draws and of the sampler.
+        first: random trials that the search begins with.
+        size: proposals of a round.
+    """
+
+    base: Combined
+    space: Space
+    search_seed: Seed
+    first: Positive
+    size: Positive
+    previous: Proposals | None = None
+
+    def trials(self) -> list[Combined | Guided]:
+        """What the proposals are drawn from, in order."""
+        if self.previous:
+            return [*self.previous.trials(), *self.previous.guided()]
+        return [self.base.changed(objective=self.base.objective.weighted(self.drawn(number))) for number in range(self.first)]
+
+    def guided(self) -> list[Guided]:
+        """The trials of these proposals."""
+        return [Guided(proposals=self, position=position) for position in range(self.size)]
+
+    def drawn(self, number: int) -> Weights:
+        return self.space.drawn(self.search_seed, number)
+
+    def parents(self) -> list[RunSpec]:
+        return [*([self.previous] if self.previous else []), *self.trials()]
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.multi_distillation.search import propose
+
+        return propose(self, context)
+
+
+class Guided(RunSpec):
+    """A trial with weights that a sampler proposed."""
+
+    proposals: Proposals
+    position: Annotated[int, Field(ge=0)]
+
+    def parents(self) -> list[RunSpec]:
+        return [self.proposals, *self.proposals.base.parents()]
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.multi_distillation.search import weights_at
+
+        chosen = weights_at(context.parent(self.proposals), self.position)
+        base = self.proposals.base
+        return base.changed(objective=base.objective.weighted(chosen)).compute(context)
+
+
+class Best(RunSpec):
+    """The trial with the highest held-out accuracy, trained anew and measured on the test images, which no trial has seen.
+
+    Args:
+        trials: of a search; several training seeds of one setting count by their mean.
+        base: the run to make of it; its weights are replaced.
+        label_weight: scale the total to this effective step, or leave it as it is.
+    """
+
+    trials: Annotated[tuple[Combined | Guided, ...], Field(min_length=1)]
+    base: Combined
+    label_weight: Above | None = None
+
+    def parents(self) -> list[RunSpec]:
+        return [*self.trials, *self.base.parents()]
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.multi_distillation.search import best_weights
+
+        objective = self.base.objective.weighted(best_weights([context.parent(trial) for trial in self.trials]))
+        if self.label_weight:
+            objective = objective.at_label_weight(self.label_weight)
+        return self.base.changed(objective=objective).compute(context)

@@ -1,0 +1,39 @@
+"""Multi-distillation: the best setting of a search, as a file for `python -m vitlib run multi_distillation --from FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitlib.papers.multi_distillation.search import best_weights
+from vitlib.papers.multi_distillation.settings import searched
+from vitlib.spec import SpecError
+
+if TYPE_CHECKING:
+    from vitlib.runs.study import Results
+
+
+def save_best(results: Results, path: Path | str, search: str = "random") -> Path:
+    """Write the setting with the highest held-out accuracy as settings that add the method `best` to the comparison.
+
+    Raises:
+        SpecError: for an unknown search, or one that is not stored whole.
+    """
+    if search not in ("random", "tpe"):
+        raise SpecError(f"search: got {search!r}; allowed: random, tpe")
+    trials = searched(results.study.settings, search)
+    stored = [results.stored[trial.id] for trial in trials if trial.id in results.stored]
+    if len(stored) < len(trials):
+        raise SpecError(f"search: {len(stored)} of the {len(trials)} trials of {search!r} are stored; execute the study first")
+    data, weights = results.study.settings.data, best_weights(stored)
+    profile = results.study.profile
+    lines = [
+        f"# Best of {len(trials)} trials ({search}) by held-out accuracy; {data.source}, {data.image_size} px, profile {profile}.",
+        f"# python -m vitlib run multi_distillation --profile {profile} --from THIS_FILE",
+        "[methods.best.objective.weights]",
+        *(f"{letter} = {value}" for letter, value in weights.model_dump().items()),
+    ]
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,91 @@
+"""What frozen networks give beside a training: for each batch anew, or once for every image and then looked up by its position.
+
+An image that always looks the same gives the same frozen outputs in every epoch. Start from `lessons`, which computes them once where
+that holds and they fit; either way gives the same loss and gradients, but for rounding. `remembered` is the part to use alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vitlib.inputs.data import Batches, ResidentBatches
+from vitlib.recipe import Recipe
+from vitlib.training.loop import Loss, Targets, autocast, target_maker
+
+Frozen = Callable[[Tensor], tuple[Tensor, ...]]  # images (B, C, H, W) -> tensors (B, ...)
+Beside = tuple[Tensor, tuple[Tensor, ...], Tensor]  # images, what the frozen networks give for them, targets or labels
+LossBeside = Callable[[nn.Module, Tensor, tuple[Tensor, ...], Tensor], Tensor]
+
+MOST_BYTES = 4 * 2**30  # of remembered outputs; more are computed anew
+
+
+@torch.no_grad()
+def remembered(frozen: Frozen, images: Tensor) -> tuple[Tensor, ...]:
+    """The frozen outputs for all images (N, C, H, W), each (N, ...); computed 256 images at a time."""
+    chunks = [frozen(chunk) for chunk in images.split(256)]
+    return tuple(torch.cat(column) for column in zip(*chunks, strict=True))
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Batches with frozen outputs beside them.
+
+    `batches` and `loss` go to `train` with `num_classes=None`; `epoch` yields the same to whoever evaluates.
+    """
+
+    batches: Batches
+    unpack: Callable[[Tensor, Tensor], Beside]
+
+    def loss(self, beside: LossBeside) -> Loss:
+        """`beside(model, images, given, targets)` as a loss of the training loop."""
+        return lambda model, images, marks: beside(model, *self.unpack(images, marks))
+
+    def epoch(self, epoch: int) -> Iterator[Beside]:
+        return (self.unpack(images, marks) for images, marks in self.batches.epoch(epoch))
+
+
+def lessons(frozen: Frozen, batches: Batches, recipe: Recipe, num_classes: int) -> Lessons:
+    """Training batches with frozen outputs and dense targets (B, num_classes); outputs are those of the mixed, augmented images."""
+    mix = target_maker(recipe, num_classes)
+    if not recipe.plain_images or not _fits(frozen, batches):
+        return _anew(frozen, batches, mix)
+    with autocast(recipe, batches.labels.device):
+        return _looked_up(frozen, batches, mix)
+
+
+def examples(frozen: Frozen, batches: Batches) -> Lessons:
+    """The images of a split as they are, with frozen outputs and labels (B,)."""
+    as_they_are: Targets = lambda images, labels: (images, labels)  # noqa: E731
+    return (_looked_up if _fits(frozen, batches) else _anew)(frozen, batches, as_they_are)
+
+
+def _anew(frozen: Frozen, batches: Batches, mix: Targets) -> Lessons:
+    def unpack(images: Tensor, labels: Tensor) -> Beside:
+        images, targets = mix(images, labels)
+        with torch.no_grad():
+            return images, frozen(images), targets
+
+    return Lessons(batches, unpack)
+
+
+def _looked_up(frozen: Frozen, batches: ResidentBatches, mix: Targets) -> Lessons:
+    kept = remembered(frozen, batches.plain())
+
+    def unpack(images: Tensor, positions: Tensor) -> Beside:
+        images, targets = mix(images, batches.labels[positions])
+        return images, tuple(values[positions] for values in kept), targets
+
+    return Lessons(batches.indexed(), unpack)
+
+
+@torch.no_grad()
+def _fits(frozen: Frozen, batches: Batches) -> bool:
+    """Whether outputs can be kept by image, and are not too many to."""
+    if not isinstance(batches, ResidentBatches):
+        return False
+    images, _ = next(batches.epoch(0))
+    return sum(values.nbytes for values in frozen(images[:1])) * batches.images <= MOST_BYTES

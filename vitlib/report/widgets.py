@@ -57,7 +57,7 @@ class Explorer:
         return buffer.getvalue()
 
     def _said(self) -> str:
-        values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in self._values().items()}
+        values = {name: round(value, 6) if isinstance(value, float) else value for name, value in self._values().items()}
         return "drawn: " + ", ".join(f"{name} {value}" for name, value in values.items())
 
     def _values(self) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def chance(weights: Weights, seed: int) -> Scores:
 def standardised(scores: Scores, *, scope: Scope = "global", scale: Scale = "z") -> Scores:
     """Mean 0 and standard deviation 1 over all scores together, or ('layer') over each matrix.
 
-    `scale` says of what: of the scores ('z', the document's), of their ranks, or of their logarithms.
+    `scale` says of what: of the scores ('z', the document's), of their ranks (in float64), or of their logarithms.
     """
     if scope == "layer":
         return {name: standardised({name: score}, scale=scale)[name] for name, score in scores.items()}
@@ -192,7 +192,7 @@ def _scores(weights: Weights, samples: int) -> Scores:
 
 def _rescaled(flat: Tensor, scale: Scale) -> Tensor:
     if scale == "rank":
-        return torch.from_numpy(rankdata(flat.numpy())).float()
+        return torch.from_numpy(rankdata(flat.numpy()))  # float64: float32 merges neighbours above 2^24 scores
     if scale == "log" and bool(flat.any()):
         return flat.clamp(min=float(flat[flat > 0].min())).log()
     return flat

@@ -53,14 +53,13 @@ def untrained(spec: Alone | Combined, seed: int, context: Context) -> nn.Module:
 
 
 def pair(spec: Combined, context: Context) -> Peers | Taught:
-    """Two peers with exits, or one with its frozen teacher; each drawn from its own seed."""
+    """Two peers with exits, each drawn from its own seed, or the first with its frozen teacher."""
+    if spec.teacher:
+        teacher = untrained(spec.teacher, spec.teacher.seed, context)
+        load_weights(teacher, context.weights(spec.teacher))
+        return Taught(_with_exits(spec, spec.peers[0], None, context), teacher)
     starts = spec.warm_start or (None, None)
-    networks = [_with_exits(spec, seed, start, context) for seed, start in zip(spec.peers, starts, strict=True)]
-    if spec.teacher is None:
-        return Peers(networks)
-    teacher = untrained(spec.teacher, spec.teacher.seed, context)
-    load_weights(teacher, context.weights(spec.teacher))
-    return Taught(networks[0], teacher.to(context.device))
+    return Peers([_with_exits(spec, seed, start, context) for seed, start in zip(spec.peers, starts, strict=True)])
 
 
 class Peers(nn.Module):

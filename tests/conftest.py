@@ -19,6 +19,8 @@ def seeded():
     np.random.seed(0)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+    if remembered := sys.modules.get("vitlib.training.remembered"):
+        remembered._KEPT.clear()
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def store(place):
 def forking():
     """Processes forked from a server that has imported everything and started no thread: real ones, in milliseconds."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["support", "vitlib.papers.deit.compute"])
+    context.set_forkserver_preload(["support", "vitlib.papers.deit.compute", "vitlib.papers.multi_distillation.compute"])
     return context
 
 

@@ -51,7 +51,7 @@ def test_looked_up_outputs_give_the_loss_and_gradients_of_those_computed_anew(mo
         return (logits - given[0]).square().mean() + (logits * given[1]).mean() + F.cross_entropy(logits[:, :CLASSES], targets.double())
 
     def found():
-        taught = lessons(frozen, batches(), RECIPE, CLASSES)
+        taught = lessons(frozen, batches(), RECIPE, CLASSES, object())
         loss = taught.loss(beside)
         values = [loss(student, images, marks) for epoch in (0, 1) for images, marks in taught.batches.epoch(epoch)]
         return values, [torch.autograd.grad(value, list(student.parameters())) for value in values]
@@ -64,17 +64,33 @@ def test_looked_up_outputs_give_the_loss_and_gradients_of_those_computed_anew(mo
 
 def test_frozen_networks_see_every_image_once_and_no_more():
     frozen = Counted()
-    taught = lessons(frozen, batches(), RECIPE, CLASSES)
+    taught = lessons(frozen, batches(), RECIPE, CLASSES, object())
     assert frozen.seen == 1 + COUNT  # one to know how much there is to keep
     for epoch in range(3):
         assert len(list(taught.epoch(epoch))) == 3
     assert frozen.seen == 1 + COUNT
 
 
+def test_runs_of_one_source_share_what_others_of_it_computed_and_nothing_else(monkeypatch):
+    frozen, seen = [Counted() for _ in range(5)], 1 + COUNT
+    bf16 = RECIPE.changed(precision="bf16")
+    given = [list(lessons(each, batches(), RECIPE, CLASSES, "one").epoch(0)) for each in frozen[:2]]
+    assert_close(given[0], given[1], rtol=0, atol=0)
+    list(lessons(frozen[2], batches(), RECIPE, CLASSES, "two").epoch(0))
+    list(lessons(frozen[3], batches(), bf16, CLASSES, "one").epoch(0))
+    list(examples(frozen[4], batches(training=False), "one").epoch(0))
+    assert [each.seen for each in frozen] == [seen, 1, seen, seen, seen]
+    monkeypatch.setattr(remembered, "KEPT_BYTES", 2 * COUNT * 2 * 7 * 8)
+    for source, expected in (("three", seen), ("four", seen), ("three", 1), ("five", seen), ("four", seen)):
+        again = Counted()
+        list(lessons(again, batches(), RECIPE, CLASSES, source).epoch(0))
+        assert again.seen == expected, source
+
+
 @pytest.mark.parametrize("fields", VARYING, ids=str)
 def test_images_that_vary_are_seen_each_time_as_the_loss_sees_them(fields):
     frozen, recipe = Counted(), RECIPE.changed(**fields)
-    taught = lessons(frozen, batches(recipe), recipe, CLASSES)
+    taught = lessons(frozen, batches(recipe), recipe, CLASSES, object())
     assert frozen.seen == 0
     for images, given, targets in taught.epoch(0):
         assert_close(given, frozen(images))
@@ -87,7 +103,7 @@ def test_more_than_may_be_kept_is_computed_anew(monkeypatch):
     for most, seen in ((size, 1 + COUNT), (size - 1, 1 + 18)):
         monkeypatch.setattr(remembered, "MOST_BYTES", most)
         frozen = Counted()
-        list(lessons(frozen, batches(), RECIPE, CLASSES).epoch(0))
+        list(lessons(frozen, batches(), RECIPE, CLASSES, object()).epoch(0))
         assert frozen.seen == seen
 
 
@@ -99,7 +115,7 @@ def test_images_streamed_from_disk_are_computed_anew():
             return batches().epoch(epoch, start)
 
     frozen = Counted()
-    for images, given, _ in lessons(frozen, Streamed(), RECIPE, CLASSES).epoch(0):
+    for images, given, _ in lessons(frozen, Streamed(), RECIPE, CLASSES, object()).epoch(0):
         assert_close(given, frozen(images))
     assert frozen.seen == 2 * 18
 
@@ -107,27 +123,29 @@ def test_images_streamed_from_disk_are_computed_anew():
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_targets_are_those_of_the_images_labels(smoothing):
     recipe = RECIPE.changed(label_smoothing=smoothing)
-    for (_, labels), (_, _, targets) in zip(batches().epoch(1), lessons(Counted(), batches(), recipe, CLASSES).epoch(1), strict=True):
+    for (_, labels), (_, _, targets) in zip(
+        batches().epoch(1), lessons(Counted(), batches(), recipe, CLASSES, object()).epoch(1), strict=True
+    ):
         expected = torch.full((6, CLASSES), smoothing / CLASSES)
         expected[torch.arange(6), labels] += 1 - smoothing
         assert_close(targets, expected)
 
 
 def test_nothing_frozen_gives_nothing():
-    assert all(given == () for _, given, _ in lessons(lambda images: (), batches(), RECIPE, CLASSES).epoch(0))
+    assert all(given == () for _, given, _ in lessons(lambda images: (), batches(), RECIPE, CLASSES, object()).epoch(0))
 
 
 @pytest.mark.parametrize("most", [0, 2**20])
 def test_examples_are_the_split_in_order_with_its_labels(monkeypatch, most):
     monkeypatch.setattr(remembered, "MOST_BYTES", most)
     frozen = Counted()
-    images, given, labels = (column for column in zip(*examples(frozen, batches(training=False)).epoch(0), strict=True))
+    images, given, labels = (column for column in zip(*examples(frozen, batches(training=False), object()).epoch(0), strict=True))
     assert torch.equal(torch.cat(images), batches().plain()) and torch.equal(torch.cat(labels), LABELS)
     assert_close(tuple(torch.cat(column) for column in zip(*given, strict=True)), frozen(batches().plain()))
 
 
 def test_what_is_given_holds_no_gradient(anew):
-    for _, given, _ in lessons(Counted(), batches(), RECIPE, CLASSES).epoch(0):
+    for _, given, _ in lessons(Counted(), batches(), RECIPE, CLASSES, object()).epoch(0):
         assert not any(values.requires_grad for values in given)
 
 
@@ -135,7 +153,7 @@ def test_half_precision_is_that_of_the_training():
     layer = nn.Linear(64, 7)
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         recipe = RECIPE.changed(precision=precision)
-        _, (values,), _ = next(lessons(lambda images: (layer(images.flatten(1)),), batches(), recipe, CLASSES).epoch(0))
+        _, (values,), _ = next(lessons(lambda images: (layer(images.flatten(1)),), batches(), recipe, CLASSES, object()).epoch(0))
         assert values.dtype == dtype and not values.requires_grad
 
 

@@ -2,11 +2,13 @@
 
 An image that always looks the same gives the same frozen outputs in every epoch. Start from `lessons`, which computes them once where
 that holds and they fit; either way gives the same loss and gradients, but for rounding. `remembered` is the part to use alone.
+Runs of one process that name the same `source` of the outputs share them: the grid's seeds and variants have their frozen parts in common.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +23,8 @@ Beside = tuple[Tensor, tuple[Tensor, ...], Tensor]  # images, what the frozen ne
 LossBeside = Callable[[nn.Module, Tensor, tuple[Tensor, ...], Tensor], Tensor]
 
 MOST_BYTES = 4 * 2**30  # of remembered outputs; more are computed anew
+KEPT_BYTES = 2**30  # from one run of a process to the next
+_KEPT: OrderedDict[Hashable, tuple[Tensor, ...]] = OrderedDict()
 
 
 @torch.no_grad()
@@ -28,6 +32,16 @@ def remembered(frozen: Frozen, images: Tensor) -> tuple[Tensor, ...]:
     """The frozen outputs for all images (N, C, H, W), each (N, ...); computed 256 images at a time."""
     chunks = [frozen(chunk) for chunk in images.split(256)]
     return tuple(torch.cat(column) for column in zip(*chunks, strict=True))
+
+
+def shared(key: Hashable, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """What an earlier run of this process computed under the same key, or `compute()`; the latest `KEPT_BYTES` are kept."""
+    if key not in _KEPT:
+        _KEPT[key] = compute()
+    _KEPT.move_to_end(key)
+    while len(_KEPT) > 1 and sum(values.nbytes for outputs in _KEPT.values() for values in outputs) > KEPT_BYTES:
+        _KEPT.popitem(last=False)
+    return _KEPT[key]
 
 
 @dataclass(frozen=True)
@@ -48,19 +62,23 @@ class Lessons:
         return (self.unpack(images, marks) for images, marks in self.batches.epoch(epoch))
 
 
-def lessons(frozen: Frozen, batches: Batches, recipe: Recipe, num_classes: int) -> Lessons:
-    """Training batches with frozen outputs and dense targets (B, num_classes); outputs are those of the mixed, augmented images."""
+def lessons(frozen: Frozen, batches: Batches, recipe: Recipe, num_classes: int, source: Hashable) -> Lessons:
+    """Training batches with frozen outputs and dense targets (B, num_classes); outputs are those of the mixed, augmented images.
+
+    Args:
+        source: all that the outputs follow from, but for split, device and precision: equal sources share outputs between runs.
+    """
     mix = target_maker(recipe, num_classes)
     if not recipe.plain_images or not _fits(frozen, batches):
         return _anew(frozen, batches, mix)
     with autocast(recipe, batches.labels.device):
-        return _looked_up(frozen, batches, mix)
+        return _looked_up(frozen, batches, mix, ("lessons", source, recipe.precision))
 
 
-def examples(frozen: Frozen, batches: Batches) -> Lessons:
-    """The images of a split as they are, with frozen outputs and labels (B,)."""
+def examples(frozen: Frozen, batches: Batches, source: Hashable) -> Lessons:
+    """The images of a split as they are, with frozen outputs and labels (B,); `source` as in `lessons`."""
     as_they_are: Targets = lambda images, labels: (images, labels)  # noqa: E731
-    return (_looked_up if _fits(frozen, batches) else _anew)(frozen, batches, as_they_are)
+    return _looked_up(frozen, batches, as_they_are, ("examples", source)) if _fits(frozen, batches) else _anew(frozen, batches, as_they_are)
 
 
 def _anew(frozen: Frozen, batches: Batches, mix: Targets) -> Lessons:
@@ -72,8 +90,8 @@ def _anew(frozen: Frozen, batches: Batches, mix: Targets) -> Lessons:
     return Lessons(batches, unpack)
 
 
-def _looked_up(frozen: Frozen, batches: ResidentBatches, mix: Targets) -> Lessons:
-    kept = remembered(frozen, batches.plain())
+def _looked_up(frozen: Frozen, batches: ResidentBatches, mix: Targets, key: Hashable) -> Lessons:
+    kept = shared((key, str(batches.labels.device)), lambda: remembered(frozen, batches.plain()))
 
     def unpack(images: Tensor, positions: Tensor) -> Beside:
         images, targets = mix(images, batches.labels[positions])

@@ -28,7 +28,8 @@ def tune(spec: Tuned, context: Context) -> Result:
     model = with_fresh_head(spec.teacher, spec.data, spec.seed, context, drop_path=spec.recipe.drop_path)
     trainable = adapt(model, spec.protocol)
     cut = CUTS[spec.protocol]
-    taught = lessons(lambda images: (cut.front(model, images),), _training(spec, context), spec.recipe, model.num_classes)
+    source = (spec.teacher, spec.data, spec.protocol)
+    taught = lessons(lambda images: (cut.front(model, images),), _training(spec, context), spec.recipe, model.num_classes, source)
     loss = taught.loss(lambda model, _, entering, targets: SoftTargetCrossEntropy()(cut.end(model, *entering).float(), targets))
     trained = train(model, taught.batches, loss, spec.recipe, num_classes=None, context=context)
     metrics = {"top1": top1(model, _test(spec.data, context)), "trainable": trainable}
@@ -48,7 +49,8 @@ def adapt(model: nn.Module, protocol: Protocol) -> int:
 def teach(spec: Taught, context: Context) -> Result:
     teachers = [_frozen(teacher, context) for teacher in spec.teachers]
     student = scratch(spec, context)
-    taught = lessons(logits_of(teachers), _training(spec, context), spec.recipe, student.num_classes)
+    source = (spec.teachers, spec.data)
+    taught = lessons(logits_of(teachers), _training(spec, context), spec.recipe, student.num_classes, source)
     trained = train(student, taught.batches, taught.loss(taught_loss), spec.recipe, num_classes=None, context=context)
     return Result({"top1": top1(student, _test(spec.data, context))}, trained.history, measured=trained.measured)
 
@@ -70,8 +72,9 @@ def train_jointly(spec: Joint, context: Context) -> Result:
         adapt(teacher, "partial1")
     model = TwoTeachers(scratch(spec, context), cl, mim)
     classes = model.student.num_classes
-    taught = lessons(model.frozen, _training(spec, context), spec.recipe, classes)
-    test = examples(model.frozen, _test(spec.data, context))
+    source = (spec.cl, spec.mim, spec.data)
+    taught = lessons(model.frozen, _training(spec, context), spec.recipe, classes, source)
+    test = examples(model.frozen, _test(spec.data, context), source)
     followed = test_batches(spec.data, device=context.device, data_dir=context.data_dir, count=FOLLOWED, batch_size=FOLLOWED)
     images, labels = next(iter(followed.epoch(0)))
     entering, targets = model.frozen(images), nn.functional.one_hot(labels, classes).float()

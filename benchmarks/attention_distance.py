@@ -1,10 +1,11 @@
-"""How much faster than plain loops is attention distance measured while the blocks run, and is its memory flat in the images?
+"""How much faster than plain loops is attention distance, and is its memory flat in the images?
 
-The shipped DINO micro teacher (12 blocks, 4 heads, 8 x 8 patches) on handwritten digits at 32 px, in batches of 64, one thread. `streamed`
-is what vitlib does. The others materialise the maps of a batch first; then for each block `pairs` loops over queries and keys, `queries`
-over queries alone, both over all images and heads at once, and `stacked` calls vitlib's distance on the maps of all blocks. Seconds
-are those of the thread, without waiting for what other processes take, the smallest of the rounds; memory is what a process of its own
-peaks at in resident size, above that after a first batch.
+The shipped DINO micro teacher (12 blocks, 4 heads, 8 x 8 patches) on handwritten digits at 32 px, in batches of 64, one thread. For each
+block `pairs` loops over queries and keys, `queries` over queries alone, both over all images and heads at once; `vitlib` is its
+`attention_distance`. They are timed on maps that lie in memory, and with the forward pass that makes the maps: there vitlib measures
+each block while it runs (`streamed`), the others on the maps of all blocks. Seconds are those of the thread, without waiting for what
+other processes take, the smallest of the rounds; memory is what a process of its own peaks at in resident size, above that after a
+first batch.
 """
 
 from __future__ import annotations
@@ -37,33 +38,36 @@ SIDE, PATCH, PREFIX = 8, 4, 1
 IMAGES, BATCH, ROUNDS = 1000, 64, 3
 
 
-def pairs(model: nn.Module, images: Tensor) -> Tensor:
+def pairs(maps: Tensor) -> Tensor:
     """Attention distance as the sheet's equation 2.5 is written, (B, depth, heads): a loop over queries and keys in every block."""
-    maps = attention_maps(model, images)[..., PREFIX:, PREFIX:] + 1e-32
     distances = torch.zeros(maps.shape[:3], dtype=torch.float64)
     for block in range(maps.shape[1]):
-        rows = (maps[:, block] / maps[:, block].sum(dim=-1, keepdim=True)).double()
+        rows = over_patches(maps[:, block])
         for query in range(SIDE**2):
             for key in range(SIDE**2):
                 distances[:, block] += rows[:, :, query, key] * apart(query, key)
     return distances / SIDE**2
 
 
-def queries(model: nn.Module, images: Tensor) -> Tensor:
+def queries(maps: Tensor) -> Tensor:
     """The same with all keys of a query at once."""
-    maps = attention_maps(model, images)[..., PREFIX:, PREFIX:] + 1e-32
     distances = torch.zeros(maps.shape[:3], dtype=torch.float64)
     for block in range(maps.shape[1]):
-        rows = (maps[:, block] / maps[:, block].sum(dim=-1, keepdim=True)).double()
+        rows = over_patches(maps[:, block])
         for query in range(SIDE**2):
             ways = torch.tensor([apart(query, key) for key in range(SIDE**2)], dtype=torch.float64)
             distances[:, block] += (rows[:, :, query] * ways).sum(dim=-1)
     return distances / SIDE**2
 
 
-def stacked(model: nn.Module, images: Tensor) -> Tensor:
-    """The maps of all blocks at once."""
-    return attention_distance(attention_maps(model, images), (SIDE, SIDE), PATCH, PREFIX)
+def over_patches(maps: Tensor) -> Tensor:
+    """Attention among patches, each row normalised over them."""
+    kept = maps[..., PREFIX:, PREFIX:] + 1e-32
+    return (kept / kept.sum(dim=-1, keepdim=True)).double()
+
+
+def at_once(maps: Tensor) -> Tensor:
+    return attention_distance(maps, (SIDE, SIDE), PATCH, PREFIX)
 
 
 def apart(one: int, other: int) -> float:
@@ -71,31 +75,47 @@ def apart(one: int, other: int) -> float:
     return PATCH * math.dist(divmod(one, SIDE), divmod(other, SIDE))
 
 
-WAYS = {"streamed": attention_distances, "stacked": stacked, "queries": queries, "pairs": pairs}
+WAYS = {"vitlib": at_once, "queries": queries, "pairs": pairs}
 
 
 def main() -> None:
+    model, batches = prepared(IMAGES)
     with one_thread("cpu"), torch.inference_mode():
-        found = {"device": device_name("cpu"), "torch": torch.__version__, "N": IMAGES, "batch": BATCH, "rounds": ROUNDS} | times()
-    found["peak MiB"] = {f"{way}, N = {count}": peak_mib(way, count) for way in ("streamed", "stacked") for count in (250, 1000)}
+        found = {"device": device_name("cpu"), "torch": torch.__version__, "N": IMAGES, "batch": BATCH, "rounds": ROUNDS}
+        found["on maps in memory"] = compared("vitlib", on_maps(model, batches))
+        found["with the forward pass"] = {"forward pass alone, s": round(timed(model, images_of(batches))[0], 2)} | compared(
+            "streamed", with_forward(model, batches)
+        )
+    found["peak MiB"] = {f"{way}, N = {count}": peak_mib(way, count) for way in ("streamed", "vitlib") for count in (250, 1000)}
     print(json.dumps(found, indent=1))
     Path(__file__).with_suffix(".cpu.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-def times() -> dict:
-    """Seconds of each way with the forward pass, as multiples of the streamed one with and without it, and how far its numbers are off."""
-    model, batches = prepared(IMAGES)
-    forward = timed(lambda images: model(images), batches)[0]
-    found = {name: timed(lambda images, way=way: way(model, images), batches) for name, way in WAYS.items()}
-    ours, expected = found["streamed"]
+def on_maps(model: nn.Module, batches: ResidentBatches) -> dict[str, tuple[float, Tensor]]:
+    maps = [attention_maps(model, images) for images in images_of(batches)]
+    return {name: timed(way, maps) for name, way in WAYS.items()}
+
+
+def with_forward(model: nn.Module, batches: ResidentBatches) -> dict[str, tuple[float, Tensor]]:
+    return {name: timed(lambda images, way=way: way(model, images), images_of(batches)) for name, way in measures().items()}
+
+
+def measures() -> dict[str, Callable[[nn.Module, Tensor], Tensor]]:
+    plain = {name: lambda model, images, way=way: way(attention_maps(model, images)) for name, way in WAYS.items()}
+    return {"streamed": attention_distances, **plain}
+
+
+def images_of(batches: ResidentBatches) -> list[Tensor]:
+    return [images for images, _ in batches.epoch(0)]
+
+
+def compared(ours: str, found: dict[str, tuple[float, Tensor]]) -> dict:
+    """Seconds of each way, as multiples of ours, and how far its numbers are from ours."""
+    seconds, expected = found[ours]
     return {
-        "forward pass alone, s": round(forward, 2),
         "s": {name: round(spent, 2) for name, (spent, _) in found.items()},
-        "multiple of streamed": {name: round(spent / ours, 2) for name, (spent, _) in found.items()},
-        "multiple of streamed, beyond the forward pass": {
-            name: round((spent - forward) / (ours - forward), 1) for name, (spent, _) in found.items()
-        },
-        "largest relative difference from streamed": {name: relative(expected, other) for name, (_, other) in found.items()},
+        f"multiple of {ours}": {name: round(spent / seconds, 1) for name, (spent, _) in found.items()},
+        f"largest relative difference from {ours}": {name: relative(expected, other) for name, (_, other) in found.items()},
     }
 
 
@@ -103,12 +123,12 @@ def relative(ours: Tensor, other: Tensor) -> float:
     return float(((ours - other) / other).abs().max())
 
 
-def timed(way: Callable[[Tensor], Tensor], batches: ResidentBatches) -> tuple[float, Tensor]:
+def timed(way: Callable[[Tensor], Tensor], inputs: list[Tensor]) -> tuple[float, Tensor]:
     """Seconds over all batches, and what was measured."""
     rounds = []
     for _ in range(ROUNDS):
         begun = time.process_time()
-        found = torch.cat([way(images) for images, _ in batches.epoch(0)])
+        found = torch.cat([way(each) for each in inputs])
         rounds.append(time.process_time() - begun)
     return min(rounds), found
 
@@ -134,7 +154,7 @@ def peak_above_start(way: str, count: int) -> float:
         model(next(batches.epoch(0))[0])
         Path("/proc/self/clear_refs").write_text("5")
         before = peak_bytes("cpu")
-        torch.cat([WAYS[way](model, images) for images, _ in batches.epoch(0)])
+        torch.cat([measures()[way](model, images) for images, _ in batches.epoch(0)])
     return round((peak_bytes("cpu") - before) / 2**20, 1)
 
 

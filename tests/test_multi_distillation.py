@@ -41,8 +41,6 @@ SPEC = Combined(
     model=NETWORK, data=DIGITS, recipe=ONE_STEP, seed=0, objective=Objective(weights=WEIGHTS), held_out=0.1, measured_on="held-out"
 )
 TEACHER = Alone(model=NETWORK, data=DIGITS, recipe=ONE_STEP, seed=7, held_out=0.1, measured_on="test")
-SEARCH = ("trials", "guided", "best")
-ARTEFACTS = sorted(name for name in vars(multi_distillation) if name.startswith(("table_", "figure_")))
 
 
 def smoke_of(folder, **options) -> Study:
@@ -52,11 +50,6 @@ def smoke_of(folder, **options) -> Study:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     return smoke_of(tmp_path_factory.mktemp("multi") / "results")
-
-
-@pytest.fixture(scope="module")
-def results(study):
-    return study.execute()
 
 
 @pytest.fixture

@@ -49,7 +49,8 @@ def attention_distance(attention: Tensor, grid: tuple[int, int], patch_size: int
     """Mean distance in pixels between a query patch and what it attends to.
 
     Prefix tokens are dropped and each row is normalised over the patches; the distances d(i, j) = p |x_i - x_j| are summed over keys
-    by their attention, and averaged over queries. Source: N. Park et al., What do self-supervised vision transformers learn? (2023).
+    by their attention, and averaged over queries; 1e-32 is added to each weight, so that a row may be zero.
+    Source: N. Park et al., What do self-supervised vision transformers learn? (2023).
 
     Args:
         attention: (..., tokens, tokens), rows summing to 1; tokens = prefix_tokens + rows * columns of the grid.
@@ -57,9 +58,12 @@ def attention_distance(attention: Tensor, grid: tuple[int, int], patch_size: int
     Returns:
         (...): one distance a map.
     """
-    patches = attention[..., prefix_tokens:, prefix_tokens:] + 1e-32
-    patches = patches / patches.sum(dim=-1, keepdim=True)
-    return (patches * patch_distances(grid, patch_size).to(patches)).sum(dim=-1).mean(dim=-1)
+    patches = attention[..., prefix_tokens:, prefix_tokens:]
+    by_query = patches.reshape(-1, *patches.shape[-2:]).movedim(1, 0)  # (queries, maps, keys)
+    distances = patch_distances(grid, patch_size).to(patches)
+    weights = torch.stack([distances, torch.ones_like(distances)], dim=-1)
+    sums = by_query @ weights + 1e-32 * weights.sum(dim=1, keepdim=True)  # by distance, and plain: one pass over the maps for both
+    return (sums[..., 0] / sums[..., 1]).mean(dim=0).view(patches.shape[:-2])
 
 
 def patch_distances(grid: tuple[int, int], patch_size: int) -> Tensor:

@@ -176,6 +176,12 @@ class Guided(RunSpec):
     proposals: Proposals
     position: Annotated[int, Field(ge=0)]
 
+    @model_validator(mode="after")
+    def _proposed(self) -> Self:
+        if self.position >= self.proposals.size:
+            raise ValueError(f"position={self.position} of a round of size={self.proposals.size}; allowed: below the size")
+        return self
+
     def parents(self) -> list[RunSpec]:
         return [self.proposals, *self.proposals.base.parents()]
 

@@ -27,7 +27,7 @@ from vitlib.papers.multi_distillation.settings import run_best, run_guided, run_
 from vitlib.papers.multi_distillation.space import LETTERS, Range, Weights
 from vitlib.papers.multi_distillation.specs import Alone, Best, Combined, Guided, Proposals
 from vitlib.papers.multi_distillation.surrogate import fit
-from vitlib.papers.multi_distillation.tables import METHODS, ORDERS, held_out_frame, importances, results_frame
+from vitlib.papers.multi_distillation.tables import METHODS, ORDERS, frame_results, held_out_frame, importances
 from vitlib.report.tables import DASH, formatted
 from vitlib.runs.execute import execute, one_thread
 from vitlib.runs.store import Store
@@ -369,7 +369,7 @@ def test_table_2_has_a_row_for_every_method_and_claims_name_rows_that_exist(resu
     assert table.loc["BYOT", "measured"] == results.run("methods", method="byot").metrics["top1"]
     assert table.loc["best of TPE", "measured"] == results.run("best", search="tpe", step="as given").metrics["top1"]
     assert table.loc["KD + RKD", "weights"] == "a 1, b 1, d 25, e 50, f 1, g 1" and table.loc[METHODS["ce"], "weights"] == DASH
-    names = set(results_frame(results)["method"])
+    names = set(frame_results(results)["method"])
     about = [claim for claim in results.study.entry["claim"] if claim["table"] == "results"]
     assert about and all(claim[side]["method"] in names for claim in about for side in ("first", "second"))
     assert (results.claims()["verdict"] == "undecided").all() and (results.claims("results")["n"] == 1).all()  # of one seed

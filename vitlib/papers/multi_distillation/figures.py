@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vitlib.papers.multi_distillation.space import LETTERS
 from vitlib.papers.multi_distillation.surrogate import fit
-from vitlib.papers.multi_distillation.tables import FEWEST, SEARCHES, complete_trials, held_out_frame, importances, results_frame
+from vitlib.papers.multi_distillation.tables import FEWEST, SEARCHES, complete_trials, frame_results, held_out_frame, importances
 from vitlib.report.diagrams import arrow, box
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
 from vitlib.report.statistics import half_width, summary
@@ -131,7 +131,7 @@ def figure_search(results: Results) -> Figure:
     for search, trials in held_out_frame(results).dropna(subset="top1").groupby("search", sort=False):
         left.plot(trials["number"] + 1, trials["top1"], ".", color=COLOURS[search], alpha=0.5, label=f"{SEARCHES[search]}, trials")
         left.step(trials["number"] + 1, trials["top1"].cummax(), where="post", color=COLOURS[search], label=SEARCHES[search])
-    left.axvline(settings.numbers - settings.rounds * settings.positions + 0.5, color=TEACHER, linestyle=":", label="TPE begins")
+    left.axvline(settings.started + 0.5, color=TEACHER, linestyle=":", label="TPE begins")
     left.set(xlabel="trial", ylabel="held-out top-1 (%)", title="the two searches")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     table = summary(results.frame("best"), ["search", "step"], "top1")
@@ -148,7 +148,7 @@ def figure_search(results: Results) -> Figure:
 @style()
 def figure_results(results: Results) -> Figure:
     """Test top-1 of every method and of experiment 2 with 95 % intervals over seeds; the number after a name is its effective step."""
-    frame = results_frame(results)
+    frame = frame_results(results)
     table = summary(frame, ["method"], "top1")
     steps = frame.groupby("method", sort=False)["label weight"].mean()
     figure, ((axes,),) = canvas(height=3.6)

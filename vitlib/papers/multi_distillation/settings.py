@@ -13,7 +13,8 @@ from vitlib.papers.multi_distillation.specs import Alone, Best, Combined, Guided
 from vitlib.recipe import Recipe, Seeds
 from vitlib.spec import Part
 
-CURRICULUM = ("sum", "successive", "phases")
+FROZEN = 1000  # added to a run's seed for its frozen teacher's
+EQUAL_STEP = 2.0  # label weight of experiment 2, where a = b = c = 1
 
 
 class Method(Part):
@@ -73,6 +74,11 @@ class Settings(Part):
         return list(range(self.numbers))
 
     @property
+    def started(self) -> int:
+        """Random trials that the adaptive search begins with."""
+        return self.numbers - self.rounds * self.positions
+
+    @property
     def round_numbers(self) -> list[int]:
         return list(range(self.rounds))
 
@@ -127,13 +133,13 @@ def run_curriculum(settings: Settings, *, order: str, seed: int) -> Combined:
 
 def run_prior_equal(settings: Settings, *, seed: int) -> Combined:
     """The prior-work row at experiment 2's effective step."""
-    return _combined(settings, Objective(weights=settings.prior).at_label_weight(2.0), seed, measured_on="test")
+    return _combined(settings, Objective(weights=settings.prior).at_label_weight(EQUAL_STEP), seed, measured_on="test")
 
 
 def run_best(settings: Settings, *, search: Literal["random", "tpe"], step: Literal["as given", "equal"], seed: int) -> Best:
     """The best setting of a search, as given or at experiment 2's effective step."""
     base = _combined(settings, Objective(weights=settings.prior), seed, measured_on="test")
-    return Best(trials=tuple(searched(settings, search)), base=base, label_weight=2.0 if step == "equal" else None)
+    return Best(trials=tuple(searched(settings, search)), base=base, label_weight=EQUAL_STEP if step == "equal" else None)
 
 
 def searched(settings: Settings, search: str) -> list[Combined | Guided]:
@@ -145,15 +151,12 @@ def searched(settings: Settings, search: str) -> list[Combined | Guided]:
     return [*last.trials(), *last.guided()]
 
 
-FROZEN = 1000  # added to a run's seed for its frozen teacher's
-
-
 def _proposals(settings: Settings, number: int, seed: int) -> Proposals:
     return Proposals(
         base=_trial(settings, settings.prior, seed),
         space=settings.space,
         search_seed=settings.search_seed,
-        first=settings.numbers - settings.rounds * settings.positions,
+        first=settings.started,
         size=settings.positions,
         previous=_proposals(settings, number - 1, seed) if number else None,
     )

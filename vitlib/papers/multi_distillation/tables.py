@@ -63,7 +63,7 @@ def table_1(results: Results) -> pd.DataFrame:
 
 def table_2(results: Results) -> pd.DataFrame:
     """The result table that the document lacks: test top-1 by method, with the weights and the effective step."""
-    frame = results_frame(results)
+    frame = frame_results(results)
     measured = summary(frame, ["method"], "top1")
     for column in ("label weight", "top1 peer 2", "top1 exit 1", "top1 exit 2", "top1 exit 3"):
         measured[column.removeprefix("top1 ")] = summary(frame, ["method"], column)["measured"]
@@ -134,7 +134,7 @@ def table_speed(results: Results) -> pd.DataFrame:
     return medians.assign(n=grouped.size()).reset_index()
 
 
-def results_frame(results: Results) -> pd.DataFrame:
+def frame_results(results: Results) -> pd.DataFrame:
     """Every run measured on the test images: method (as it is shown), seed, top-1, weights."""
     best = results.frame("best")
     best_names = best["search"].map(lambda name: f"best of {SEARCHES[name]}") + best["step"].map({"as given": "", "equal": ", equal step"})
@@ -153,8 +153,8 @@ def held_out_frame(results: Results) -> pd.DataFrame:
     settings = results.study.settings
     columns = ["search", "number", "top1", *LETTERS]
     random = results.frame("trials").query("seed == @settings.trial_seeds[0]")
-    started = random[random["number"] < settings.numbers - settings.rounds * settings.positions]
-    guided = results.frame("guided").assign(number=lambda frame: len(started) + frame["round"] * settings.positions + frame["position"])
+    started = random[random["number"] < settings.started]
+    guided = results.frame("guided").assign(number=lambda frame: settings.started + frame["round"] * settings.positions + frame["position"])
     adaptive = pd.concat([started, guided])
     return pd.concat([random.assign(search="random"), adaptive.assign(search="tpe")], ignore_index=True).reindex(columns=columns)
 
@@ -199,10 +199,6 @@ def frame_thirds(results: Results) -> pd.DataFrame:
         size = max(1, len(ranked) // 3)
         rows += [{"third": name, "seed": seed, "top1": part.mean()} for name, part in (("lower", ranked[:size]), ("upper", ranked[-size:]))]
     return pd.DataFrame(rows, columns=["third", "seed", "top1"])
-
-
-def frame_results(results: Results) -> pd.DataFrame:
-    return results_frame(results)
 
 
 def written(weights: pd.Series) -> str:

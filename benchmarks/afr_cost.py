@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlib.inputs.models import Vit, build
-from vitlib.methods import saliency
-from vitlib.methods.prune import prunable
-from vitlib.methods.saliency import afr, block_features, refer, snip
+from vitlib.methods.pruning import saliency
+from vitlib.methods.pruning.masks import prunable
+from vitlib.methods.pruning.saliency import afr, block_features, refer, snip
 from vitlib.runs.execute import one_thread
 from vitlib.runs.provenance import device_name
 from vitlib.training.loop import peak_bytes

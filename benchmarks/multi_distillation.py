@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitlib.inputs.models import ResNet, build
-from vitlib.methods.exits import with_exits
-from vitlib.papers.multi_distillation.compute import Peers
-from vitlib.papers.multi_distillation.objective import loss_terms
-from vitlib.papers.multi_distillation.settings import Settings
+from vitlib.methods.distillation.exits import with_exits
+from vitlib.papers.multi_distillation.search.settings import Settings
 from vitlib.papers.multi_distillation.specs import Objective
+from vitlib.papers.multi_distillation.training.compute import Peers
+from vitlib.papers.multi_distillation.training.objective import loss_terms
 from vitlib.runs.execute import one_thread
 from vitlib.runs.provenance import device_name
 from vitlib.runs.study import merged, read_entry

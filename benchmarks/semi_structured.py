@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from vitlib.inputs.models import Vit, build
-from vitlib.methods.prune import apply_masks, prunable, semi_structured, two_of_four
-from vitlib.methods.saliency import magnitude
+from vitlib.methods.pruning.masks import apply_masks, prunable, semi_structured, two_of_four
+from vitlib.methods.pruning.saliency import magnitude
 from vitlib.runs.provenance import device_name
 from vitlib.training.cost import speed
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from vitlib.inputs.data import StreamedBatches, training_batches
 from vitlib.inputs.models import Vit
-from vitlib.methods.weight_copy import weight_copy
+from vitlib.methods.adapters.weight_copy import weight_copy
 from vitlib.papers.wecolora import compute
 from vitlib.papers.wecolora.specs import Distilled, Downstream, Settings, run_accuracy
 from vitlib.runs.execute import one_thread

@@ -38,7 +38,7 @@ def store(place):
 def forking():
     """Processes forked from a server that has imported everything and started no thread: real ones, in milliseconds."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["support", "vitlib.papers.deit.compute", "vitlib.papers.multi_distillation.compute"])
+    context.set_forkserver_preload(["support", "vitlib.papers.deit.compute", "vitlib.papers.multi_distillation.training.compute"])
     return context
 
 

@@ -10,8 +10,8 @@ from vitlib import load_study
 from vitlib.inputs.data import test_batches as batches_of
 from vitlib.inputs.models import load_weights
 from vitlib.inputs.sources import balanced, load
-from vitlib.methods.prune import MASK, load_pruned, prunable, semi_structured, two_of_four
-from vitlib.methods.saliency import magnitude
+from vitlib.methods.pruning.masks import MASK, load_pruned, prunable, semi_structured, two_of_four
+from vitlib.methods.pruning.saliency import magnitude
 from vitlib.papers import afr_pruning
 from vitlib.papers.afr_pruning import compute
 from vitlib.papers.afr_pruning.specs import Pruning

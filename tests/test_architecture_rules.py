@@ -17,6 +17,7 @@ ROOT = Path(vitlib.__file__).parent
 ROOMS = ["spec", "recipe", "inputs", "methods", "training", "teachers", "papers", "runs"]  # each imports only those before it
 FREE = {"paths"}  # imports nothing of vitlib, and anyone may import it
 LONGEST = 320
+FULLEST = 7
 SOURCES = sorted(ROOT.rglob("*.py"))
 
 
@@ -76,7 +77,7 @@ def test_imports_between_rooms_point_one_way():
     [
         ("vitlib.inputs.data", "vitlib.recipe.Recipe", True),
         ("vitlib.recipe", "vitlib.inputs.data", False),
-        ("vitlib.methods.distill", "vitlib.training.loop.train", False),
+        ("vitlib.methods.distillation.losses", "vitlib.training.loop.train", False),
         ("vitlib.papers.deit.tables", "vitlib.report.tables", True),
         ("vitlib.training.loop", "vitlib.report.tables", False),
         ("vitlib.papers.deit.tables", "vitlib.runs.study", False),
@@ -123,13 +124,30 @@ def test_runs_are_computed_where_nothing_of_notebooks_is_installed(tmp_path):
 
 
 def test_the_check_for_heavy_modules_sees_them():
-    assert heavy_modules_after("vitlib.methods.distill") == ["torch"]
+    assert heavy_modules_after("vitlib.methods.distillation.losses") == ["torch"]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_no_module_is_longer_than_one_idea(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= LONGEST
+
+
+def crowded(folder):
+    return len([path for path in folder.glob("*.py") if not path.stem.startswith("__")]) > FULLEST
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES} - {ROOT}), ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_no_room_holds_more_than_seven_modules(folder):
+    assert not crowded(folder), "split it by idea, as methods/ is"
+
+
+def test_the_count_of_modules_sees_an_eighth(tmp_path):
+    for number in range(FULLEST + 1):
+        assert not crowded(tmp_path)
+        (tmp_path / f"module{number}.py").touch()
+        (tmp_path / "__init__.py").touch()
+    assert crowded(tmp_path)
 
 
 def test_names_of_run_classes_are_unique():

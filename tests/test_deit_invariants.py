@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from vitlib.inputs.models import ResNet, Timm, Vit, build, load_weights, parameter_count, weights_of
 from vitlib.inputs.sources import Data
-from vitlib.methods.distill import hard_distillation_loss, logit_mean, soft_distillation_loss, softmax_sum, token_logits
+from vitlib.methods.distillation.losses import hard_distillation_loss, logit_mean, soft_distillation_loss, softmax_sum, token_logits
 from vitlib.papers.deit import compute
 from vitlib.papers.deit.specs import Released, Student
 from vitlib.paths import data_dir

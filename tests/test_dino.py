@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.testing import assert_close
 
-from vitlib.methods.dino import ProjectionHead, SelfDistillation, cosine, dino_loss, follow, moved_center, warmed_up
+from vitlib.methods.self_supervised.dino import ProjectionHead, SelfDistillation, cosine, dino_loss, follow, moved_center, warmed_up
 
 IMAGES, VIEWS, K = 5, 4, 7
 

@@ -21,7 +21,7 @@ from vitlib.inputs.data import test_batches as batches_of
 from vitlib.inputs.models import Timm, Vit, build, parameter_count, weights_of
 from vitlib.inputs.sources import Data
 from vitlib.methods.attention import AttentionTap, attention_confidence, attention_distance, attention_maps, patch_distances
-from vitlib.methods.distill import attention_divergence, two_teacher_loss
+from vitlib.methods.distillation.losses import attention_divergence, two_teacher_loss
 from vitlib.papers import dual_ssl_kd
 from vitlib.papers.dual_ssl_kd import compute, tables
 from vitlib.papers.dual_ssl_kd.ends import CUTS

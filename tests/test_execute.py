@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from support import Number, Total, assert_same_result, computed, files_below, flip_a_byte
 
-from vitlib.runs import local
 from vitlib.runs.execute import RunsFailedError, execute
 from vitlib.runs.store import Store, StoreError
+from vitlib.runs.workers import local
 from vitlib.spec import SpecError
 
 ONE, TWO, THREE = (Number(value=value) for value in (1, 2, 3))

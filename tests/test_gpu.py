@@ -12,8 +12,8 @@ from vitlib.inputs.data import ResidentBatches, Training, augmented
 from vitlib.inputs.models import ResNet, Vit, build
 from vitlib.inputs.sources import Data
 from vitlib.methods.attention import attention_maps
-from vitlib.methods.prune import apply_masks, prunable, semi_structured, two_of_four
-from vitlib.methods.saliency import block_features, magnitude, refer, snip
+from vitlib.methods.pruning.masks import apply_masks, prunable, semi_structured, two_of_four
+from vitlib.methods.pruning.saliency import block_features, magnitude, refer, snip
 from vitlib.papers.deit.specs import Student
 from vitlib.recipe import Augment, Recipe
 from vitlib.spec import Context

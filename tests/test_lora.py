@@ -11,8 +11,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from vitlib.inputs.models import Vit, build, weights_of
-from vitlib.methods.lora import ADAPTED, LoraLinear, adapters, attach, energy, merge, svd_factors, undo
-from vitlib.methods.weight_copy import feature_loss, features, weight_copy
+from vitlib.methods.adapters.lora import ADAPTED, LoraLinear, adapters, attach, energy, merge, svd_factors, undo
+from vitlib.methods.adapters.weight_copy import feature_loss, features, weight_copy
 
 STARTS = ["zero_b", "random", "svd", "svd_shift"]
 SHAPES = [(8, 8), (12, 5), (5, 12)]

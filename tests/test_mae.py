@@ -8,7 +8,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch.testing import assert_close
 
-from vitlib.methods.mae import MaskedAutoencoder, mae_loss, patchify, random_mask, taken
+from vitlib.methods.self_supervised.mae import MaskedAutoencoder, mae_loss, patchify, random_mask, taken
 
 SIDE, PATCH, CHANNELS, L = 12, 3, 2, 16
 

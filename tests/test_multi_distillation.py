@@ -19,13 +19,13 @@ from vitlib.inputs import data as inputs
 from vitlib.inputs.data import training_batches
 from vitlib.inputs.models import ResNet, Vit, build, weights_of
 from vitlib.inputs.sources import Data
-from vitlib.methods.exits import with_exits
+from vitlib.methods.distillation.exits import with_exits
 from vitlib.papers import multi_distillation
-from vitlib.papers.multi_distillation import compute, curriculum
-from vitlib.papers.multi_distillation.curriculum import Losses, Repeated, groups_at
-from vitlib.papers.multi_distillation.settings import run_best, run_curriculum, run_prior_equal
-from vitlib.papers.multi_distillation.space import LETTERS, Range, Weights
+from vitlib.papers.multi_distillation.search.settings import run_best, run_curriculum, run_prior_equal
+from vitlib.papers.multi_distillation.search.space import LETTERS, Range, Weights
 from vitlib.papers.multi_distillation.specs import Alone, Combined, Objective, Proposals
+from vitlib.papers.multi_distillation.training import compute, curriculum
+from vitlib.papers.multi_distillation.training.curriculum import Losses, Repeated, groups_at
 from vitlib.recipe import Augment, Recipe
 from vitlib.runs.execute import one_thread
 from vitlib.runs.study import Study

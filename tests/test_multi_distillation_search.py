@@ -22,11 +22,11 @@ from vitlib import load_study
 from vitlib.__main__ import main
 from vitlib.inputs.models import build, weights_of
 from vitlib.papers import multi_distillation
-from vitlib.papers.multi_distillation.search import best_weights, finished_study, propose
-from vitlib.papers.multi_distillation.settings import run_best, run_guided, run_trial, searched
-from vitlib.papers.multi_distillation.space import LETTERS, Range, Weights
+from vitlib.papers.multi_distillation.search.proposals import best_weights, finished_study, propose
+from vitlib.papers.multi_distillation.search.settings import run_best, run_guided, run_trial, searched
+from vitlib.papers.multi_distillation.search.space import LETTERS, Range, Weights
+from vitlib.papers.multi_distillation.search.surrogate import fit
 from vitlib.papers.multi_distillation.specs import Alone, Best, Combined, Guided, Proposals
-from vitlib.papers.multi_distillation.surrogate import fit
 from vitlib.papers.multi_distillation.tables import METHODS, ORDERS, frame_results, held_out_frame, importances
 from vitlib.report.tables import DASH, formatted
 from vitlib.runs.execute import execute, one_thread
@@ -80,7 +80,9 @@ def test_a_trial_is_a_function_of_the_searchs_seed_and_its_number_alone(study):
 
 
 def test_another_process_draws_the_same_trials(study):
-    program = "import json, sys; from vitlib.papers.multi_distillation.space import Space; space = Space.parse(json.load(sys.stdin)); "
+    program = (
+        "import json, sys; from vitlib.papers.multi_distillation.search.space import Space; space = Space.parse(json.load(sys.stdin)); "
+    )
     program += "print(json.dumps([space.drawn(7, number).model_dump() for number in (9, 2)])); assert 'torch' not in sys.modules"
     space = study.settings.space
     done = subprocess.run([sys.executable, "-c", program], input=space.model_dump_json(), capture_output=True, text=True, check=True)

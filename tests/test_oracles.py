@@ -11,12 +11,12 @@ from torch import nn
 from torch.testing import assert_close
 
 from vitlib.methods.attention import attention_distance
-from vitlib.methods.dino import dino_loss, moved_center
-from vitlib.methods.distill import hard_distillation_loss, soft_distillation_loss, weighted
-from vitlib.methods.mae import mae_loss, patchify
-from vitlib.methods.relations import angle_relation_loss, distance_relation_loss
-from vitlib.methods.saliency import snip
-from vitlib.methods.self_distillation import hint_loss, soft_target_loss
+from vitlib.methods.distillation.losses import hard_distillation_loss, soft_distillation_loss, weighted
+from vitlib.methods.distillation.relations import angle_relation_loss, distance_relation_loss
+from vitlib.methods.distillation.self_distillation import hint_loss, soft_target_loss
+from vitlib.methods.pruning.saliency import snip
+from vitlib.methods.self_supervised.dino import dino_loss, moved_center
+from vitlib.methods.self_supervised.mae import mae_loss, patchify
 from vitlib.recipe import Recipe
 from vitlib.training.loop import target_maker
 

@@ -12,9 +12,9 @@ from torch.testing import assert_close
 
 from vitlib import load_study
 from vitlib.inputs.models import load_weights
-from vitlib.methods.lora import adapters, attach, merge
-from vitlib.methods.peft import CONFIG, WEIGHTS, read_adapters, write_adapters
-from vitlib.methods.weight_copy import weight_copy
+from vitlib.methods.adapters.lora import adapters, attach, merge
+from vitlib.methods.adapters.peft import CONFIG, WEIGHTS, read_adapters, write_adapters
+from vitlib.methods.adapters.weight_copy import weight_copy
 from vitlib.papers import wecolora
 from vitlib.papers.wecolora.compute import frozen_teacher
 from vitlib.spec import SpecError, rebuild

@@ -7,9 +7,9 @@ import pytest
 from support import Number, Total
 
 from vitlib.runs import execute as execute_module
-from vitlib.runs import progress as progress_module
 from vitlib.runs.execute import RunsFailedError, execute
-from vitlib.runs.progress import Progress
+from vitlib.runs.workers import progress as progress_module
+from vitlib.runs.workers.progress import Progress
 
 
 @pytest.fixture

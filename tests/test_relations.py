@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from vitlib.inputs.models import ResNet, Vit, build
-from vitlib.methods.exits import Outputs, with_exits
-from vitlib.methods.relations import angle_cosines, angle_relation_loss, distance_relation_loss, normalised_distances
-from vitlib.methods.self_distillation import hint_loss, soft_target_loss
-from vitlib.papers.multi_distillation.objective import GROUPS, Knowledge, deepest, loss_terms
-from vitlib.papers.multi_distillation.space import Weights
+from vitlib.methods.distillation.exits import Outputs, with_exits
+from vitlib.methods.distillation.relations import angle_cosines, angle_relation_loss, distance_relation_loss, normalised_distances
+from vitlib.methods.distillation.self_distillation import hint_loss, soft_target_loss
+from vitlib.papers.multi_distillation.search.space import Weights
 from vitlib.papers.multi_distillation.specs import Objective
+from vitlib.papers.multi_distillation.training.objective import GROUPS, Knowledge, deepest, loss_terms
 
 LOSSES = [distance_relation_loss, angle_relation_loss]
 LINE = [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]

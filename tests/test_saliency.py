@@ -1,6 +1,6 @@
 """SNIP, ReFer and AFR scores against autograd in float64, SVDs, closed forms and loops; the method sheet's invariants by number.
 
-Invariants 8, 9, 10 and 12 are in test_prune.py.
+Invariants 8, 9, 10 and 12 are in test_masks.py.
 """
 
 import copy
@@ -14,9 +14,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from vitlib.inputs.models import Vit, build
-from vitlib.methods import saliency
-from vitlib.methods.prune import keep_masks, prunable
-from vitlib.methods.saliency import (
+from vitlib.methods.pruning import saliency
+from vitlib.methods.pruning.masks import keep_masks, prunable
+from vitlib.methods.pruning.saliency import (
     afr,
     block_features,
     chance,

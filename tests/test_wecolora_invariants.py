@@ -17,8 +17,8 @@ from torch.testing import assert_close
 from vitlib.inputs.data import indexed_batches, seed_everything
 from vitlib.inputs.models import Timm, Vit, build, parameter_count, weights_of
 from vitlib.inputs.sources import Data, load, subset
-from vitlib.methods.lora import LoraLinear, adapters, attach, merge, svd_factors
-from vitlib.methods.weight_copy import feature_loss, features, groups, weight_copy
+from vitlib.methods.adapters.lora import LoraLinear, adapters, attach, merge, svd_factors
+from vitlib.methods.adapters.weight_copy import feature_loss, features, groups, weight_copy
 from vitlib.papers.wecolora import compute
 from vitlib.papers.wecolora.specs import Copied, Distilled, Downstream, Spectra
 from vitlib.recipe import Augment, Recipe

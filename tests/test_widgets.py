@@ -71,7 +71,7 @@ def test_the_soft_target_at_temperature_one_is_the_softmax_and_its_loss_equation
     import torch
     import torch.nn.functional as F
 
-    from vitlib.methods.distill import soft_distillation_loss, weighted
+    from vitlib.methods.distillation.losses import soft_distillation_loss, weighted
 
     arrays = next(run.arrays for point, run in results.runs("tokens") if point["method"] == "token")
     student, teacher = torch.tensor(arrays["student_logits"][1, :1]), torch.tensor(arrays["teacher_logits"][:1])

@@ -26,9 +26,9 @@ from nbformat.sign import NotebookNotary
 from traitlets import default
 
 from vitlib import paths
-from vitlib.runs.progress import PREFIX as PROGRESS
 from vitlib.runs.provenance import commit
 from vitlib.runs.study import load_study
+from vitlib.runs.workers.progress import PREFIX as PROGRESS
 from vitlib.spec import SpecError, nearest
 
 KERNEL = "vitlib-running-interpreter"

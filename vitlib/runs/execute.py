@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vitlib.inputs.sources import Data, check
-from vitlib.runs.local import run_in_workers
-from vitlib.runs.progress import Progress
 from vitlib.runs.provenance import facts
 from vitlib.runs.store import DamagedError, Store, Stored
+from vitlib.runs.workers.local import run_in_workers
+from vitlib.runs.workers.progress import Progress
 from vitlib.spec import Context, RunSpec, SpecError, nearest
 from vitlib.teachers.teacher import Teacher
 

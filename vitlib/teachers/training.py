@@ -12,8 +12,8 @@ from vitlib.inputs.data import channel_constants, seed_everything, test_batches,
 from vitlib.inputs.models import build, weights_of
 from vitlib.inputs.sources import Data, class_names
 from vitlib.inputs.views import colour_jitter, greyscale, resized_crop, solarised
-from vitlib.methods.dino import ProjectionHead, SelfDistillation, cosine, follow, warmed_up
-from vitlib.methods.mae import MaskedAutoencoder
+from vitlib.methods.self_supervised.dino import ProjectionHead, SelfDistillation, cosine, follow, warmed_up
+from vitlib.methods.self_supervised.mae import MaskedAutoencoder
 from vitlib.recipe import Recipe
 from vitlib.spec import Context, Result
 from vitlib.teachers.pretrain import DinoTeacher, MaeTeacher, MultiCrop, Pretrained, SupervisedTeacher, Tracking

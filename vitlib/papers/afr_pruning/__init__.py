@@ -2,7 +2,7 @@
 
 specs.py holds settings and runs, compute.py and diagnosis.py how they are computed, tables.py and figures.py what is shown,
 takeaway.py what leaves the store, entry.toml the grid, the profiles and the claims, published.csv the document's numbers. The
-equations are in vitlib/methods: saliency.py (1-4) and prune.py (the masks).
+equations are in vitlib/methods/pruning: saliency.py (1-4) and masks.py.
 """
 
 from vitlib.papers.afr_pruning.explore import *  # noqa: F403

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from vitlib.inputs.data import Batches, test_batches, training_batches
 from vitlib.inputs.models import weights_of
 from vitlib.inputs.sources import Data, balanced, class_names
-from vitlib.methods.prune import MASK, Masks, apply_masks, densities, keep_masks, masked_gradients, prunable, two_of_four
-from vitlib.methods.saliency import Scores, afr, block_features, chance, magnitude, refer, snip
+from vitlib.methods.pruning.masks import MASK, Masks, apply_masks, densities, keep_masks, masked_gradients, prunable, two_of_four
+from vitlib.methods.pruning.saliency import Scores, afr, block_features, chance, magnitude, refer, snip
 from vitlib.papers.afr_pruning.specs import Criterion, Pruned, Pruning
 from vitlib.spec import Context, Result
 from vitlib.teachers.task import with_fresh_head

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 from scipy.stats import rankdata, skew, spearmanr
 
-from vitlib.methods.prune import densities
-from vitlib.methods.saliency import Scores
+from vitlib.methods.pruning.masks import densities
+from vitlib.methods.pruning.saliency import Scores
 from vitlib.papers.afr_pruning.compute import chosen, pruning_samples, scored
 from vitlib.papers.afr_pruning.specs import CRITERIA, Diagnosis
 from vitlib.spec import Context, Result

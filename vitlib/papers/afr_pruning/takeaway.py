@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def save_model(results: Results, path: Path | str, table: str = "generic", **point: Any) -> Path:
-    """Write one pruned model with its masks; `vitlib.methods.prune.load_pruned` reads it back.
+    """Write one pruned model with its masks; `vitlib.methods.pruning.masks.load_pruned` reads it back.
 
     Args:
         point: of the table, for instance sparsity=0.9, dataset="digits". Kept are the models of AFR, first seed.
@@ -22,7 +22,7 @@ def save_model(results: Results, path: Path | str, table: str = "generic", **poi
     """
     import torch
 
-    from vitlib.methods.prune import MASK, save_pruned
+    from vitlib.methods.pruning.masks import MASK, save_pruned
 
     run = results.run(table, **{"criterion": "afr", "seed": results.study.settings.seeds[0]} | point)
     if run.weights is None:

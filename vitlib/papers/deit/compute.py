@@ -13,7 +13,7 @@ from vitlib.inputs.data import seed_everything, test_batches, training_batches
 from vitlib.inputs.models import build, load_weights, parameter_count, weights_of
 from vitlib.inputs.sources import Data, class_names, load
 from vitlib.methods.attention import attention_maps
-from vitlib.methods.distill import (
+from vitlib.methods.distillation.losses import (
     hard_distillation_loss,
     readouts,
     soft_distillation_loss,

@@ -2,7 +2,7 @@
 
 specs.py holds settings and runs, compute.py, ends.py and joint.py how they are computed (ends.py: teachers in two parts; joint.py:
 equation 4), tables.py and figures.py what is shown, entry.toml the grid, the profiles and the claims, published.csv the
-document's numbers. The other equations are in vitlib/methods: distill.py (1 and 3) and attention.py (2, attention distance).
+document's numbers. The other equations are in vitlib/methods: distillation/losses.py (1 and 3) and attention.py (2, attention distance).
 """
 
 from vitlib.papers.dual_ssl_kd.explore import *  # noqa: F403

@@ -11,7 +11,7 @@ from vitlib.inputs.data import Batches, seed_everything, test_batches, training_
 from vitlib.inputs.models import build, load_weights, weights_of
 from vitlib.inputs.sources import Data, class_names, load
 from vitlib.methods.attention import attention_confidence, attention_maps, by_block
-from vitlib.methods.distill import soft_distillation_loss
+from vitlib.methods.distillation.losses import soft_distillation_loss
 from vitlib.papers.dual_ssl_kd.ends import CUTS
 from vitlib.papers.dual_ssl_kd.joint import TwoTeachers, loss_terms
 from vitlib.papers.dual_ssl_kd.specs import AttentionMaps, Joint, Protocol, Taught, Tuned

@@ -8,7 +8,7 @@ from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
 from vitlib.methods.attention import AttentionTap, attention_confidence
-from vitlib.methods.distill import attention_divergence, two_teacher_loss
+from vitlib.methods.distillation.losses import attention_divergence, two_teacher_loss
 from vitlib.papers.dual_ssl_kd.ends import entering_last_block, from_last_block
 from vitlib.papers.dual_ssl_kd.specs import Joint
 

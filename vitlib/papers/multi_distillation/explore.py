@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitlib.papers.multi_distillation.space import LETTERS, Space
-from vitlib.papers.multi_distillation.surrogate import Surrogate, fit
+from vitlib.papers.multi_distillation.search.space import LETTERS, Space
+from vitlib.papers.multi_distillation.search.surrogate import Surrogate, fit
 from vitlib.papers.multi_distillation.tables import FEWEST, complete_trials
 from vitlib.report.figures import PALETTE, canvas, style
 from vitlib.report.widgets import Explorer, NothingToExplore, slider

@@ -12,8 +12,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vitlib.papers.multi_distillation.space import LETTERS
-from vitlib.papers.multi_distillation.surrogate import fit
+from vitlib.papers.multi_distillation.search.space import LETTERS
+from vitlib.papers.multi_distillation.search.surrogate import fit
 from vitlib.papers.multi_distillation.tables import FEWEST, SEARCHES, complete_trials, frame_results, held_out_frame, importances
 from vitlib.report.diagrams import arrow, box
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style

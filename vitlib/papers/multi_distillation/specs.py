@@ -1,4 +1,4 @@
-"""Multi-distillation: its runs. settings.py holds what fills the tables' grids with them."""
+"""Multi-distillation: its runs. search/settings.py holds what fills the tables' grids with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from vitlib.inputs.models import Positive, ResNet, Vit
 from vitlib.inputs.sources import Data
-from vitlib.papers.multi_distillation.space import Space, Weights
+from vitlib.papers.multi_distillation.search.space import Space, Weights
 from vitlib.recipe import Recipe
 from vitlib.spec import Context, Part, Result, RunSpec
 
@@ -82,7 +82,7 @@ class Alone(RunSpec):
     measured_on: Literal["held-out", "test"]
 
     def compute(self, context: Context) -> Result:
-        from vitlib.papers.multi_distillation.compute import train_alone
+        from vitlib.papers.multi_distillation.training.compute import train_alone
 
         return train_alone(self, context)
 
@@ -126,7 +126,7 @@ class Combined(RunSpec):
         return self
 
     def compute(self, context: Context) -> Result:
-        from vitlib.papers.multi_distillation.compute import train_combined
+        from vitlib.papers.multi_distillation.training.compute import train_combined
 
         return train_combined(self, context)
 
@@ -165,7 +165,7 @@ class Proposals(RunSpec):
         return [*([self.previous] if self.previous else []), *self.trials()]
 
     def compute(self, context: Context) -> Result:
-        from vitlib.papers.multi_distillation.search import propose
+        from vitlib.papers.multi_distillation.search.proposals import propose
 
         return propose(self, context)
 
@@ -186,7 +186,7 @@ class Guided(RunSpec):
         return [self.proposals, *self.proposals.base.parents()]
 
     def compute(self, context: Context) -> Result:
-        from vitlib.papers.multi_distillation.search import weights_at
+        from vitlib.papers.multi_distillation.search.proposals import weights_at
 
         chosen = weights_at(context.parent(self.proposals), self.position)
         base = self.proposals.base
@@ -210,7 +210,7 @@ class Best(RunSpec):
         return [*self.trials, *self.base.parents()]
 
     def compute(self, context: Context) -> Result:
-        from vitlib.papers.multi_distillation.search import best_weights
+        from vitlib.papers.multi_distillation.search.proposals import best_weights
 
         objective = self.base.objective.weighted(best_weights([context.parent(trial) for trial in self.trials]))
         if self.label_weight:

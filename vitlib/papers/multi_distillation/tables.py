@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from vitlib.papers.multi_distillation.space import LETTERS
+from vitlib.papers.multi_distillation.search.space import LETTERS
 from vitlib.report.statistics import half_width, summary
 from vitlib.report.tables import DASH
 
@@ -166,7 +166,7 @@ def importances(results: Results) -> pd.DataFrame:
     """
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
-    from vitlib.papers.multi_distillation.search import finished_study
+    from vitlib.papers.multi_distillation.search.proposals import finished_study
 
     rows = []
     for seed, trials in complete_trials(results).groupby("seed"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitlib.papers.multi_distillation.search import best_weights
-from vitlib.papers.multi_distillation.settings import searched
+from vitlib.papers.multi_distillation.search.proposals import best_weights
+from vitlib.papers.multi_distillation.search.settings import searched
 from vitlib.spec import SpecError
 
 if TYPE_CHECKING:

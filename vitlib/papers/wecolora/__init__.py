@@ -2,7 +2,7 @@
 
 specs.py holds settings and runs, compute.py and timing.py how they are computed, tables.py and figures.py what is shown,
 takeaway.py what leaves the store, entry.toml the grid, the profiles and the claims, published.csv the document's numbers. The
-equations are in vitlib/methods: lora.py (2 and 3) and weight_copy.py (1).
+equations are in vitlib/methods/adapters: lora.py (2 and 3) and weight_copy.py (1).
 """
 
 from vitlib.papers.wecolora.explore import *  # noqa: F403

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from vitlib.inputs.data import Batches, indexed_batches, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import load_weights, parameter_count, weights_of
 from vitlib.inputs.sources import Data, class_names
-from vitlib.methods.lora import ADAPTED, LoraLinear, adapters, attach, energy, merge
-from vitlib.methods.weight_copy import Group, feature_loss, features, groups, weight_copy
+from vitlib.methods.adapters.lora import ADAPTED, LoraLinear, adapters, attach, energy, merge
+from vitlib.methods.adapters.weight_copy import Group, feature_loss, features, groups, weight_copy
 from vitlib.papers.wecolora.specs import STEP_0, Copied, Distilled, Downstream, Spectra, Start
 from vitlib.spec import Context, Result, SpecError
 from vitlib.teachers.teacher import Teacher

@@ -20,7 +20,7 @@ def save_adapters(results: Results, folder: Path | str, **point: Any) -> Path:
     Raises:
         SpecError: if the point does not name one stored student.
     """
-    from vitlib.methods.peft import write_adapters
+    from vitlib.methods.adapters.peft import write_adapters
     from vitlib.papers.wecolora.compute import adapters_of
 
     run = results.run("distilled", **point)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from vitlib.inputs.models import parameter_count
-from vitlib.methods.weight_copy import weight_copy
+from vitlib.methods.adapters.weight_copy import weight_copy
 from vitlib.papers.wecolora.compute import adapted_student, frozen_teacher, train_adapters
 from vitlib.papers.wecolora.specs import Costs, Distilled, StageTimes
 from vitlib.spec import Context, Result

@@ -16,8 +16,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vitlib.runs.progress import Progress
 from vitlib.runs.store import Store
+from vitlib.runs.workers.progress import Progress
 from vitlib.spec import RunSpec, dump
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class _Driver:
         place = self.place
         arguments = [str(place.results_dir), str(place.data_dir), place.device, str(place.checkpoint_every)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "vitlib.runs.worker", *arguments],
+            [sys.executable, "-m", "vitlib.runs.workers.worker", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

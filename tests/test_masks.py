@@ -14,7 +14,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from vitlib.inputs.models import ResNet, Timm, Vit, build, weights_of
-from vitlib.methods.prune import (
+from vitlib.methods.pruning.masks import (
     apply_masks,
     densities,
     keep_masks,
@@ -24,7 +24,7 @@ from vitlib.methods.prune import (
     save_pruned,
     two_of_four,
 )
-from vitlib.methods.saliency import chance, magnitude
+from vitlib.methods.pruning.saliency import chance, magnitude
 from vitlib.spec import SpecError
 
 MICRO = Vit(embed_dim=8, depth=2, num_heads=2, patch_size=4)

@@ -12,10 +12,10 @@ from vitlib.inputs.catalogue import stratified
 from vitlib.inputs.data import Batches, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import build, load_weights, weights_of
 from vitlib.inputs.sources import class_names
-from vitlib.methods.exits import Outputs, with_exits
-from vitlib.papers.multi_distillation.curriculum import Losses
-from vitlib.papers.multi_distillation.objective import Knowledge, deepest, loss_terms
+from vitlib.methods.distillation.exits import Outputs, with_exits
 from vitlib.papers.multi_distillation.specs import Alone, Combined
+from vitlib.papers.multi_distillation.training.curriculum import Losses
+from vitlib.papers.multi_distillation.training.objective import Knowledge, deepest, loss_terms
 from vitlib.spec import Context, Result
 from vitlib.training.evaluate import accuracy, labels_of, outputs, scores_of
 from vitlib.training.loop import cross_entropy, target_maker, train

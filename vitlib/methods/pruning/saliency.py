@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from vitlib.methods.weight_copy import features as streams_after
+from vitlib.methods.adapters.weight_copy import features as streams_after
 from vitlib.spec import SpecError
 
 Scores = dict[str, Tensor]

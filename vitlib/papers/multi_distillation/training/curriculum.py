@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from vitlib.inputs.data import Batches
-from vitlib.papers.multi_distillation.objective import GROUPS, loss_terms
 from vitlib.papers.multi_distillation.specs import Combined
+from vitlib.papers.multi_distillation.training.objective import GROUPS, loss_terms
 
 
 class Losses:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
-from vitlib.papers.multi_distillation.space import LETTERS, Letter, Space, Weights
+from vitlib.papers.multi_distillation.search.space import LETTERS, Letter, Space, Weights
 from vitlib.papers.multi_distillation.specs import Alone, Best, Combined, Guided, Network, Objective, Proposals, Seed, Share
 from vitlib.recipe import Recipe, Seeds
 from vitlib.spec import Part

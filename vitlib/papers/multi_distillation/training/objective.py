@@ -8,10 +8,10 @@ from typing import NamedTuple
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor
 
-from vitlib.methods.distill import soft_distillation_loss
-from vitlib.methods.exits import Outputs
-from vitlib.methods.relations import angle_relation_loss, distance_relation_loss
-from vitlib.methods.self_distillation import hint_loss, soft_target_loss
+from vitlib.methods.distillation.exits import Outputs
+from vitlib.methods.distillation.losses import soft_distillation_loss
+from vitlib.methods.distillation.relations import angle_relation_loss, distance_relation_loss
+from vitlib.methods.distillation.self_distillation import hint_loss, soft_target_loss
 from vitlib.papers.multi_distillation.specs import Objective
 
 Terms = dict[str, Tensor]

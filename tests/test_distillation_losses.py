@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from vitlib.inputs.models import Vit
 from vitlib.inputs.sources import Data
-from vitlib.methods.distill import (
+from vitlib.methods.distillation.losses import (
     hard_distillation_loss,
     logit_mean,
     readouts,

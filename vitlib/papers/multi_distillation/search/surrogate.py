@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vitlib.papers.multi_distillation.space import LETTERS, Space
+from vitlib.papers.multi_distillation.search.space import LETTERS, Space
 
 TREES = 300
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vitlib.methods.lora import ADAPTED, LoraLinear, adapters
+from vitlib.methods.adapters.lora import ADAPTED, LoraLinear, adapters
 from vitlib.spec import SpecError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vitlib.papers.multi_distillation.space import LETTERS, Space, Weights
+from vitlib.papers.multi_distillation.search.space import LETTERS, Space, Weights
 from vitlib.papers.multi_distillation.specs import Proposals
 from vitlib.spec import Context, Result
 

@@ -1,4 +1,4 @@
-"""A local worker: reads runs as JSON lines, computes and stores each, answers; started by runs/local.py."""
+"""A local worker: reads runs as JSON lines, computes and stores each, answers; started by local.py."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitlib.methods.relations import exact
+from vitlib.methods.distillation.relations import exact
 
 Reduction = Literal["mean", "sum"]
 

@@ -1,0 +1,1 @@
+"""Which weights matter (saliency.py) and which are kept (masks.py)."""

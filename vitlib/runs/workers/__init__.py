@@ -1,0 +1,1 @@
+"""Local worker processes: the pool, the process, and the lines they report."""

@@ -101,6 +101,17 @@ def test_crops_are_shifts_by_at_most_the_padding_with_zeros_moving_in(numbered):
     assert set(downs) == set(rights) == set(range(-2, 3))
 
 
+def test_resized_crops_keep_at_least_their_share_of_the_area_and_the_size_and_are_not_mirrored():
+    places = (torch.arange(32) + 0.5) / 32
+    ramps = torch.stack([places.expand(32, 32), places[:, None].expand(32, 32)]).repeat(3000, 1, 1, 1)
+    crops = augmented(ramps, Augment(crop_area=0.25))
+    assert crops.shape == ramps.shape
+    width, height = (32 / 31 * (line[:, -1] - line[:, 0]) for line in (crops[:, 0, 0], crops[:, 1, :, 0]))
+    area = width * height
+    assert width.min() > 0 and height.min() > 0
+    assert 0.24 < area.min() < 0.26 and 0.95 < area.max() < 1.01
+
+
 def test_every_shift_of_a_crop_is_equally_likely():
     images = torch.zeros(25_000, 1, 5, 5)
     images[:, :, 2, 2] = 1
@@ -175,6 +186,7 @@ def test_erasing_has_its_probability_and_fills_with_standard_normal_noise():
     [
         Augment(),
         Augment(crop=2),
+        Augment(crop_area=0.2),
         Augment(flip=0.5),
         Augment(cutout=3),
         Augment(erasing=0.5),
@@ -377,6 +389,7 @@ def test_a_shift_of_streamed_images_is_refused():
     [
         (Data(source="digits", image_size=8, mean=(0.3,), std=(0.4,)), Augment(randaugment="rand-m9")),
         (Data(source="folder/x", image_size=8, resident=False), Augment(crop=2)),
+        (Data(source="folder/x", image_size=8, resident=False), Augment(crop_area=0.5)),
         (Data(source="folder/x", image_size=8, resident=False), Augment(cutout=2)),
     ],
 )

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 from golden.renew import GOLDEN, classes, runs
+from pydantic import ValidationError
 from support import Number, Total
 
 from vitlib import load_study
@@ -146,6 +147,11 @@ def test_specs_are_frozen_and_a_change_is_validated_again():
 def test_equal_specs_are_one_key_of_a_dictionary():
     assert len({Data.parse(DIGITS), Data.parse(DIGITS | {"fraction": 1})}) == 1
     assert len({Augment(), Augment(crop=1)}) == 2
+
+
+def test_two_kinds_of_crops_exclude_each_other():
+    with pytest.raises(ValidationError, match=r"crop=4 and crop_area=0.5 exclude each other; give one"):
+        Augment(crop=4, crop_area=0.5)
 
 
 def test_a_run_class_that_cannot_compute_says_so():

@@ -88,6 +88,13 @@ def test_the_box_of_the_whole_image_gives_the_image_or_its_mirror():
     assert (same ^ mirrored).all() and same.any() and mirrored.any()
 
 
+@pytest.mark.parametrize(("flip", "mirrored"), [(0.0, 0), (1.0, 16)])
+def test_mirroring_is_as_probable_as_asked_for(flip, mirrored):
+    given = images()
+    crops = resized_crop(given, 8, **WHOLE, flip=flip)
+    assert int(((crops - given.flip(3)).abs().amax(dim=(1, 2, 3)) < 1e-5).sum()) == mirrored
+
+
 def test_half_the_size_of_the_whole_image_is_the_mean_of_two_by_two_pixels():
     given = images()
     means = given.reshape(16, 3, 4, 2, 4, 2).mean(dim=(3, 5))

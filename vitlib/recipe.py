@@ -26,16 +26,24 @@ class Augment(Part):
 
     Args:
         crop: pixels of zero padding for random crops.
+        crop_area: smallest share of the area that a random resized crop keeps; 1 is off.
         flip: probability of a horizontal flip.
         cutout: side in pixels of a square set to the mean; 0 is off.
         erasing: probability of replacing a random rectangle by noise.
     """
 
     crop: Annotated[int, Field(ge=0)] = 0
+    crop_area: Annotated[float, Field(gt=0, le=1)] = 1.0
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
     cutout: Annotated[int, Field(ge=0)] = 0
     erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
     randaugment: str = ""
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> Self:
+        if self.crop and self.crop_area < 1:
+            raise ValueError(f"crop={self.crop} and crop_area={self.crop_area} exclude each other; give one")
+        return self
 
 
 class Recipe(Part):

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitlib.inputs.pictures import DataError, open_image
 from vitlib.inputs.sources import Data, listing, load
+from vitlib.inputs.views import resized_crop
 from vitlib.recipe import Augment, Recipe
 
 Choice = Callable[[np.ndarray], np.ndarray]  # labels of a split -> indices of the images to take
@@ -174,6 +175,8 @@ def augmented(images: Tensor, augment: Augment) -> Tensor:
     """Random crop, flip, cutout and erasing, drawn for each sample."""
     if augment.crop:
         images = cropped(images, augment.crop)
+    if augment.crop_area < 1:
+        images = resized_crop(images, images.shape[-1], (augment.crop_area, 1.0), flip=0.0)
     if augment.flip:
         images = flipped(images, augment.flip)
     if augment.cutout:
@@ -266,10 +269,11 @@ class _EpochView(Dataset):
 
 def _require_honoured(data: Data, augment: Augment) -> None:
     """Refuse an augmentation that the kind of batches does not know, instead of leaving it out without a word."""
-    unknown = {"randaugment": augment.randaugment} if data.resident else {"crop": augment.crop, "cutout": augment.cutout}
-    for name, value in unknown.items():
-        if value:
-            kind, allowed = ("resident", "crop, flip, cutout, erasing") if data.resident else ("streamed", "flip, erasing, randaugment")
+    unknown = ("randaugment",) if data.resident else ("crop", "crop_area", "cutout")
+    for name in unknown:
+        if (value := getattr(augment, name)) != getattr(Augment(), name):
+            kind = "resident" if data.resident else "streamed"
+            allowed = "crop, crop_area, flip, cutout, erasing" if data.resident else "flip, erasing, randaugment"
             raise DataError(f"recipe.augment.{name}: got {value!r}, which {kind} images of {data.source} do not know; allowed: {allowed}")
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
 from vitlib.inputs.catalogue import CATALOGUE, named_split, stratified
+from vitlib.inputs.hub import hub_split
 from vitlib.inputs.pictures import DataError, Shift, check_header, open_image, shifted_pictures, square
 from vitlib.spec import Part
 
@@ -36,7 +37,8 @@ class Data(Part):
 
     Args:
         source: `digits`, `folder/NAME` (data_dir/NAME/train|val|test/CLASS/*), `torchvision/NAME` of `vitlib.inputs.catalogue`,
-            or a name that `timm.data.create_dataset` knows (`torch/cifar10`, `hfds/...`), its files under data_dir/NAME.
+            `hfds/OWNER/NAME` (a copy of that repository of the Hugging Face hub), or `torch/NAME` of `timm.data.create_dataset`;
+            the files lie under data_dir/NAME.
         image_size: pixels, square.
         fraction: share of the training set, stratified; `per_class` (images a class) instead of it.
         mean, std: of the normalised range, by channel.
@@ -62,9 +64,11 @@ class Data(Part):
     @classmethod
     def _known_source(cls, source: str) -> str:
         kind, _, name = source.partition("/")
-        external = kind in {"folder", "torch", "hfds"} and name and ".." not in Path(name).parts and not name.startswith("/")
+        parts = Path(name).parts
+        external = (kind in {"folder", "torch"} and parts) or (kind == "hfds" and len(parts) == 2)
+        external = external and ".." not in parts and not name.startswith("/")
         if source != "digits" and not external and not (kind == "torchvision" and name in CATALOGUE):
-            raise ValueError(f"allowed: 'digits', 'folder/NAME', 'torch/NAME', 'hfds/NAME', 'torchvision/' + {', '.join(CATALOGUE)}")
+            raise ValueError(f"allowed: 'digits', 'folder/NAME', 'torch/NAME', 'hfds/OWNER/NAME', 'torchvision/' + {', '.join(CATALOGUE)}")
         return source
 
     @model_validator(mode="after")
@@ -107,7 +111,7 @@ def check(data: Data, data_dir: Path, splits: tuple[str, ...] = ("train", "test"
         )
     if data.source.startswith("folder/"):
         _check_folder(data_dir / data.name, data.channels, splits)
-    if data.source.startswith("torchvision/"):
+    if data.source.startswith(("torchvision/", "hfds/")):
         for split in splits:
             _dataset(data, split, data_dir)
     if data.per_class and "train" in splits:
@@ -182,11 +186,11 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def fingerprint(source: str, data_dir: Path) -> str:
-    """SHA-256 over names and sizes of all files, and the bytes of 256 evenly spaced ones (archives left aside)."""
+    """SHA-256 over names and sizes of all files, and the bytes of 256 evenly spaced ones (archives and hidden ones left aside)."""
     if source == "digits":
         return _digits_fingerprint()
     root = _root(source, data_dir)
-    files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix not in ARCHIVES)
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix not in ARCHIVES and not _hidden(path, root))
     if not files:
         raise DataError(_absent(source, root, "it holds no files"))
     digest = hashlib.sha256()
@@ -195,6 +199,10 @@ def fingerprint(source: str, data_dir: Path) -> str:
     for path in files[:: max(1, len(files) // 256)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _digits_fingerprint() -> str:
@@ -224,9 +232,13 @@ def _root(source: str, data_dir: Path) -> Path:
 
 
 def _absent(source: str, root: Path, why: str) -> str:
-    layout = "train|val|test/CLASS/*.jpg" if source.startswith("folder/") else f"the files of {source!r}, laid out as its loader expects,"
+    kind, _, name = source.partition("/")
+    remedy = {
+        "folder": "Put train|val|test/CLASS/*.jpg there",
+        "hfds": f"Get them by `hf download {name} --repo-type dataset --local-dir {root}`",
+    }.get(kind, f"Put the files of {source!r}, laid out as its loader expects, there")
     return (
-        f"data.source: {source!r} was looked for in {root}: {why}. Put {layout} there, or set data_dir "
+        f"data.source: {source!r} was looked for in {root}: {why}. {remedy}, or set data_dir "
         "(notebook parameter, --data-dir, VITLIB_DATA). The profiles smoke and quick need no files."
     )
 
@@ -280,7 +292,8 @@ def _training_labels(data: Data, data_dir: Path) -> np.ndarray:
 
 def _dataset_pictures(data: Data, split: str, data_dir: Path) -> tuple[list[Image.Image], np.ndarray]:
     dataset = _dataset(data, split, data_dir)
-    return [dataset[index][0] for index in range(len(dataset))], np.array(_labels(dataset), dtype=np.int64)
+    mode = "L" if data.channels == 1 else "RGB"  # sets of colour pictures hold grey ones too
+    return [dataset[index][0].convert(mode) for index in range(len(dataset))], np.array(_labels(dataset), dtype=np.int64)
 
 
 def _dataset(data: Data, split: str, data_dir: Path):
@@ -290,6 +303,8 @@ def _dataset(data: Data, split: str, data_dir: Path):
     try:
         if data.source.startswith("torchvision/"):
             return named_split(data.name, split, root)
+        if data.source.startswith("hfds/"):
+            return hub_split(data.source.partition("/")[2], split, root)
         return create_dataset(data.source, root=str(root), split=split, download=False)
     except (RuntimeError, ValueError, AssertionError, OSError, ImportError) as error:
         raise DataError(_absent(data.source, root, f"{type(error).__name__}: {error}")) from None

@@ -1,4 +1,4 @@
-"""Views of a batch for self-supervised learning: resized crops and colour changes, drawn for each sample on its device.
+"""Views of a batch: resized crops and colour changes, drawn for each sample on its device.
 
 Images are (B, C, H, W) in the range 0..1; C is 3, or 1, for which saturation, hue and greyscale do nothing.
 Source: M. Caron et al., Emerging properties in self-supervised vision transformers (DINO, arXiv 2104.14294), appendix.
@@ -16,8 +16,10 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)
 
 
-def resized_crop(images: Tensor, size: int, scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> Tensor:
-    """A random box of each image, `scale` of its area and `ratio` wide to high, flipped half the time; (B, C, size, size).
+def resized_crop(
+    images: Tensor, size: int, scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3), flip: float = 0.5
+) -> Tensor:
+    """A random box of each image, `scale` of its area and `ratio` wide to high, mirrored with probability `flip`; (B, C, size, size).
 
     A box wider or higher than the image is cut to it, its area then being smaller.
     """
@@ -27,7 +29,7 @@ def resized_crop(images: Tensor, size: int, scale: tuple[float, float], ratio: t
     aspect = torch.exp(math.log(ratio[0]) + uniform[1] * (math.log(ratio[1]) - math.log(ratio[0])))
     width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
     theta = images.new_zeros(batch, 2, 3)
-    theta[:, 0, 0] = torch.where(uniform[4] < 0.5, -width, width)
+    theta[:, 0, 0] = torch.where(uniform[4] < flip, -width, width)
     theta[:, 1, 1] = height
     theta[:, 0, 2] = (2 * uniform[2] - 1) * (1 - width)
     theta[:, 1, 2] = (2 * uniform[3] - 1) * (1 - height)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from vitlib.report.statistics import beside, disagreement, half_width, paired_differences, summary, verdicts
+from vitlib.report.statistics import beside, disagreement, half_width, paired_differences, summary, uniform_attention_distance, verdicts
 from vitlib.report.tables import DASH, formatted, save, shown
 
 
@@ -13,6 +13,12 @@ def test_half_width_is_half_of_the_student_t_interval():
     values = np.array([3.0, 4.0, 8.0])
     low, high = stats.t.interval(0.95, 2, loc=values.mean(), scale=stats.sem(values))
     assert half_width(pd.Series(values)) == pytest.approx((high - low) / 2)
+
+
+@pytest.mark.parametrize(("image_size", "patch_size", "expected"), [(224, 16, 116.4922), (8, 4, (2 + 2**0.5))])
+def test_attention_that_looks_everywhere_alike(image_size, patch_size, expected):
+    """116.49 px: 14 x 14 patches of 16 px, from the sheet. Of 2 x 2 patches a quarter lie at 0, half at 4, a quarter at 4 * sqrt(2) px."""
+    assert uniform_attention_distance(image_size, patch_size) == pytest.approx(expected, abs=5e-5)
 
 
 def test_one_value_has_no_interval():

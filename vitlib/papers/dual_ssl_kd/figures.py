@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from vitlib.papers.dual_ssl_kd.tables import METHODS, TEACHERS
 from vitlib.report.diagrams import arrow, box
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
-from vitlib.report.statistics import half_width, summary
+from vitlib.report.statistics import half_width, summary, uniform_attention_distance
 
 if TYPE_CHECKING:
     from vitlib.runs.study import Results
@@ -151,10 +151,6 @@ def figure_confidence(results: Results) -> Figure:
 
 
 def _uniform_distance(results: Results) -> float:
-    """Mean distance in pixels between two patches, each drawn uniformly from the grid."""
     for _, run in results.runs("maps")[:1]:
-        patch = run.metrics["patch"]
-        side = np.arange(results.study.settings.distance_data.image_size // patch)
-        rows, columns = (grid.ravel() for grid in np.meshgrid(side, side, indexing="ij"))
-        return float(patch * np.hypot(rows[:, None] - rows, columns[:, None] - columns).mean())
+        return uniform_attention_distance(results.study.settings.distance_data.image_size, run.metrics["patch"])
     return np.nan

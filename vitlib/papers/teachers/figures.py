@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
-from vitlib.report.statistics import half_width
+from vitlib.report.statistics import half_width, uniform_attention_distance
 
 if TYPE_CHECKING:
     from vitlib.runs.study import Results
@@ -59,16 +59,10 @@ def figure_attention_distance(results: Results) -> Figure:
             linewidths=0,
             label=f"{LABELS[method]} heads",
         )
-    axes.axhline(_uniform_distance(results), color=TEACHER, linestyle=":", label="uniform attention")
+    settings = results.study.settings
+    patch = next(iter(settings.transformers.values())).patch_size
+    axes.axhline(uniform_attention_distance(settings.data.image_size, patch), color=TEACHER, linestyle=":", label="uniform attention")
     axes.set(xlabel="block", ylabel="attention distance (px)")
     axes.xaxis.set_major_locator(MultipleLocator(1))
     legend(axes, above=True, leave_out="heads")
     return figure
-
-
-def _uniform_distance(results: Results) -> float:
-    """Mean distance in pixels between two patches, each drawn uniformly from the grid."""
-    settings = results.study.settings
-    patch = next(iter(settings.transformers.values())).patch_size
-    places = patch * np.indices([settings.data.image_size // patch] * 2).reshape(2, -1)
-    return float(np.sqrt(((places[:, :, None] - places[:, None]) ** 2).sum(axis=0)).mean())

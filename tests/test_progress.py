@@ -51,12 +51,25 @@ def test_a_log_gets_no_more_than_a_line_every_so_many_seconds_and_always_the_las
     assert lines[-1] == "runs 1000/1000 | run-999 | 00:00 left"
 
 
+def test_what_stood_before_a_run_was_taken_up_again_does_not_shorten_the_time_left(clock):
+    log = io.StringIO()
+    progress = Progress(2, stream=log, every=1)
+    for epoch in (6, 7):
+        clock.now += 5
+        progress.tick("a", epoch, 10, images=10)
+    # a tenth of a run in 10 s, 1.3 runs are left
+    assert log.getvalue().splitlines()[-1] == "runs 0/2 | a epoch 8/10 | 2 images/s | 02:10 left"
+    clock.now += 30
+    progress.finished("a")  # four tenths in 40 s
+    assert log.getvalue().splitlines()[-1] == "runs 1/2 | a | 01:40 left"
+
+
 def test_two_runs_at_once_both_count(clock):
     log = io.StringIO()
     progress = Progress(2, stream=log, every=1)
-    for run in ("a", "b"):
-        clock.now += 5
-        progress.tick(run, 1, 2, images=10)
+    for run, epoch in (("a", 0), ("b", 0), ("a", 1), ("b", 1)):
+        clock.now += 2.5
+        progress.tick(run, epoch, 2, images=5)
     # 10 s for two half runs: as much again is left
     assert log.getvalue().splitlines()[-1] == "runs 0/2 | b epoch 2/2 | 2 images/s | 00:10 left"
 

@@ -29,12 +29,14 @@ class Progress:
         self._bar = _bar(total, self._stream)
         self._total, self._every, self._start = total, every, time.monotonic()
         self._done, self._share, self._images = 0, {}, 0
+        self._given: dict[str, float] = {}  # share of a run that stood when it was taken up again: none of this time's work
         self._said = self._window = self._start
         self._rate = 0.0
 
     def tick(self, run: str, epoch: int, epochs: int, images: int) -> None:
         """`images` more images went through `run`, now in `epoch` (from 0) of `epochs`."""
         self._share[run] = epoch / epochs
+        self._given.setdefault(run, epoch / epochs)
         self._images += images
         now = time.monotonic()
         if now - self._window >= 1.0:
@@ -57,7 +59,8 @@ class Progress:
             self._bar.set_postfix_str(what, refresh=True)
         elif last or now - self._said >= self._every:
             self._said = now
-            left = (now - self._start) * (self._total - reached) / reached if reached else float("nan")
+            worked = reached - sum(self._given.values())
+            left = (now - self._start) * (self._total - reached) / worked if worked else float("nan")
             print(f"{PREFIX}{self._done}/{self._total} | {what} | {_clock(left)} left", file=self._stream, flush=True)
 
 

@@ -27,9 +27,9 @@ def as_committed(path: str) -> str:
 
 
 def renewed(readme: str, read: Callable[[str], str] = in_the_checkout) -> str:
-    """The README with each table, without its stamp."""
+    """The README with each table, without its captions."""
     for name, path in TABLES.items():
-        table = read(path).split("\n\n", 1)[1]
+        table = read(path).rsplit("\n\n", 1)[1]
         readme = re.sub(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", lambda _, table=table: table, readme, flags=re.DOTALL)
     return readme
 

@@ -25,12 +25,19 @@ CLAIMS_ON_TIME = {"wecolora": {"claims"}}
 SPEEDS = {"deit": "table_models", "wecolora": "table_costs"}  # tables of which one column, images/s, is timed
 
 
+LINK = r"\]\((\.\.?/[^)\s]*)\)"
+
+
 def cells(path: Path) -> list[nbformat.NotebookNode]:
     return nbformat.read(path, as_version=4).cells
 
 
 def tags(cell) -> list[str]:
     return cell.metadata.get("tags", [])
+
+
+def without_links(cell) -> str:
+    return re.sub(LINK, "]()", cell.source) if cell.cell_type == "markdown" else cell.source
 
 
 @pytest.fixture(scope="module", params=documents())
@@ -56,16 +63,32 @@ def test_the_parameters_cell_holds_literals_with_a_comment_each(source):
 
 
 def test_the_reference_is_its_notebook_executed_at_smoke(source):
-    """The source cells are equal but for the injected parameters; every code cell was run, none failed."""
+    """The source cells are equal but for the injected parameters and places of links; every code cell was run, none failed."""
     reference = cells(NBREF / source.name)
     (injected,) = [cell for cell in reference if "injected-parameters" in tags(cell)]
     assert 'profile = "smoke"' in injected.source
     kept = [cell for cell in reference if cell is not injected]
-    assert [cell.source for cell in kept] == [cell.source for cell in cells(source)], "run `make nbref`"
+    assert [without_links(cell) for cell in kept] == [without_links(cell) for cell in cells(source)], "run `make nbref`"
     for cell in reference:
         if cell.cell_type == "code":
             assert cell.execution_count is not None
             assert all(output.output_type != "error" for output in cell.outputs)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(path for folder in ("notebooks", "tests/nbref", "figures") for path in (ROOT / folder).rglob("*.ipynb")), ids=str
+)
+def test_relative_links_of_sources_and_copies_lead_somewhere(path):
+    links = [link for cell in cells(path) if cell.cell_type == "markdown" for link in re.findall(LINK, cell.source)]
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_a_copy_elsewhere_reads_relative_links_from_there_and_leaves_others(tmp_path):
+    text = "[a](../vitlib/spec.py), [b](./x.md), [c](https://example.org/../d), [e](#part), ![f](../g.png)"
+    for folder in (tmp_path / "here", tmp_path / "far" / "away"):
+        folder.mkdir(parents=True)
+    moved = batch._links_from(tmp_path / "far" / "away", tmp_path / "here", text)
+    assert moved == "[a](../../vitlib/spec.py), [b](../../here/x.md), [c](https://example.org/../d), [e](#part), ![f](../../g.png)"
 
 
 def test_the_sanitise_file_touches_no_number():

@@ -5,10 +5,9 @@ Figures are made without pyplot, so that a widget's thread can draw too. Same in
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib as mpl
@@ -26,18 +25,20 @@ PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161"]  # 
 TEACHER = "0.45"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Picture:
-    """A saved PNG, as a notebook displays it; `width` in pixels."""
+    """A saved PNG, as a notebook displays it: `width` pixels wide, the caption below."""
 
-    data: bytes
+    data: bytes = field(repr=False)
+    caption: str = ""
     width: int = 760
 
-    def __repr__(self) -> str:
-        return f"Picture of {self.width} px"
+    def _ipython_display_(self) -> None:
+        from IPython.display import Image, Markdown, display
 
-    def _repr_png_(self) -> tuple[str, dict[str, int]]:
-        return b64encode(self.data).decode(), {"width": self.width}
+        display(Image(self.data, width=self.width))
+        if self.caption:
+            display(Markdown(f"*{self.caption}*"))
 
 
 def style() -> AbstractContextManager[None]:

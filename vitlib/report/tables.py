@@ -13,18 +13,18 @@ from pandas.io.formats.style import Styler
 DASH = "–"
 
 
-def save(table: pd.DataFrame, path: Path, stamp: str) -> None:
-    """`path`.csv with full precision and `path`.md as shown, under the stamp."""
+def save(table: pd.DataFrame, path: Path, *captions: str) -> None:
+    """`path`.csv with full precision and `path`.md as shown, under its captions, each a paragraph."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path.with_suffix(".csv"), index=False)
     markdown = formatted(table).to_markdown(index=False, disable_numparse=True)
-    path.with_suffix(".md").write_text(f"{stamp}\n\n{markdown}\n", encoding="utf-8")
+    path.with_suffix(".md").write_text("\n\n".join(filter(None, [*captions, markdown])) + "\n", encoding="utf-8")
 
 
-def shown(table: pd.DataFrame, stamp: str, name: str) -> Styler:
+def shown(table: pd.DataFrame, caption: str, name: str) -> Styler:
     """The table as a notebook displays it, words to the left and numbers to the right; `name` keeps its styles its own."""
     words = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
-    styled = formatted(table).style.hide(axis="index").set_caption(stamp).set_uuid(name)
+    styled = formatted(table).style.hide(axis="index").set_caption(caption).set_uuid(name)
     return styled.set_properties(subset=words, **{"text-align": "left"})
 
 

@@ -10,6 +10,8 @@ import ast
 import hashlib
 import json
 import logging
+import os
+import re
 import sys
 import tempfile
 import time
@@ -131,7 +133,7 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any], timeout: fl
                 source, target, parameters, kernel_name=KERNEL, kernel_manager_class=kernel, cwd=source.parent, progress_bar=False,
                 log_output=True, request_save_on_cell_execute=False, execution_timeout=timeout,
             )  # fmt: skip
-        _finish(target)
+        _finish(source, target)
         return ""
     except Exception as error:
         log.debug("notebook %s failed", source, exc_info=True)
@@ -181,15 +183,17 @@ def _own_kernel() -> Iterator[type[AsyncKernelManager]]:
         yield OwnKernel
 
 
-def _finish(target: Path) -> None:
-    """Refuse a copy with unexecuted cells; keep what a reader sees, drop what changes from run to run, and sign the copy.
+def _finish(source: Path, target: Path) -> None:
+    """Refuse a copy with unexecuted cells; keep what a reader sees, drop what changes from run to run, mend links, and sign the copy.
 
     Progress lines go, and so do live widgets: without their kernel they are dead, and the still picture before each stays.
     """
     notebook = nbformat.read(target, as_version=4)
     for position, cell in enumerate(notebook.cells):
         cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
-        if cell.cell_type == "code":
+        if cell.cell_type == "markdown":
+            cell.source = _links_from(target.parent, source.parent, cell.source)
+        elif cell.cell_type == "code":
             if cell.source.strip() and cell.execution_count is None:
                 raise RuntimeError(f"cell {position} was not executed")
             cell.outputs = [output for output in cell.outputs if not (_is_widget(output) or _is_progress(output))]
@@ -197,6 +201,15 @@ def _finish(target: Path) -> None:
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     nbformat.write(notebook, target)
     NotebookNotary().sign(notebook)
+
+
+def _links_from(folder: Path, before: Path, text: str) -> str:
+    """Relative links of Markdown that were written in the folder `before`, as they read from `folder`."""
+
+    def moved(link: re.Match) -> str:
+        return f"]({Path(os.path.relpath(before / link[1], folder)).as_posix()})"
+
+    return re.sub(r"\]\((\.\.?/[^)\s]*)\)", moved, text)
 
 
 def _is_widget(output: nbformat.NotebookNode) -> bool:

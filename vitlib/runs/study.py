@@ -78,20 +78,25 @@ class Study:
     @property
     def stamp(self) -> str:
         """The line that every artefact carries, so that a quick number is never quoted as a result."""
-        data, seeds = self.settings.data, self.settings.seeds
-        count = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
-        return f"{self.entry['title']} · profile {self.profile} · {data.source}, {data.image_size} px, {count}"
+        data, count = self.settings.data, len(self.settings.seeds)
+        seeds = f"{count} seed{'s' * (count > 1)}"
+        return f"{self.entry['title']} · profile {self.profile} · {data.source}, {data.image_size} px, {seeds} unless said otherwise"
+
+    def caption(self, name: str) -> str:
+        """What an artefact shows: the first paragraph of its function's docstring."""
+        function = Results.claims if name.startswith("claims") else getattr(importlib.import_module(f"vitlib.papers.{self.paper}"), name, None)
+        return " ".join((getattr(function, "__doc__", None) or "").partition("\n\n")[0].split())
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
         """Write CSV and Markdown; returns the table as a notebook shows it."""
-        caption = f"{self.stamp}. Published: {self.entry['conditions']}."
-        tables.save(table, self.folder / name, caption)
-        return tables.shown(table, caption, name)
+        captions = self.caption(name), f"{self.stamp}. Published: {self.entry['conditions']}."
+        tables.save(table, self.folder / name, *captions)
+        return tables.shown(table, " ".join(captions).strip(), name)
 
     def save_figure(self, figure: Figure, name: str) -> figures.Picture:
         """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
-        stamp = "" if self.profile == "paper" else self.stamp
-        return figures.Picture(figures.save(figure, self.folder / name, stamp))
+        png = figures.save(figure, self.folder / name, "" if self.profile == "paper" else self.stamp)
+        return figures.Picture(png, self.caption(name))
 
     def _grid_row(self, table: str) -> dict[str, Any]:
         cells = [cell for cell in self.cells if cell.table == table]
@@ -157,7 +162,10 @@ class Results:
         return frame[frame["table"] == table].reset_index(drop=True)
 
     def claims(self, *about: str) -> pd.DataFrame:
-        """Verdict of each claim of the entry (on the tables named): holds, fails or undecided, with difference, interval, n."""
+        """Sentences as comparisons of paired runs: difference (points of top-1 unless said otherwise), 95 % interval, n, verdict.
+
+        `about` names tables of the grid; without it every claim of the entry is shown.
+        """
         claims = self.study.entry.get("claim", [])
         return statistics.verdicts([c for c in claims if not about or c["table"] in about], self._claim_frame)
 
@@ -170,8 +178,7 @@ class Results:
 
     def _claim_frame(self, name: str) -> pd.DataFrame:
         """A table's frame, or the one that the document derives by `frame_<name>`."""
-        module = importlib.import_module(f"vitlib.papers.{self.study.paper}")
-        derive = getattr(module, f"frame_{name}", None)
+        derive = getattr(importlib.import_module(f"vitlib.papers.{self.study.paper}"), f"frame_{name}", None)
         return derive(self) if derive else self.frame(name)
 
     def _cells(self, table: str) -> list[Cell]:

@@ -18,11 +18,11 @@ from timm.layers import set_fused_attn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitlib.inputs.sources import Data
+from vitlib.papers.entries import merged, read_entry
 from vitlib.papers.teachers.specs import Settings, run_pretraining
 from vitlib.paths import data_dir
 from vitlib.runs.execute import one_thread
 from vitlib.runs.provenance import device_name
-from vitlib.runs.study import merged, read_entry
 from vitlib.spec import Context
 from vitlib.teachers.pretrain import Pretrained, SupervisedTeacher
 

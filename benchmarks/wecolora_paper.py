@@ -20,11 +20,11 @@ from PIL import Image
 from vitlib.inputs.data import StreamedBatches, training_batches
 from vitlib.inputs.models import Vit
 from vitlib.methods.adapters.weight_copy import weight_copy
+from vitlib.papers.entries import merged, read_entry
 from vitlib.papers.wecolora import compute
 from vitlib.papers.wecolora.specs import Distilled, Downstream, Settings, run_accuracy
 from vitlib.runs.execute import one_thread
 from vitlib.runs.provenance import device_name
-from vitlib.runs.study import merged, read_entry
 from vitlib.spec import Context
 from vitlib.teachers.teacher import Teacher, Untrained
 from vitlib.training.loop import cross_entropy, peak_bytes, train

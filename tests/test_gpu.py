@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from vitlib.inputs.data import ResidentBatches, Training, augmented
+from vitlib.inputs.data import ResidentBatches, Training
 from vitlib.inputs.models import ResNet, Vit, build
 from vitlib.inputs.sources import Data
+from vitlib.inputs.views import augmented
 from vitlib.methods.attention import attention_maps
 from vitlib.methods.pruning.masks import apply_masks, prunable, semi_structured, two_of_four
 from vitlib.methods.pruning.saliency import block_features, magnitude, refer, snip

@@ -12,8 +12,8 @@ import nbformat
 import pandas as pd
 import pytest
 
+from vitlib.papers.entries import documents
 from vitlib.runs import batch
-from vitlib.runs.study import documents
 from vitlib.spec import SpecError
 
 ROOT = Path(__file__).parents[1]

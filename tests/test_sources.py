@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from support import make_images
 
+from vitlib import load_study
 from vitlib.inputs import sources
 from vitlib.inputs.pictures import DataError, Shift, open_image, shifted
 from vitlib.inputs.sources import (
@@ -257,6 +258,43 @@ def test_a_fingerprint_is_that_of_the_files_wherever_they_lie_and_whatever_lies_
     (tmp_path / "there" / "pets.txt").write_text("a note")
     os.utime(tmp_path / "there" / "pets" / "train" / "cat" / "1.png", (0, 0))
     assert fingerprint_of(tmp_path / "there") == before
+
+
+def test_one_set_in_two_layouts_has_two_fingerprints_that_do_not_know_of_each_other(tmp_path):
+    (tmp_path / "pets" / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "pets" / "train" / "cat" / "1.jpg").write_bytes(b"one")
+    folder = fingerprint("folder/pets", tmp_path)
+    (tmp_path / "pets" / "oxford-iiit-pet").mkdir()
+    (tmp_path / "pets" / "oxford-iiit-pet" / "list.txt").write_bytes(b"two")
+    fingerprint.cache_clear()
+    assert fingerprint("folder/pets", tmp_path) == folder
+    named = fingerprint("torchvision/pets", tmp_path)
+    (tmp_path / "pets" / "train" / "cat" / "2.jpg").write_bytes(b"three")
+    fingerprint.cache_clear()
+    assert fingerprint("torchvision/pets", tmp_path) == named
+    assert fingerprint("folder/pets", tmp_path) != folder
+
+
+def test_loading_a_study_again_sees_files_that_changed_meanwhile(tmp_path):
+    (tmp_path / "pets" / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "pets" / "train" / "cat" / "1.jpg").write_bytes(b"one")
+    before = fingerprint("folder/pets", tmp_path)
+    (tmp_path / "pets" / "train" / "cat" / "1.jpg").write_bytes(b"two")
+    load_study("deit", "smoke")
+    assert fingerprint("folder/pets", tmp_path) != before
+
+
+@pytest.mark.parametrize(("share", "side"), [(1.0, 8), (0.5, 4)])
+def test_resident_pictures_keep_the_share_of_the_side_that_was_asked_for(tmp_path, share, side):
+    """An 8 px picture whose inner 4 x 4 pixels are white: half the side is white alone."""
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[2:6, 2:6] = 255
+    for split in ("train", "test"):
+        (tmp_path / "pets" / split / "cat").mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / "pets" / split / "cat" / "1.png")
+    images, _ = load(Data(source="folder/pets", image_size=4, crop_share=share), "test", tmp_path)
+    assert images.shape == (1, 3, 4, 4)
+    assert (images.min() == 255) == (side == 4)
 
 
 def test_a_fingerprint_becomes_part_of_the_identity(tmp_path):

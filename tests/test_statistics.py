@@ -104,6 +104,18 @@ def test_a_claim_about_runs_that_are_missing_is_undecided():
     assert (row["verdict"], row["n"]) == ("undecided", 0)
 
 
+def test_a_seed_with_a_pair_unmeasured_is_left_out_of_a_claim_and_a_point_of_one_side_alone_is_no_pair():
+    gains = {(0.5, 0): 10.0, (0.5, 1): 11.0, (0.5, 2): 9.0, (0.9, 0): -2.0, (0.9, 1): np.nan, (0.9, 2): -3.0}
+    rows = [
+        {"method": method, "sparsity": sparsity, "seed": seed, "top1": 50.0 + (gain if method == "a" else 0.0)}
+        for (sparsity, seed), gain in gains.items()
+        for method in ("a", "b")
+    ]
+    rows += [{"method": "a", "sparsity": 0.99, "seed": seed, "top1": 1.0} for seed in range(3)]
+    differences = paired_differences(pd.DataFrame(rows), "top1", {"method": "a"}, {"method": "b"}, ["sparsity", "seed"])
+    assert differences.to_dict() == {0: 4.0, 2: 3.0}
+
+
 def test_disagreement_is_a_metric_and_its_first_row_the_error_rate():
     """Invariant 11 of the DeiT sheet."""
     generator = np.random.default_rng(0)

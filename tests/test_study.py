@@ -6,9 +6,9 @@ from support import flip_a_byte, make_images, smoke_study
 
 from vitlib import documents, load_study
 from vitlib.inputs.sources import fingerprint
+from vitlib.papers.entries import merged, read_entry
 from vitlib.runs.provenance import code_fingerprint, facts
 from vitlib.runs.store import Store
-from vitlib.runs.study import merged, read_entry
 from vitlib.spec import Result, SpecError
 
 # ------------------------------------------------------------------------------------------------ settings
@@ -70,6 +70,13 @@ def test_overrides_reach_the_runs(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------ grids
+
+
+def test_artefacts_of_changed_settings_say_what_was_changed():
+    plain = load_study("deit", "smoke")
+    changed = load_study("deit", "smoke", overrides={"seeds": [3], "recipe": {"epochs": 1, "lr": 0.5}})
+    assert "changed" not in plain.stamp
+    assert "profile smoke · changed: seeds=[3] · changed: recipe.epochs=1 · changed: recipe.lr=0.5 · digits" in changed.stamp
 
 
 @pytest.mark.parametrize("paper", documents())

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from vitlib import paths
+from vitlib.papers.entries import merged, read_entry, studies
 from vitlib.runs import archive, shipping
 from vitlib.runs.execute import Place, RunsFailedError
 from vitlib.runs.store import Store, StoreError
-from vitlib.runs.study import Study, load_study, merged, read_entry, studies
+from vitlib.runs.study import Study, load_study
 from vitlib.spec import SpecError
 
 if TYPE_CHECKING:

@@ -24,9 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitlib.inputs.pictures import DataError, open_image
 from vitlib.inputs.sources import Data, listing, load
-from vitlib.inputs.views import resized_crop
+from vitlib.inputs.views import augmented, erased
 from vitlib.recipe import Augment, Recipe
 
+CROP_SHARE = 0.875  # of the resized side, kept by the centre crop of streamed images: 224 of 256
 Choice = Callable[[np.ndarray], np.ndarray]  # labels of a split -> indices of the images to take
 
 
@@ -34,11 +35,20 @@ def every(labels: np.ndarray) -> np.ndarray:
     return np.arange(len(labels))
 
 
+def cores() -> int:
+    """CPU cores that this process may use; all of the machine where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Batches(Protocol):
-    """Batches of one split; `epoch` yields images (B, C, H, W) normalised float32 and labels (B,) on the device."""
+    """Batches of one split; `epoch` yields images (B, C, H, W) normalised float32 and labels (B,) on the device.
+
+    `labels` (N,) are those of all images in the split's order.
+    """
 
     steps: int
     images: int
+    labels: Tensor
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]: ...
 
@@ -89,7 +99,7 @@ def seed_everything(seed: int, device: torch.device | str = "cpu") -> None:
     np.random.seed(seed)
     torch.default_generator.manual_seed(seed)
     if torch.device(device).type == "cuda":
-        torch.cuda.manual_seed(seed)
+        torch.cuda.manual_seed_all(seed)
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,7 @@ class StreamedBatches:
         self._files = _Files(paths, labels, data, training)
         self._mean, self._std = channel_constants(data, torch.device(device))
         self._batch_size, self._device, self._training = batch_size, device, training
+        self.labels = torch.from_numpy(labels)
         self.images = len(paths)
         self.steps = _step_count(self.images, batch_size, training)
 
@@ -158,7 +169,7 @@ class StreamedBatches:
         loader = DataLoader(
             _EpochView(self._files, order, epoch, first=start * self._batch_size),
             batch_size=self._batch_size,
-            num_workers=min(8, len(os.sched_getaffinity(0))),
+            num_workers=min(8, cores()),
             collate_fn=fast_collate,
             pin_memory=self._device.startswith("cuda"),
         )
@@ -171,71 +182,6 @@ class StreamedBatches:
             yield images, labels.to(self._device, non_blocking=True)
 
 
-def augmented(images: Tensor, augment: Augment) -> Tensor:
-    """Random crop, flip, cutout and erasing, drawn for each sample."""
-    if augment.crop:
-        images = cropped(images, augment.crop)
-    if augment.crop_area < 1:
-        images = resized_crop(images, images.shape[-1], (augment.crop_area, 1.0), flip=0.0)
-    if augment.flip:
-        images = flipped(images, augment.flip)
-    if augment.cutout:
-        images = cut_out(images, augment.cutout)
-    return erased(images, augment.erasing)
-
-
-def flipped(images: Tensor, probability: float) -> Tensor:
-    """Mirror each image (B, C, H, W) left to right with the given probability."""
-    flip = torch.rand(len(images), 1, 1, 1, device=images.device) < probability
-    return torch.where(flip, images.flip(3), images)
-
-
-def cropped(images: Tensor, padding: int) -> Tensor:
-    """Move each image (B, C, H, W) by up to `padding` pixels in both directions, zeros moving in."""
-    batch, channels, height, width = images.shape
-    padded = torch.nn.functional.pad(images, [padding] * 4)
-    offsets = torch.randint(2 * padding + 1, (2, batch, 1), device=images.device)
-    rows = offsets[0] + torch.arange(height, device=images.device)
-    columns = offsets[1] + torch.arange(width, device=images.device)
-    taken = padded.gather(2, rows[:, None, :, None].expand(-1, channels, -1, padded.shape[3]))
-    return taken.gather(3, columns[:, None, None, :].expand(-1, channels, height, -1))
-
-
-def cut_out(images: Tensor, side: int) -> Tensor:
-    """Set a square of `side` pixels about a random centre of each image to zero, the mean after normalisation."""
-    batch, _, height, width = images.shape
-    top = torch.randint(height, (batch,), device=images.device) - side // 2
-    left = torch.randint(width, (batch,), device=images.device) - side // 2
-    return images.masked_fill(_boxes(images, top, left, top + side, left + side), 0.0)
-
-
-def erased(images: Tensor, probability: float) -> Tensor:
-    """Random erasing: with `probability` a rectangle of 2-33 % of the area, aspect ratio 0.3-3.3, becomes N(0, 1) noise.
-
-    Source: Zhong et al. 2020, 'pixel' mode as in timm's RandomErasing, drawn for each sample.
-    """
-    if probability == 0:
-        return images
-    batch, _, height, width = images.shape
-    chosen, area, aspect, y, x = torch.rand(5, batch, device=images.device)
-    area = (0.02 + area * (1 / 3 - 0.02)) * height * width
-    aspect = torch.exp((2 * aspect - 1) * np.log(10 / 3))
-    box_height = (area * aspect).sqrt().round().clamp(1, height)
-    box_width = (area / aspect).sqrt().round().clamp(1, width)
-    top, left = (y * (height - box_height + 1)).floor(), (x * (width - box_width + 1)).floor()
-    boxes = _boxes(images, top, left, top + box_height, left + box_width) & (chosen < probability)[:, None, None, None]
-    return torch.where(boxes, torch.randn_like(images), images)
-
-
-def _boxes(images: Tensor, top: Tensor, left: Tensor, bottom: Tensor, right: Tensor) -> Tensor:
-    """True inside each sample's half-open box; (B, 1, H, W)."""
-    rows = torch.arange(images.shape[2], device=images.device)
-    columns = torch.arange(images.shape[3], device=images.device)
-    inside_rows = (rows >= top[:, None]) & (rows < bottom[:, None])
-    inside_columns = (columns >= left[:, None]) & (columns < right[:, None])
-    return (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
-
-
 class _Files(Dataset):
     def __init__(self, paths: list[Path], labels: np.ndarray, data: Data, training: Training | None):
         self.paths, self.labels, self.channels, self.training = paths, labels, data.channels, training
@@ -245,10 +191,11 @@ class _Files(Dataset):
             is_training=training is not None,
             use_prefetcher=True,
             interpolation="bicubic",
+            scale=(augment.crop_area, 1.0),
             hflip=augment.flip,
-            color_jitter=0.3 if not augment.randaugment else None,
+            color_jitter=None,
             auto_augment=augment.randaugment or None,
-            crop_pct=data.crop_share,
+            crop_pct=data.crop_share or CROP_SHARE,
         )
 
 
@@ -269,11 +216,11 @@ class _EpochView(Dataset):
 
 def _require_honoured(data: Data, augment: Augment) -> None:
     """Refuse an augmentation that the kind of batches does not know, instead of leaving it out without a word."""
-    unknown = ("randaugment",) if data.resident else ("crop", "crop_area", "cutout")
+    unknown = ("randaugment",) if data.resident else ("crop", "cutout")
     for name in unknown:
         if (value := getattr(augment, name)) != getattr(Augment(), name):
             kind = "resident" if data.resident else "streamed"
-            allowed = "crop, crop_area, flip, cutout, erasing" if data.resident else "flip, erasing, randaugment"
+            allowed = "crop, crop_area, flip, cutout, erasing" if data.resident else "crop_area, flip, erasing, randaugment"
             raise DataError(f"recipe.augment.{name}: got {value!r}, which {kind} images of {data.source} do not know; allowed: {allowed}")
 
 

@@ -56,10 +56,10 @@ def shifted_pictures(pictures: Iterable[Image.Image], shift: Shift) -> Iterator[
         yield Image.fromarray(shifted(np.asarray(picture), shift, generator))
 
 
-def square(image: Image.Image, size: int) -> np.ndarray:
-    """Shorter side to `size` (bicubic), centre crop; (C, H, W) uint8."""
-    if image.size != (size, size):
-        scale = size / min(image.size)
+def square(image: Image.Image, size: int, share: float = 1.0) -> np.ndarray:
+    """Shorter side to `size` / `share` (bicubic), centre crop of `size`; (C, H, W) uint8."""
+    if share < 1 or image.size != (size, size):
+        scale = round(size / share) / min(image.size)
         image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
         left, top = (image.width - size) // 2, (image.height - size) // 2
         image = image.crop((left, top, left + size, top + size))

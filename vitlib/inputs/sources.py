@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Self
@@ -24,11 +25,13 @@ from vitlib.inputs.pictures import DataError, Shift, check_header, open_image, s
 from vitlib.spec import Part
 
 SPLITS = ("train", "validation", "test")
+SPLIT_FOLDERS = {*SPLITS, "val"}
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 ARCHIVES = {".tar", ".gz", ".tgz", ".zip", ".xz"}
 DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KEPT_BYTES = 2**30  # of decoded images, from one run of a process to the next
+Picture = Callable[[int], Image.Image]  # one picture of a split by its place: a set of large ones is never held whole
 _RECENT: OrderedDict[tuple[Data, str, Path], tuple[np.ndarray, np.ndarray]] = OrderedDict()
 
 
@@ -43,7 +46,7 @@ class Data(Part):
         fraction: share of the training set, stratified; `per_class` (images a class) instead of it.
         mean, std: of the normalised range, by channel.
         resident: hold all images on the device as uint8; False streams them from disk.
-        crop_share: share of the resized side that the centre crop keeps when streamed images are evaluated.
+        crop_share: share of the resized side that the centre crop keeps; None is 1 for resident images, 0.875 for streamed ones.
         shift: a shifted test set in place of the test set.
         fingerprint: SHA-256 of the files, filled in by `pinned`.
     """
@@ -56,7 +59,7 @@ class Data(Part):
     mean: Annotated[tuple[float, ...], Field(min_length=1)] = IMAGENET_MEAN
     std: tuple[Annotated[float, Field(gt=0)], ...] = IMAGENET_STD
     resident: bool = True
-    crop_share: Annotated[float, Field(gt=0, le=1)] = 0.875
+    crop_share: Annotated[float, Field(gt=0, le=1)] | None = None
     shift: Shift | None = None
     fingerprint: str = ""
 
@@ -144,12 +147,13 @@ def _decoded(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.nda
         paths, labels = listing(data, split, data_dir)
         pictures = (open_image(path, data.channels) for path in paths)
     else:
-        every, labels = _digits(split, data.channels) if data.source == "digits" else _dataset_pictures(data, split, data_dir)
+        every, labels = _digits(split) if data.source == "digits" else _dataset_pictures(data, split, data_dir)
         keep = subset(labels, data) if split == "train" else np.arange(len(labels))
-        pictures, labels = (every[index] for index in keep), labels[keep]
+        mode = "L" if data.channels == 1 else "RGB"  # sets of colour pictures hold grey ones too
+        pictures, labels = (every(index).convert(mode) for index in keep), labels[keep]
     if split == "test" and data.shift:
         pictures = shifted_pictures(pictures, data.shift)
-    return np.stack([square(picture, data.image_size) for picture in pictures]), labels
+    return np.stack([square(picture, data.image_size, data.crop_share or 1.0) for picture in pictures]), labels
 
 
 def listing(data: Data, split: str, data_dir: Path) -> tuple[list[Path], np.ndarray]:
@@ -186,11 +190,11 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def fingerprint(source: str, data_dir: Path) -> str:
-    """SHA-256 over names and sizes of all files, and the bytes of 256 evenly spaced ones (archives and hidden ones left aside)."""
+    """SHA-256 over names and sizes of the source's files and the bytes of 256 evenly spaced ones; kept until `load_study` asks anew."""
     if source == "digits":
         return _digits_fingerprint()
     root = _root(source, data_dir)
-    files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix not in ARCHIVES and not _hidden(path, root))
+    files = _files(root, of_splits=source.startswith("folder/"))
     if not files:
         raise DataError(_absent(source, root, "it holds no files"))
     digest = hashlib.sha256()
@@ -201,8 +205,11 @@ def fingerprint(source: str, data_dir: Path) -> str:
     return digest.hexdigest()
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+def _files(root: Path, of_splits: bool) -> list[Path]:
+    """Files below `root`, archives and hidden ones left aside: those of split folders, or the others, where a set lies in both layouts."""
+    found = sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file() and path.suffix not in ARCHIVES)
+    shown = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+    return [root / path for path in shown if (path.parts[0] in SPLIT_FOLDERS) == of_splits] or [root / path for path in shown]
 
 
 def _digits_fingerprint() -> str:
@@ -213,15 +220,14 @@ def _digits_fingerprint() -> str:
     return found
 
 
-def _digits(split: str, channels: int = 1) -> tuple[list[Image.Image], np.ndarray]:
+def _digits(split: str) -> tuple[Picture, np.ndarray]:
     from sklearn.datasets import load_digits  # 1 s to import
 
     table = pd.read_csv(Path(__file__).with_name("digits_split.csv"))
     rows = table.loc[table["split"] == split, "index"].to_numpy()
     bunch = load_digits()
     images = (bunch.images[rows] * (255 / 16)).round().astype(np.uint8)  # sixteen grey levels
-    mode = "L" if channels == 1 else "RGB"
-    return [Image.fromarray(image).convert(mode) for image in images], bunch.target[rows].astype(np.int64)
+    return lambda index: Image.fromarray(images[index]), bunch.target[rows].astype(np.int64)
 
 
 def _root(source: str, data_dir: Path) -> Path:
@@ -290,10 +296,9 @@ def _training_labels(data: Data, data_dir: Path) -> np.ndarray:
     return np.array(_labels(_dataset(data, "train", data_dir)), dtype=np.int64)
 
 
-def _dataset_pictures(data: Data, split: str, data_dir: Path) -> tuple[list[Image.Image], np.ndarray]:
+def _dataset_pictures(data: Data, split: str, data_dir: Path) -> tuple[Picture, np.ndarray]:
     dataset = _dataset(data, split, data_dir)
-    mode = "L" if data.channels == 1 else "RGB"  # sets of colour pictures hold grey ones too
-    return [dataset[index][0].convert(mode) for index in range(len(dataset))], np.array(_labels(dataset), dtype=np.int64)
+    return lambda index: dataset[int(index)][0], np.array(_labels(dataset), dtype=np.int64)
 
 
 def _dataset(data: Data, split: str, data_dir: Path):

@@ -77,11 +77,15 @@ def _verdict(claim: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def paired_differences(frame: pd.DataFrame, metric: str, first: dict, second: dict, pair_by: list[str]) -> pd.Series:
-    """first - second of `metric` for each seed: paired over all of `pair_by`, then averaged over what is not the seed."""
+    """first - second of `metric` for each seed: paired over all of `pair_by`, then averaged over what is not the seed.
+
+    A seed of which a pair is not measured is left out whole: a mean over other pairs than its neighbours' is no match for theirs.
+    """
     if metric not in frame:
         return pd.Series(dtype=float)
     one, other = (_selected(frame, selection).set_index(pair_by)[metric] for selection in (first, second))
-    return (one - other).dropna().groupby("seed").mean()
+    first_of, second_of = one.align(other, join="inner")
+    return (first_of - second_of).groupby("seed").agg(lambda pairs: pairs.mean(skipna=False)).dropna()
 
 
 def _selected(frame: pd.DataFrame, selection: dict[str, Any]) -> pd.DataFrame:

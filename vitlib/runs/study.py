@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import pkgutil
-import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -19,10 +17,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-import vitlib.papers
 from vitlib import paths
 from vitlib.inputs.pictures import DataError
-from vitlib.inputs.sources import Data
+from vitlib.inputs.sources import Data, fingerprint
+from vitlib.papers.entries import merged, published, read_entry, studies
 from vitlib.report import figures, statistics, tables
 from vitlib.runs.execute import Executor, Mode, Place, execute, require
 from vitlib.runs.provenance import code_fingerprint
@@ -51,6 +49,7 @@ class Study:
     cells: tuple[Cell, ...]
     place: Place
     figures_dir: Path
+    overrides: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def specs(self) -> dict[str, RunSpec]:
@@ -77,14 +76,19 @@ class Study:
 
     @property
     def stamp(self) -> str:
-        """The line that every artefact carries, so that a quick number is never quoted as a result."""
+        """The line that every artefact carries, so that a quick or a changed number is never quoted as a result."""
         data, count = self.settings.data, len(self.settings.seeds)
         seeds = f"{count} seed{'s' * (count > 1)}"
-        return f"{self.entry['title']} · profile {self.profile} · {data.source}, {data.image_size} px, {seeds} unless said otherwise"
+        changed = "".join(f" · changed: {setting}" for setting in _flat(self.overrides))
+        return (
+            f"{self.entry['title']} · profile {self.profile}{changed} · {data.source}, {data.image_size} px, {seeds} unless said otherwise"
+        )
 
     def caption(self, name: str) -> str:
         """What an artefact shows: the first paragraph of its function's docstring."""
-        function = Results.claims if name.startswith("claims") else getattr(importlib.import_module(f"vitlib.papers.{self.paper}"), name, None)
+        function = (
+            Results.claims if name.startswith("claims") else getattr(importlib.import_module(f"vitlib.papers.{self.paper}"), name, None)
+        )
         return " ".join((getattr(function, "__doc__", None) or "").partition("\n\n")[0].split())
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
@@ -95,7 +99,8 @@ class Study:
 
     def save_figure(self, figure: Figure, name: str) -> figures.Picture:
         """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
-        png = figures.save(figure, self.folder / name, "" if self.profile == "paper" else self.stamp)
+        as_published = self.profile == "paper" and not self.overrides
+        png = figures.save(figure, self.folder / name, "" if as_published else self.stamp)
         return figures.Picture(png, self.caption(name))
 
     def _grid_row(self, table: str) -> dict[str, Any]:
@@ -158,8 +163,7 @@ class Results:
 
     def published(self, table: str) -> pd.DataFrame:
         """The document's rows for a table, from published.csv."""
-        frame = pd.read_csv(_folder(self.study.paper) / "published.csv")
-        return frame[frame["table"] == table].reset_index(drop=True)
+        return published(self.study.paper, table)
 
     def claims(self, *about: str) -> pd.DataFrame:
         """Sentences as comparisons of paired runs: difference (points of top-1 unless said otherwise), 95 % interval, n, verdict.
@@ -210,6 +214,7 @@ def load_study(
     Raises:
         SpecError: unknown paper, profile or field, or a value that is not allowed; before anything is computed.
     """
+    fingerprint.cache_clear()
     require("paper", paper, studies())
     if not isinstance(overrides, dict | None):
         raise SpecError(f"overrides: got {overrides!r}; allowed: a table of settings, nested as in the entry")
@@ -219,31 +224,15 @@ def load_study(
     place = Place(paths.results_dir(results_dir), paths.data_dir(data_dir), device)
     fields = merged(entry["base"], entry["profile"][profile], overrides or {})
     settings = _pinned(module.Settings.parse(_with_teachers(fields)), place)
-    return Study(paper, profile, entry, settings, tuple(_cells(entry, module, settings)), place, paths.figures_dir(figures_dir))
+    cells = tuple(_cells(entry, module, settings))
+    return Study(paper, profile, entry, settings, cells, place, paths.figures_dir(figures_dir), overrides or {})
 
 
-def documents() -> list[str]:
-    """Names of the documents that vitlib holds: the studies with published numbers."""
-    return [name for name in studies() if (_folder(name) / "published.csv").exists()]
-
-
-def studies() -> list[str]:
-    """The documents, and the study that makes their teachers."""
-    return sorted(module.name for module in pkgutil.iter_modules(vitlib.papers.__path__))
-
-
-def read_entry(paper: str) -> dict[str, Any]:
-    return tomllib.loads((_folder(paper) / "entry.toml").read_text(encoding="utf-8"))
-
-
-def merged(*layers: dict[str, Any]) -> dict[str, Any]:
-    """Tables merged key by key, the later layer winning; an `origin`, one kind of several, replaces the earlier one whole."""
-    result: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            both = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "origin"
-            result[key] = merged(result[key], value) if both else value
-    return result
+def _flat(settings: dict[str, Any], before: str = "") -> list[str]:
+    """Nested settings as `group.name=value`."""
+    names = {f"{before}{name}": value for name, value in settings.items()}
+    nested = [_flat(value, f"{name}.") if isinstance(value, dict) else [f"{name}={value}"] for name, value in names.items()]
+    return [line for lines in nested for line in lines]
 
 
 def _with_teachers(fields: Any) -> Any:
@@ -265,10 +254,6 @@ def _pretraining(wanted: dict[str, Any]) -> dict[str, Any]:
     if not named:
         raise SpecError(f"teacher.origin.run: got {wanted}; allowed with that profile: {'; '.join(str(cell.point) for cell in runs)}")
     return named[0].model_dump(mode="json")
-
-
-def _folder(paper: str) -> Path:
-    return Path(vitlib.papers.__path__[0], paper)
 
 
 def _cells(entry: dict[str, Any], module: ModuleType, settings: Part) -> list[Cell]:

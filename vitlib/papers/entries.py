@@ -1,0 +1,42 @@
+"""The documents and their entries: `entry.toml` (grid, profiles, claims) and `published.csv`, found by name."""
+
+from __future__ import annotations
+
+import pkgutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+FOLDER = Path(__file__).parent
+
+
+def documents() -> list[str]:
+    """Names of the documents that vitlib holds: the studies with published numbers."""
+    return [name for name in studies() if (FOLDER / name / "published.csv").exists()]
+
+
+def studies() -> list[str]:
+    """The documents, and the study that makes their teachers."""
+    return sorted(module.name for module in pkgutil.iter_modules([str(FOLDER)]) if module.ispkg)
+
+
+def read_entry(paper: str) -> dict[str, Any]:
+    return tomllib.loads((FOLDER / paper / "entry.toml").read_text(encoding="utf-8"))
+
+
+def merged(*layers: dict[str, Any]) -> dict[str, Any]:
+    """Tables merged key by key, the later layer winning; an `origin`, one kind of several, replaces the earlier one whole."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            both = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "origin"
+            result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def published(paper: str, table: str) -> pd.DataFrame:
+    """The document's rows for a table."""
+    frame = pd.read_csv(FOLDER / paper / "published.csv")
+    return frame[frame["table"] == table].reset_index(drop=True)

@@ -1,13 +1,16 @@
 """The training loop against a bare PyTorch loop, closed forms and recursions written here."""
 
 import copy
+import io
 import math
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.testing import assert_close
@@ -99,6 +102,71 @@ def test_learning_rates_are_a_linear_warm_up_and_a_cosine_per_update(updates, wa
     expected = [learning_rate(recipe, update) for update in range(3 * STEPS)]
     assert [rate for rates in updates for rate in set(rates)] == pytest.approx(expected)
     assert history["lr"].tolist() == pytest.approx([expected[5], expected[10], 1e-3])  # after each epoch
+
+
+@pytest.mark.parametrize("warmup_epochs", [0.0, 1.0, 1.4])
+def test_a_cosine_from_the_warm_up_on_reaches_the_peak_and_then_falls_over_what_is_left(updates, warmup_epochs):
+    """MAE's lr_sched.py: min + (peak - min) * (1 + cos(pi * (t - warm-up) / (total - warm-up))) / 2."""
+    recipe = RECIPE.changed(warmup_epochs=warmup_epochs, warmup_lr=1e-4, min_lr=1e-3, cosine_from="warmup")
+    fit(model(), recipe)
+    warmup, total = round(warmup_epochs * STEPS), 3 * STEPS
+    falling = [1e-3 + (0.01 - 1e-3) * (1 + math.cos(math.pi * (t - warmup) / (total - warmup))) / 2 for t in range(warmup, total)]
+    rising = [learning_rate(recipe, update) for update in range(warmup)]
+    assert [rate for rates in updates for rate in set(rates)] == pytest.approx(rising + falling)
+    assert max(falling) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_accumulated_parts_of_a_batch_train_as_the_whole_batch(parts):
+    whole, accumulated = model(), model()
+    seen = []
+
+    def watched(module, images, targets):
+        seen.append(len(images))
+        return cross_entropy(module, images, targets)
+
+    recipe = RECIPE.changed(optimizer="sgd", clip_grad=0.5)  # adamw would divide the noise of vanishing gradients by itself
+    expected = fit(whole, recipe)
+    trained = fit(accumulated, recipe.changed(accumulate=parts), loss=watched)
+    assert seen == [8 // parts] * (3 * STEPS * parts)
+    assert trained.history["loss"].tolist() == pytest.approx(expected.history["loss"].tolist(), rel=1e-4)
+    for name, weight in weights_of(whole).items():
+        np.testing.assert_allclose(weights_of(accumulated)[name], weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"accumulate": 3}, "accumulate=3 does not divide batch_size=8"),
+        ({"accumulate": 8, "mixup": 0.8}, "mixup and cutmix pair the images"),
+    ],
+)
+def test_parts_that_do_not_make_up_a_batch_are_refused(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        Recipe(**RECIPE.model_dump() | fields)
+
+
+def test_time_and_images_of_a_broken_training_are_those_of_all_its_sessions(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(model(), where=context(scratch=tmp_path, checkpoint_every=0.0, tick=stopped_after(2 * STEPS + 1)))
+    state = torch.load(io.BytesIO((tmp_path / "checkpoint.pt").read_bytes()[32:]), weights_only=True)
+    seconds, stepping, images = state["spent"]
+    assert images == 2 * STEPS * 8 and 0 < stepping < seconds
+    began = time.perf_counter()
+    resumed = fit(model(), where=context(scratch=tmp_path))
+    here = time.perf_counter() - began
+    assert seconds < resumed.measured["training_seconds"] < seconds + here
+    rate = resumed.measured["images_per_second"]
+    assert (images + (STEPS - 1) * 8) / (stepping + here) < rate < (images + STEPS * 8) / stepping
+
+
+def test_a_training_that_was_over_gives_its_numbers_again_without_a_step(tmp_path):
+    whole = model()
+    expected = fit(whole, where=context(scratch=tmp_path, checkpoint_every=0.0))
+    ticks, again = [], model(seed=1)
+    trained = fit(again, where=context(scratch=tmp_path, tick=lambda *tick: ticks.append(tick)))
+    assert not ticks and trained.history.equals(expected.history) and same(weights_of(again), weights_of(whole))
+    assert trained.measured["images_per_second"] == pytest.approx(expected.measured["images_per_second"])
 
 
 def test_layer_decay_gives_each_block_its_share_of_the_next_ones_rate(updates):
@@ -371,7 +439,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_numbers_to_the_bit(tmp_
     assert len(ticks) == 3 * STEPS - steps
     assert same(weights_of(whole), weights_of(fresh)) and same(weights_of(expected.ema), weights_of(trained.ema))
     assert trained.history.equals(expected.history)
-    assert not list(tmp_path.iterdir())
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"], "it stays until the result is stored"
 
 
 def test_a_damaged_checkpoint_is_left_aside(tmp_path):

@@ -52,6 +52,7 @@ class Recipe(Part):
     Args:
         lr: peak learning rate at `batch_size` (scale it by the document's rule where it is stated).
         warmup_epochs: linear warm-up from `warmup_lr`; then cosine to `min_lr`, stepped per update.
+        cosine_from: where the cosine begins: with the training (timm, DeiT), so that the peak is not quite reached, or after the warm-up (MAE).
         momentum: of sgd (Nesterov's form), of momentum (the plain form), and of lars, which scales the steps of matrices alone.
         beta2: of adamw.
         mixup, cutmix: Beta parameters of timm's batch-mode mixing; 0 switches one off.
@@ -59,6 +60,7 @@ class Recipe(Part):
         layer_decay: a block's rate is this share of the next one's, the classifier's the whole (timm: the final norm goes with the last
             block); None is one rate for all.
         clip_grad: largest gradient norm, or None.
+        accumulate: equal parts of a batch that go through the model one after the other, for batches larger than the memory.
         repeats: views of an image in an epoch (repeated augmentation; an epoch then holds 1/repeats of the images).
         eval_every: epochs between the evaluations that history records.
     """
@@ -73,6 +75,7 @@ class Recipe(Part):
     warmup_epochs: NonNegative = 0.0
     warmup_lr: NonNegative = 1e-6
     min_lr: NonNegative = 1e-5
+    cosine_from: Literal["start", "warmup"] = "start"
     label_smoothing: Share = 0.0
     mixup: NonNegative = 0.0
     cutmix: NonNegative = 0.0
@@ -81,6 +84,7 @@ class Recipe(Part):
     ema_decay: Share | None = None
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     clip_grad: Annotated[float, Field(gt=0)] | None = None
+    accumulate: Annotated[int, Field(ge=1)] = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     channels_last: bool = False
@@ -92,7 +96,9 @@ class Recipe(Part):
     def _consistent(self) -> Self:
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs={self.warmup_epochs} is more than epochs={self.epochs}; allowed: at most that")
-        if (self.mixup or self.cutmix) and self.batch_size % 2:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate={self.accumulate} does not divide batch_size={self.batch_size}; allowed: a divisor")
+        if (self.mixup or self.cutmix) and self.batch_size // self.accumulate % 2:
             raise ValueError(f"batch_size={self.batch_size} is odd; mixup and cutmix pair the images of a batch, so it must be even")
         if self.layer_decay is not None and self.optimizer == "lars":
             raise ValueError(f"layer_decay={self.layer_decay} with optimizer='lars', which has groups of its own; allowed: None")
@@ -113,3 +119,11 @@ class Recipe(Part):
             default = type(self).model_fields[name].default
             if getattr(self, name) != default:
                 raise ValueError(f"recipe.{name}={getattr(self, name)}; allowed: {default}, {why}")
+
+
+def _whole(recipe: Recipe) -> Recipe:
+    recipe.require_unset("accumulate", why="because the loss is taken over the whole batch")
+    return recipe
+
+
+WholeBatches = Annotated[Recipe, AfterValidator(_whole)]  # for a loss that is no mean over images

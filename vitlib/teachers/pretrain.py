@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from vitlib.inputs.models import Positive, ResNet, Vit, check_tiling
 from vitlib.inputs.sources import Data
-from vitlib.recipe import NonNegative, Recipe, Share
+from vitlib.recipe import NonNegative, Recipe, Share, WholeBatches
 from vitlib.spec import Context, Part, Result, RunSpec
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -67,6 +67,7 @@ class DinoMethod(SelfSupervised):
         frozen: share of training during which the head's last layer stands still.
     """
 
+    recipe: WholeBatches  # the centre moves once a batch
     views: MultiCrop
     hidden: Positive = 2048
     bottleneck: Positive = 256

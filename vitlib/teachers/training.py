@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,9 @@ def train_dino(spec: DinoTeacher, context: Context) -> Result:
         follow(model.teacher, model.student, cosine(method.ema, 1.0, progress))
 
     def loss(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        return model(*views(images), temperature)
+        with in_float32(images):
+            global_views, local_views = views(images)
+        return model(global_views, local_views, temperature)
 
     tracked = tracker(spec.data, method.tracking, lambda module: module.teacher[0], context)
     trained = _train(spec, method.recipe, model, loss, context, evaluate=tracked, around_step=around_step)
@@ -75,12 +77,18 @@ def train_mae(spec: MaeTeacher, context: Context) -> Result:
     patches = encoder.patch_embed.num_patches
 
     def loss(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        crops = resized_crop(images, spec.data.image_size, method.scale)
+        with in_float32(images):
+            crops = resized_crop(images, spec.data.image_size, method.scale)
         return model(crops, torch.rand(len(images), patches, device=images.device))
 
     tracked = tracker(spec.data, method.tracking, lambda module: module.encoder, context)
     trained = _train(spec, method.recipe, model, loss, context, evaluate=tracked)
     return _pretrained(trained, encoder)
+
+
+def in_float32(images: Tensor) -> AbstractContextManager:
+    """No lower precision within: in bf16 the places of a 224 px crop would be as coarse as its pixels."""
+    return torch.autocast(images.device.type, enabled=False)
 
 
 class Views:

@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 from timm.data.mixup import Mixup, mixup_target
 from timm.loss import SoftTargetCrossEntropy
-from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import Tensor, nn
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from vitlib.inputs.data import Batches
 from vitlib.recipe import Recipe
 from vitlib.spec import Context
+from vitlib.training.optimizer import make_optimizer, make_schedule
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Evaluate = Callable[[nn.Module], dict[str, float]]
@@ -42,7 +42,8 @@ class DivergedError(RuntimeError):
 class Trained:
     """The model's history (one row an epoch), its moving average if kept, and what the hardware did.
 
-    `epoch_seconds` and the images/s in `measured` leave evaluations out, and epochs done before an interruption.
+    `epoch_seconds` and the images/s in `measured` leave evaluations out. After an interruption `epoch_seconds` are those since, the
+    times in `measured` those of all sessions.
     """
 
     history: pd.DataFrame
@@ -72,7 +73,7 @@ def train(
     evaluate: Evaluate = lambda model: {},
     around_step: AroundStep = lambda progress: nullcontext(),
 ) -> Trained:
-    """Train `model` in place.
+    """Train `model` in place; the one training of its run, whose checkpoint stays in `context.scratch` until the result is stored.
 
     Args:
         loss: `loss(model, images, targets)` -> scalar; images (B, C, H, W), targets (B, num_classes) rows summing to 1.
@@ -86,26 +87,25 @@ def train(
     state = _State.start(model, recipe, batches.steps, context)
     forward = torch.compile(model) if recipe.compile else model
     mix = target_maker(recipe, num_classes)
-    started, epoch_seconds, images_seen = time.perf_counter(), [], 0
+    epoch_seconds = []
     while state.epoch < recipe.epochs:
         model.train()
-        began = time.perf_counter()
+        began, seen = time.perf_counter(), 0
         for images, labels in batches.epoch(state.epoch, state.step):
             images, targets = mix(images, labels)
-            images_seen += len(images)
+            seen += len(images)
             with around_step(state.updates / (recipe.epochs * batches.steps)):
                 _step(state, forward, loss, images, targets, recipe)
             context.tick(state.epoch, recipe.epochs, len(images))
             state.checkpoint_if_due(context)
         state.refuse_divergence()  # waits for the device
         epoch_seconds.append(time.perf_counter() - began)
+        state.spent.count(epoch_seconds[-1], seen)
         state.close_epoch(evaluate, recipe)
         state.checkpoint_if_due(context)
-    state.forget()
-    seconds = time.perf_counter() - started
     measured = {
-        "training_seconds": seconds,
-        "images_per_second": images_seen / max(sum(epoch_seconds), 1e-9),
+        "training_seconds": state.spent.seconds,
+        "images_per_second": state.spent.images / max(state.spent.stepping, 1e-9),
         "peak_bytes": peak_bytes(context.device),
     }
     return Trained(pd.DataFrame(state.rows), state.ema.module if state.ema else None, measured, epoch_seconds)
@@ -134,40 +134,41 @@ def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    if recipe.layer_decay and not hasattr(model, "group_matcher"):
-        raise ValueError(f"recipe.layer_decay={recipe.layer_decay}: {type(model).__name__} names no layers; allowed: None, or a timm model")
-    options = {
-        "adamw": {"fused": True, "betas": (0.9, recipe.beta2), "layer_decay": recipe.layer_decay},
-        "sgd": {"fused": True, "layer_decay": recipe.layer_decay},
-        "momentum": {"layer_decay": recipe.layer_decay},  # torch's fused form fails where a parameter first has a gradient after others
-        "lars": {"param_group_fn": _matrices_and_vectors},
-    }[recipe.optimizer]
-    return create_optimizer_v2(
-        model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum, **options
-    )  # fmt: skip
-
-
-def _matrices_and_vectors(model: nn.Module) -> list[dict]:
-    """LARS as in MAE's linear probe: matrices take steps in proportion to their norm, biases do not (timm's needs to be told)."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "always_adapt": True},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "always_adapt": False, "weight_decay": 0.0},
-    ]
-
-
 def _step(state: _State, forward: nn.Module, loss: Loss, images: Tensor, targets: Tensor, recipe: Recipe) -> None:
     if recipe.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
-    with autocast(recipe, images.device):
-        value = loss(forward, images, targets)
     state.optimizer.zero_grad()
-    value.backward()
+    parts = zip(images.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True)
+    values = [_part(forward, loss, some_images, some_targets, recipe) for some_images, some_targets in parts]
     if recipe.clip_grad:
         dispatch_clip_grad(state.model.parameters(), recipe.clip_grad)
     state.optimizer.step()
-    state.after_step(value.detach())
+    state.after_step(sum(values))
+
+
+def _part(forward: nn.Module, loss: Loss, images: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+    """The share of a step's loss, and of its gradients, that some of its images bring."""
+    with autocast(recipe, images.device):
+        value = loss(forward, images, targets) / recipe.accumulate
+    value.backward()
+    return value.detach()
+
+
+@dataclass
+class _Spent:
+    """Time and images over all sessions of a training; of a broken epoch, those of the session that ended it."""
+
+    before: float = 0.0
+    stepping: float = 0.0
+    images: int = 0
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.perf_counter() - self.began
+
+    def count(self, seconds: float, images: int) -> None:
+        self.stepping, self.images = self.stepping + seconds, self.images + images
 
 
 @dataclass
@@ -185,22 +186,18 @@ class _State:
     loss_sum: Tensor | float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
     saved: float = field(default_factory=time.monotonic)
+    spent: _Spent = field(default_factory=_Spent)
 
     @classmethod
     def start(cls, model: nn.Module, recipe: Recipe, steps: int, context: Context) -> _State:
         """A fresh state, or the one that an interrupted run left."""
         model.to(context.device)
+        if context.device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats(context.device)
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)
-        optimizer = _optimizer(model, recipe)
-        scheduler = CosineLRScheduler(
-            optimizer,
-            t_initial=recipe.epochs * steps,
-            lr_min=recipe.min_lr,
-            warmup_t=round(recipe.warmup_epochs * steps),
-            warmup_lr_init=recipe.warmup_lr,
-            t_in_epochs=False,
-        )
+        optimizer = make_optimizer(model, recipe)
+        scheduler = make_schedule(optimizer, recipe, steps)
         ema = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
         file = context.scratch / "checkpoint.pt" if context.scratch else None
         state = cls(model, optimizer, scheduler, ema, steps, file)
@@ -257,6 +254,7 @@ class _State:
             "position": [self.epoch, self.step],
             "loss_sum": torch.as_tensor(self.loss_sum),
             "rows": self.rows,
+            "spent": [self.spent.seconds, self.spent.stepping, self.spent.images],
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -284,10 +282,7 @@ class _State:
             self.ema.load_state_dict(content["ema"])
         self.epoch, self.step = content["position"]
         self.loss_sum, self.rows = content["loss_sum"], content["rows"]
-
-    def forget(self) -> None:
-        if self.file:
-            self.file.unlink(missing_ok=True)
+        self.spent = _Spent(*content.get("spent", ()))
 
 
 def peak_bytes(device: str) -> int:

@@ -1,0 +1,53 @@
+"""What a recipe says of the optimiser and the learning rate, in timm's terms."""
+
+from __future__ import annotations
+
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from torch import nn
+
+from vitlib.recipe import Recipe
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """timm's optimiser of the recipe's name over the parameters that are trained; biases and norms are spared weight decay.
+
+    Raises:
+        ValueError: layer-wise rates for a model that names no layers.
+    """
+    if recipe.layer_decay and not hasattr(model, "group_matcher"):
+        raise ValueError(f"recipe.layer_decay={recipe.layer_decay}: {type(model).__name__} names no layers; allowed: None, or a timm model")
+    options = {
+        "adamw": {"fused": True, "betas": (0.9, recipe.beta2), "layer_decay": recipe.layer_decay},
+        "sgd": {"fused": True, "layer_decay": recipe.layer_decay},
+        "momentum": {"layer_decay": recipe.layer_decay},  # torch's fused form fails where a parameter first has a gradient after others
+        "lars": {"param_group_fn": _matrices_and_vectors},
+    }[recipe.optimizer]
+    return create_optimizer_v2(
+        model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum, **options
+    )  # fmt: skip
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> CosineLRScheduler:
+    """Linear warm-up, then a cosine that began with the training or begins after the warm-up, stepped per update."""
+    warmup, total = round(recipe.warmup_epochs * steps), recipe.epochs * steps
+    after = recipe.cosine_from == "warmup"
+    return CosineLRScheduler(
+        optimizer,
+        t_initial=total - warmup if after else total,
+        lr_min=recipe.min_lr,
+        warmup_t=warmup,
+        warmup_lr_init=recipe.warmup_lr,
+        warmup_prefix=after,
+        t_in_epochs=False,
+    )
+
+
+def _matrices_and_vectors(model: nn.Module) -> list[dict]:
+    """LARS as in MAE's linear probe: matrices take steps in proportion to their norm, biases do not (timm's needs to be told)."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "always_adapt": True},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "always_adapt": False, "weight_decay": 0.0},
+    ]

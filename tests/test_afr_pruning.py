@@ -1,4 +1,6 @@
-"""AFR pruning's runs: what is scored, that the pruned stays zero, what is stored and taken away, and every row of its tables."""
+"""AFR pruning's runs: what is scored, that the pruned stays zero, what is stored and taken away, its tables, figures and findings."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -211,6 +213,171 @@ def test_diagnosis_counts_what_masks_would_keep(results):
         sizes = np.tile([64 * 192, 64 * 64, 64 * 256, 64 * 256], 12)
         kept = run.arrays["densities"] @ sizes / sizes.sum()
         assert np.allclose(kept, [1.0, 0.1], atol=1e-5)
+
+
+def test_the_weights_kept_are_those_of_the_formula(results):
+    (row,) = afr_pruning.table_cost(results).to_dict("records")
+    assert row == {
+        "sparsity": 0.9,
+        "prunable": 589_824,
+        "prunable, by formula": 589_824,
+        "kept": 58_982,
+        "kept, by formula": 58_982,
+    }
+
+
+def without_runs(profile, tmp_path, **overrides):
+    study = load_study("afr_pruning", profile, overrides=overrides, results_dir=str(tmp_path), data_dir=str(tmp_path))
+    return study.execute(mode="read-only")
+
+
+def test_the_formula_counts_vit_b_as_the_method_sheet_does(tmp_path):
+    table = afr_pruning.table_cost(without_runs("paper", tmp_path))
+    assert set(table["prunable, by formula"]) == {84_934_656}
+    assert table.set_index("sparsity")["kept, by formula"].to_dict() == {0.9: 8_493_466, 0.95: 4_246_733, 0.98: 1_698_693}
+
+
+def test_the_formula_follows_the_settings_of_pruning(tmp_path):
+    table = afr_pruning.table_cost(without_runs("smoke", tmp_path, pruning={"threshold": "layer", "include_patch_embed": True}))
+    sizes = [3 * 4 * 4 * 64] + 12 * [192 * 64, 64 * 64, 256 * 64, 64 * 256]
+    assert table["prunable, by formula"].tolist() == [sum(sizes)]
+    assert table["kept, by formula"].tolist() == [sum(round(0.1 * size) for size in sizes)]
+
+
+def test_shares_of_the_mean_singular_value_have_their_unit_in_the_head(results):
+    table = afr_pruning.table_spread(results).set_index("criterion")
+    for name, label in afr_pruning.NAMES.items():
+        metrics = results.run("generic", criterion=name).metrics
+        for column, state in (("after the mask, % of dense", "pruned"), ("after fine-tuning, % of dense", "tuned")):
+            assert table.loc[label, column] == pytest.approx(100 * metrics[f"spread {state}"] / metrics["spread dense"])
+
+
+# ------------------------------------------------------------------------------------------------ figures
+
+
+def test_criteria_stand_beside_each_other_near_the_sparsity_that_they_were_measured_at(results):
+    (axes,) = afr_pruning.figure_accuracy(results).axes
+    places = [container.lines[0].get_xdata()[0] for container in axes.containers]
+    assert len(set(places)) == len(places) == 5 and places[0] < 0 < places[-1]
+    assert max(places) - min(places) < 0.1  # of the distance to the next sparsity
+
+
+def test_every_curve_of_the_correlations_is_named_and_teachers_differ_by_their_lines(results):
+    right = afr_pruning.figure_correlation(results).axes[-1]
+    styles = {line.get_label(): line.get_linestyle() for line in right.get_lines()}
+    assert styles["supervised"] != styles["DINO"]
+    for name in ("supervised", "DINO"):
+        assert {styles[f"{family} ({name})"] for family in ("qkv", "proj", "fc1", "fc2")} == {styles[name]}
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["qkv", "proj", "fc1", "fc2", "supervised", "DINO"]
+
+
+# ------------------------------------------------------------------------------------------------ findings
+
+
+def shown(**frames):
+    """Results of hand-made frames."""
+    return SimpleNamespace(frame=lambda table: frames[table].copy())
+
+
+def generic(**gains):
+    """Three seeds at two sparsities: SNIP 50 and 40, ReFer 54 and 48, magnitude 45, and AFR above SNIP by `high` and `low` and the seed."""
+    rows = [
+        {
+            "criterion": criterion,
+            "dataset": "digits",
+            "sparsity": sparsity,
+            "seed": seed,
+            "top1": base + (seed if criterion == "afr" else 0),
+        }
+        for seed in range(3)
+        for sparsity, snip, refer, gain in ((0.9, 50.0, 54.0, gains["high"]), (0.98, 40.0, 48.0, gains["low"]))
+        for criterion, base in (("snip", snip), ("refer", refer), ("afr", snip + gain), ("magnitude", 45.0))
+    ]
+    return shown(generic=pd.DataFrame(rows))
+
+
+def test_the_finding_of_table_2_says_who_is_above_whom_with_the_interval():
+    found = afr_pruning.finding_generic(generic(high=4.0, low=4.0))
+    # AFR - SNIP is 4, 5, 6 by seed: 5 ± t(0.975, 2 degrees of freedom) / sqrt(3) = 5 ± 4.303 / 1.732
+    assert "AFR is above SNIP (+5.0 points, 95 % interval +2.5 to +7.5, n = 3 seeds)" in found
+    # AFR - ReFer is 0 + seed and -4 + seed, on average -1
+    assert "AFR and ReFer are not told apart (-1.0 points, 95 % interval -3.5 to +1.5, n = 3 seeds)" in found
+    assert found.endswith("AFR has the highest mean in 1 of 2 conditions; elsewhere another has it: ReFer for digits at 98 %.")
+
+
+def test_the_finding_of_table_2_speaks_against_the_document_where_the_numbers_do():
+    found = afr_pruning.finding_generic(generic(high=-9.0, low=-9.0))
+    assert "AFR is below SNIP (-8.0 points, 95 % interval -10.5 to -5.5, n = 3 seeds)" in found
+    assert "AFR has the highest mean in 0 of 2 conditions" in found and "ReFer for digits at 90 %, ReFer for digits at 98 %" in found
+
+
+def test_a_seed_that_misses_a_run_does_not_count_in_a_finding():
+    results = generic(high=4.0, low=4.0)
+    frame = results.frame("generic")
+    frame.loc[(frame["criterion"] == "snip") & (frame["seed"] == 2) & (frame["sparsity"] == 0.98), "top1"] = np.nan
+    # 4 and 5 by seed: 4.5 ± t(0.975, 1 degree of freedom) / sqrt(2) * sqrt(1 / 2) = 4.5 ± 12.706 / 2
+    said = "AFR and SNIP are not told apart (+4.5 points, 95 % interval -1.9 to +10.9, n = 2 seeds)"
+    assert said in afr_pruning.finding_generic(shown(generic=frame))
+
+
+def fine(dino):
+    """Two seeds: AFR 5 above SNIP with the supervised teacher, `dino` above it with DINO; magnitude 60, SNIP 50."""
+    rows = [
+        {"criterion": criterion, "teacher": teacher, "dataset": "few", "seed": seed, "top1": top1 + 0.1 * seed * (criterion == "afr")}
+        for seed in (0, 1)
+        for teacher, gain in (("supervised", 5.0), ("dino", dino))
+        for criterion, top1 in (("snip", 50.0), ("afr", 50.0 + gain), ("magnitude", 60.0))
+    ]
+    return shown(fine=pd.DataFrame(rows))
+
+
+@pytest.mark.parametrize(("dino", "said"), [(8.0, "is above that with"), (1.0, "is below that with")])
+def test_the_finding_of_table_1_says_with_which_teacher_the_gain_is_larger(dino, said):
+    found = afr_pruning.finding_fine(fine(dino))
+    assert f"The gain over SNIP with DINO {said} the supervised teacher ({dino - 5:+.1f} points" in found
+    assert "With the DINO teacher AFR is above SNIP" in found
+    assert found.count("AFR is below magnitude pruning") == 2
+
+
+def test_the_finding_of_the_scores_names_whom_afr_follows_and_the_shorter_tail():
+    rows = {"spearman snip refer": 0.5, "spearman snip afr": 0.7, "spearman refer afr": 0.9, "skewness snip": 3.0, "skewness refer": 2.0}
+    rest = {"spearman snip magnitude": 0.1, "spearman refer magnitude": 0.1, "skewness afr": 1.0, "skewness magnitude": 1.0}
+    frame = pd.DataFrame([{"teacher": "dino", **rows, **rest}, {"teacher": "supervised", **rows, **rest, "spearman snip afr": 0.95}])
+    found = afr_pruning.finding_scores(shown(diagnosis=frame))
+    assert (
+        "With the DINO teacher SNIP's and ReFer's ranks correlate by 0.50; AFR's ranks lie closer to ReFer's (SNIP 0.70, ReFer 0.90)"
+        in found
+    )
+    assert "With the supervised teacher" in found and "closer to SNIP's (SNIP 0.95, ReFer 0.90)" in found
+    assert found.count("ReFer's scores have the shorter tail (skewness SNIP 3.0, ReFer 2.0)") == 2
+
+
+@pytest.mark.parametrize(("refer", "said"), [(30.0, "ReFer is above SNIP (+10.0"), (10.0, "ReFer is below SNIP (-10.0")])
+def test_the_finding_of_the_singular_values_is_in_percent_of_the_dense_model(refer, said):
+    rows = [
+        {
+            "criterion": name,
+            "dataset": "digits",
+            "sparsity": 0.9,
+            "seed": 0,
+            "spread dense": 5.0,
+            "spread pruned": share / 20,
+            "spread tuned": 4.0,
+        }
+        for name, share in (("snip", 20.0), ("refer", refer))
+    ]
+    found = afr_pruning.finding_singular_values(shown(generic=pd.DataFrame(rows)))
+    assert said in found and f"{refer - 20:+.1f} at 90 %" in found
+    assert f"SNIP 20.0 and 80.0; ReFer {refer:.1f} and 80.0" in found
+
+
+FINDINGS = ("finding_generic", "finding_fine", "finding_scores", "finding_singular_values")
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_a_finding_without_runs_says_so_and_one_with_runs_does_not(name, results, tmp_path):
+    assert getattr(afr_pruning, name)(without_runs("smoke", tmp_path)) == "Not measured yet."
+    assert "easured yet" not in getattr(afr_pruning, name)(results)
 
 
 # ------------------------------------------------------------------------------------------------ taken away

@@ -823,10 +823,193 @@ def test_deep_distances_take_the_last_third_of_the_blocks(depth, blocks):
 
 def test_the_table_of_distances_is_that_of_the_stored_maps(study, results):
     table = dual_ssl_kd.table_distance(results).set_index("model")
-    assert list(table.index) == list(study.settings.models) == ["cl", "mim", "supervised", "untrained"]
-    assert set(table["images"]) == {study.settings.looked_at}
+    names = {"cl": "CL (DINO)", "mim": "MIM (MAE)", "supervised": "supervised", "untrained": "untrained"}
+    assert list(table.index) == list(names.values()) and list(study.settings.models) == list(names)
+    assert set(table["images"]) == {study.settings.looked_at} == {8} and set(table["image size, px"]) == {16}
     for point, run in results.runs("distances"):
-        assert table.loc[point["model"], "distance, px"] == pytest.approx(run.arrays["distance"][:, 8:].mean(), rel=1e-5)
+        assert table.loc[names[point["model"]], "distance, px"] == pytest.approx(run.arrays["distance"][:, 8:].mean(), rel=1e-5)
+
+
+def test_single_teacher_distillation_lacks_a_seed_that_lacks_one_of_the_two():
+    rows = [("kd-cl", 0, 50.0), ("kd-mim", 0, math.nan), ("kd-cl", 1, 70.0), ("kd-mim", 1, 72.0)]
+    frame = pd.DataFrame(rows, columns=["method", "seed", "top1"])
+    found = dual_ssl_kd.frame_best_kd(SimpleNamespace(frame=lambda table: frame)).query("method == 'kd'").set_index("seed")["top1"]
+    assert math.isnan(found[0]) and found[1] == 71.0
+
+
+# ------------------------------------------------------------------------------------------------ cost by formula
+
+
+@pytest.mark.parametrize(("protocol", "trained"), [("finetune", 86_567_656), ("linear", 769_000), ("partial1", 7_858_408)])
+def test_the_formula_gives_the_parameters_of_vit_b_that_the_document_rounds(protocol, trained):
+    sizes = {"image_size": 224, "channels": 3, "classes": 1000}
+    assert tables._trained(tables.VIT_B16, protocol, **sizes) == trained
+
+
+@pytest.mark.parametrize("protocol", ["finetune", "linear", "partial1"])
+def test_the_formula_counts_what_a_module_of_another_width_and_ratio_trains(protocol):
+    vit = Vit(embed_dim=24, depth=3, num_heads=3, patch_size=2, mlp_ratio=3.0)
+    module = build(vit, image_size=8, channels=1, num_classes=7)
+    assert tables._trained(vit, protocol, image_size=8, channels=1, classes=7) == compute.adapt(module, protocol)
+
+
+def test_trained_parameters_are_counted_as_the_formula_says(results):
+    table = dual_ssl_kd.table_cost(results)
+    assert list(table["method"].unique()) == list(tables.PROTOCOLS.values()) and len(table) == 6
+    assert table["trained"].tolist() == table["trained, by formula"].tolist()
+
+
+def test_the_formula_is_a_dash_where_the_classes_are_not_known(tmp_path):
+    table = dual_ssl_kd.table_cost(without_runs("paper", tmp_path))
+    assert len(table) == 6 and table["trained, by formula"].isna().all()
+
+
+# ------------------------------------------------------------------------------------------------ figures
+
+
+def colours_of(axes):
+    return {line.get_label(): line.get_color() for line in axes.get_lines()}
+
+
+def test_a_network_has_one_colour_on_both_sides_of_the_terms(results):
+    terms, accuracies = (colours_of(axes) for axes in dual_ssl_kd.figure_terms(results).axes)
+    assert list(terms) == ["CE, student", "CE, CL", "CE, MIM", "KL, output", "KL, attention"]
+    pairs = {"CE, student": "student", "CE, CL": "CL (DINO)", "CE, MIM": "MIM (MAE)"}
+    assert {name: terms[name] for name in pairs} == {name: accuracies[other] for name, other in pairs.items()}
+    assert len(set(terms.values())) == 5
+
+
+def test_the_terms_drawn_are_those_of_the_history(results):
+    rows = results.history("students").query("method == 'ours'").dropna(subset="ce_student")
+    left, _ = dual_ssl_kd.figure_terms(results).axes
+    drawn_terms = {line.get_label(): list(line.get_ydata()) for line in left.get_lines()}
+    for label, column in {"CE, CL": "ce_cl", "CE, MIM": "ce_mim", "KL, output": "output", "KL, attention": "attention"}.items():
+        assert drawn_terms[label] == rows[column].tolist()
+
+
+def test_figure_1_names_its_own_images(results):
+    (axes,) = dual_ssl_kd.figure_distance(results).axes
+    assert axes.get_title() == "8 test images of 16 px, one training each"
+
+
+# ------------------------------------------------------------------------------------------------ findings
+
+
+def without_runs(profile, tmp_path):
+    return load_study("dual_ssl_kd", profile, results_dir=str(tmp_path), data_dir=str(tmp_path)).execute(mode="read-only")
+
+
+def distances(**models):
+    """Results with a distance for each of four images, block and head: the model's, give or take a pixel from image to image."""
+    steps = np.array([-1.0, 0.0, 0.0, 1.0])[:, None, None] * np.ones((4, 3, 2))
+    runs = [({"model": name}, SimpleNamespace(arrays={"distance": value + slope * steps})) for name, (value, slope) in models.items()]
+    settings = SimpleNamespace(distance_data=SimpleNamespace(image_size=8))
+    maps = [({"model": "cl"}, SimpleNamespace(metrics={"patch": 4}))]
+    return SimpleNamespace(runs=lambda table: maps if table == "maps" else runs, study=SimpleNamespace(settings=settings))
+
+
+def test_the_finding_of_figure_1_says_who_attends_farther_with_its_images():
+    found = dual_ssl_kd.finding_distance(distances(cl=(9.0, 2.0), mim=(6.0, 1.0), untrained=(9.0, 1.0)))
+    # differences from MIM are 2, 3, 3, 4: 3 ± t(0.975, 3 degrees of freedom) * sqrt(2 / 3) / 2 = 3 ± 3.182 * 0.408
+    assert "CL (DINO) attends farther than MIM (MAE) (+3.00 px, 95 % interval +1.70 to +4.30, n = 4 images)" in found
+    assert "CL (DINO) and the untrained network are not told apart (+0.00 px" in found
+    # four places 4 px apart: from each two neighbours, one across, and itself
+    assert f"spread evenly over the image would have {(4 + 4 + math.sqrt(32)) / 4:.1f} px" in found
+    assert "Test images of 8 px, one training of each network" in found
+
+
+def test_the_finding_of_figure_1_speaks_against_the_document_where_the_numbers_do():
+    found = dual_ssl_kd.finding_distance(distances(cl=(4.0, 1.0), mim=(6.0, 1.5)))
+    assert "CL (DINO) attends nearer than MIM (MAE) (-2.00 px" in found and "untrained" not in found
+
+
+def adapted(**top1):
+    """Rows of Table 1, three seeds a point apart; the names are PROTOCOL_TEACHER."""
+    return [
+        {"protocol": name.split("_")[0], "teacher": name.split("_")[1], "seed": seed, "top1": value + seed}
+        for name, value in top1.items()
+        for seed in range(3)
+    ]
+
+
+def students(cl, mim, **top1):
+    """Rows of Table 2; the teachers of ours reach `cl` and `mim` at seed 0."""
+    joint = {"ours": lambda seed: {"top1 cl": cl + seed, "top1 mim": mim + seed}}
+    return [
+        {"method": name.replace("_", "-"), "seed": seed, "top1": value + seed, **joint.get(name, lambda seed: {})(seed)}
+        for name, value in top1.items()
+        for seed in range(3)
+    ]
+
+
+def shown(**frames):
+    return SimpleNamespace(
+        frame=lambda table: pd.DataFrame(frames[table]), study=SimpleNamespace(settings=SimpleNamespace(stands_for={"few": "DTD"}))
+    )
+
+
+TABLE_1 = {"finetune_cl": 70.0, "linear_cl": 80.0, "partial1_cl": 75.0, "finetune_mim": 85.0, "linear_mim": 60.0, "partial1_mim": 85.0}
+
+
+def test_the_finding_of_table_1_says_whom_partial_1_rescues():
+    found = dual_ssl_kd.finding_adapted(shown(adapted=adapted(**TABLE_1)))
+    cl, mim = found.split(" MIM (MAE): ")
+    assert "linear evaluation is above fine-tuning (+10.0 points" in cl and "Partial-1 is below linear evaluation (-5.0 points" in cl
+    assert "linear evaluation is below fine-tuning (-25.0 points" in mim and "Partial-1 is above linear evaluation (+25.0 points" in mim
+
+
+def test_the_finding_of_the_teachers_blames_them_for_the_gap_where_those_of_ours_are_better():
+    frames = {"adapted": adapted(**TABLE_1), "students": students(78.0, 84.0, ours=70.0)}
+    found = dual_ssl_kd.finding_teachers(shown(**frames))
+    assert "CL (DINO): fine-tuned for KD 71.0 %, trained with the student in ours 79.0 % (+8.0 points" in found
+    assert "the fine-tuned one is below its linear evaluation (-10.0 points" in found
+    assert found.endswith("More accurate in ours on average: CL (DINO). The gap between ours and KD partly measures the teachers.")
+
+
+def test_the_finding_of_the_teachers_is_careful_where_their_difference_is_not_clear():
+    frames = {"adapted": adapted(**TABLE_1), "students": students(70.0, 84.0, ours=70.0)}
+    frames["students"][1]["top1 cl"] += 3
+    found = dual_ssl_kd.finding_teachers(shown(**frames))
+    assert "+1.0 points, 95 % interval -3.3 to +5.3" in found  # 0, 3, 0: 1 ± 4.303 * sqrt(3) / sqrt(3)
+    assert found.endswith("More accurate in ours on average: CL (DINO). The gap between ours and KD may partly measure the teachers.")
+
+
+def test_the_finding_of_the_teachers_clears_them_where_none_is_better_in_ours():
+    frames = {"adapted": adapted(**TABLE_1), "students": students(60.0, 84.0, ours=70.0)}
+    found = dual_ssl_kd.finding_teachers(shown(**frames))
+    assert found.endswith("No teacher is stronger in ours than in KD, so that a gap in favour of ours is not the teachers'.")
+
+
+@pytest.mark.parametrize(("ours", "side"), [(70.0, "above"), (50.0, "below")])
+def test_the_finding_of_table_2_compares_ours_with_the_mean_of_both_distillations(ours, side):
+    frame = students(0.0, 0.0, baseline=60.0, kd_cl=58.0, kd_mim=64.0, two_frozen=62.0, ours=ours)
+    found = dual_ssl_kd.finding_students(shown(students=frame))
+    assert f"ours is {side} KD from one teacher (mean of both) ({ours - 61:+.1f} points" in found
+    assert f"ours is {side} KD from both, frozen ({ours - 62:+.1f} points" in found
+    assert f"ours is {side} the baseline ({ours - 60:+.1f} points" in found
+
+
+@pytest.mark.parametrize(("ours", "side"), [(70.0, "above"), (50.0, "below")])
+def test_the_finding_of_figure_3_names_the_documents_set(ours, side):
+    frame = [row | {"dataset": "few"} for row in students(0.0, 0.0, kd_cl=58.0, kd_mim=64.0, ours=ours)]
+    found = dual_ssl_kd.finding_downstream(shown(downstream=frame))
+    assert f"few (for DTD): ours is {side} KD from one teacher (mean of both) ({ours - 61:+.1f} points" in found
+
+
+FINDINGS = ("finding_distance", "finding_adapted", "finding_students", "finding_teachers", "finding_downstream")
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_a_finding_without_runs_says_so_and_one_with_runs_does_not(name, results, tmp_path):
+    assert getattr(dual_ssl_kd, name)(without_runs("smoke", tmp_path)) == "Not measured yet."
+    assert "easured yet" not in getattr(dual_ssl_kd, name)(results)
+
+
+def test_every_set_of_paper_is_read_in_a_way_that_its_recipe_honours(tmp_path):
+    """RandAugment works on streamed images, and only folders are streamed."""
+    settings = without_runs("paper", tmp_path).study.settings
+    for data in (settings.data, *settings.downstream.values()):
+        assert settings.recipe.augment.randaugment and not data.resident and data.source.startswith("folder/")
 
 
 def test_attention_to_the_class_token_alone_counts_as_even_in_a_confidence_without_it():

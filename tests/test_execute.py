@@ -4,11 +4,15 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from support import Number, Total, assert_same_result, computed, files_below, flip_a_byte
 
+from vitlib import paths
+from vitlib.runs import execute as execute_module
 from vitlib.runs.execute import RunsFailedError, execute
 from vitlib.runs.store import Store, StoreError
 from vitlib.runs.workers import local
@@ -244,7 +248,7 @@ def chain(smoke):
 def test_local_workers_give_what_inline_gives_though_one_is_killed_in_the_middle_of_a_run(place, smoke, chain, monkeypatch):
     workers = []
     popen = local.subprocess.Popen
-    monkeypatch.setattr(local, "_slots", lambda: [None])
+    monkeypatch.setattr(local, "_slots", lambda device: [None])
     monkeypatch.setattr(local.subprocess, "Popen", lambda *args, **options: workers.append(popen(*args, **options)) or workers[-1])
 
     def kill_the_first_worker():
@@ -292,4 +296,71 @@ def test_workers_take_the_gpus_that_are_visible_and_none_that_are_hidden(monkeyp
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(local.glob, "glob", lambda pattern: ["/dev/nvidia0"])
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
-    assert local._slots() == slots
+    assert local._slots("auto") == slots
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "slots"), [(["3"], "auto", ["0"]), (["0", "7"], "cuda", ["0", "1"]), (["0"], "cpu", [None] * 3)]
+)
+def test_workers_number_gpus_as_cuda_does_and_take_none_for_a_cpu(monkeypatch, nodes, device, slots):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(local.glob, "glob", lambda pattern: [f"/dev/nvidia{node}" for node in nodes] if "nvidia" in pattern else [])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 5})
+    assert local._slots(device) == slots
+
+
+def test_a_system_that_does_not_say_which_cores_are_ours_gives_all(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert paths.cores() == 6
+
+
+@pytest.mark.parametrize(("device", "executor"), [("cuda", "inline"), ("cuda:1", "inline"), ("cuda", "local"), ("cuda:0", "local")])
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_computed_and_no_failure_is_kept(place, monkeypatch, device, executor):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(SpecError, match=rf"device: got '{device}'"):
+        execute([ONE], replace(place, device=device), executor=executor)
+    assert execute([ONE], place)[ONE.id].metrics["value"] == 1
+
+
+def test_a_result_names_the_code_that_was_there_when_it_began(place, monkeypatch):
+    codes = iter(["before", "after"])
+    monkeypatch.setattr(execute_module, "facts", lambda module, device: {"code": next(codes)})
+    execute([ONE], place)
+    assert Store(place.results_dir).read(ONE.id).provenance["code"] == "before"
+
+
+def test_a_run_taken_up_again_names_the_code_that_it_began_with(place, monkeypatch):
+    monkeypatch.setattr(execute_module, "facts", lambda module, device: {"code": "new"})
+    scratch = Store(place.results_dir).scratch(ONE.id)
+    scratch.mkdir(parents=True)
+    (scratch / "code").write_text("old")
+    execute([TWO], place)
+    (scratch / "checkpoint.pt").touch()
+    execute([ONE], place)
+    store = Store(place.results_dir)
+    assert [store.read(run.id).provenance["code"] for run in (ONE, TWO)] == ["old", "new"]
+    assert not scratch.exists()
+
+
+def test_a_result_that_a_killed_process_had_written_whole_is_put_into_its_place(place):
+    execute([ONE], place)
+    store = Store(place.results_dir)
+    aside = store.root / ".partial" / f"{ONE.id}~1-0"
+    aside.parent.mkdir(exist_ok=True)
+    (store.root / ONE.id).rename(aside)
+    store.sweep()
+    assert store.read(ONE.id).metrics["value"] == 1 and not aside.exists()
+
+
+def test_the_traceback_of_a_failed_run_is_kept_until_it_succeeds(place):
+    place.data_dir.mkdir(parents=True, exist_ok=True)
+    broken = place.data_dir / f"break-{ONE.id}"
+    broken.touch()
+    with pytest.raises(RunsFailedError):
+        execute([ONE], place)
+    log = place.results_dir / ".failed" / f"{ONE.id}.log"
+    assert log.read_text().startswith("Traceback") and "compute" in log.read_text()
+    broken.unlink()
+    execute([ONE], place, mode="retry")
+    assert not log.exists()

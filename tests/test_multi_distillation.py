@@ -150,6 +150,21 @@ def test_invariant_9_kd_with_a_frozen_teacher_is_hintons(watched, where, tempera
     assert "top1 peer 2" not in result.metrics
 
 
+def test_cross_entropy_alone_at_twice_the_label_weight_takes_twice_the_step(watched, where):
+    """Of one step of plain SGD, by the weights before and after it."""
+    once, twice, at_twice_the_rate = (
+        result_of(spec, where()) and watched[-1]
+        for spec in (TEACHER, TEACHER.changed(label_weight=2.0), TEACHER.changed(recipe=ONE_STEP.changed(lr=0.1)))
+    )
+    moved = False
+    for name in (name for name in once.before if name.endswith("weight")):
+        step = once.after[name] - once.before[name]
+        assert_close(twice.after[name] - twice.before[name], 2 * step, rtol=1e-3, atol=1e-6)
+        assert_close(twice.after[name], at_twice_the_rate.after[name], rtol=1e-6, atol=1e-8)
+        moved |= bool(np.abs(step).max() > 1e-4)
+    assert moved
+
+
 def test_invariant_12_three_steps_are_one_on_the_sum_to_first_order():
     """Without momentum and batch norm: a rate half as large leaves a quarter of the difference."""
     ((images, labels),) = training_batches(DIGITS, ONE_STEP, seed=0, device="cpu", data_dir=Path()).epoch(0)

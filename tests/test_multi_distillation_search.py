@@ -366,11 +366,14 @@ def test_table_1_marks_the_prior_work_values_outside_their_own_range(study, prio
 
 def test_table_2_has_a_row_for_every_method_and_claims_name_rows_that_exist(results):
     table = multi_distillation.table_2(results).set_index("method")
-    assert {*METHODS.values(), *ORDERS.values(), "prior-work row, equal step"} <= set(table.index) and (table["n"] == 1).all()
+    equal = {"prior-work row, equal step", "cross-entropy alone, equal step"}
+    assert {*METHODS.values(), *ORDERS.values(), *equal} <= set(table.index) and (table["n"] == 1).all()
     assert {"kd", "rkd", "byot", "kd-rkd", "kd-frozen"} == set(results.study.settings.methods) <= set(METHODS)
     assert table.loc["BYOT", "measured"] == results.run("methods", method="byot").metrics["top1"]
     assert table.loc["best of TPE", "measured"] == results.run("best", search="tpe", step="as given").metrics["top1"]
-    assert table.loc["KD + RKD", "weights"] == "a 1, b 1, d 25, e 50, f 1, g 1" and table.loc[METHODS["ce"], "weights"] == DASH
+    both = {METHODS[name]: table.loc[METHODS[name], "weights"] for name in ("rkd", "kd-rkd")}
+    assert set(both.values()) == {"a 1, b 1, d 25, e 50, f 1, g 1"} and ["KL" in name for name in both] == [False, True]
+    assert table.loc[METHODS["ce"], "weights"] == DASH
     names = set(frame_results(results)["method"])
     about = [claim for claim in results.study.entry["claim"] if claim["table"] == "results"]
     assert about and all(claim[side]["method"] in names for claim in about for side in ("first", "second"))
@@ -398,12 +401,16 @@ def test_the_best_run_has_the_weights_of_the_best_trial(results):
 
 
 def test_variations_stand_beside_the_row_that_they_vary(results):
-    table, prior = multi_distillation.table_variations(results).set_index("weight"), results.run("prior").metrics["top1"]
+    table, prior = multi_distillation.table_variations(results), results.run("prior").metrics["top1"]
+    assert table.loc[0, ["weight", "top-1", "n", "lowest", "highest"]].tolist() == ["none: the row itself", prior, 1, prior, prior]
+    table = table.set_index(["weight", "end"])
     for cell in (cell for cell in results.study.cells if cell.table == "variations"):
         letter, end = cell.point["letter"], cell.point["end"]
         top1, value = results.stored[cell.spec.id].metrics["top1"], getattr(getattr(results.study.settings.space, letter), end)
-        assert table.loc[letter, [f"{end}: value", f"{end}: top-1", f"{end}: change"]].tolist() == [value, top1, top1 - prior]
+        assert table.loc[(letter, end), ["value", "top-1", "n", "difference"]].tolist() == [value, top1, 1, top1 - prior]
         assert results.stored[cell.spec.id].metrics[letter] == value
+        itself = cell.spec.id in {each.spec.id for each in results.study.cells if each.table == "prior"}
+        assert table.loc[(letter, end), "beyond its range"] == ("the row itself" if itself else DASH)  # of one training no range is known
 
 
 def planted(study, accuracy, noise=0.1, **settings):
@@ -427,7 +434,14 @@ def test_a_planted_dependence_is_found(study, letter, sign):
     assert table["rank correlation"].drop(letter).abs().max() < 0.5
     by_seed = importances(found).groupby("seed")[["PED-ANOVA", "fANOVA"]].sum()
     assert np.allclose(by_seed, 1) and len(by_seed) == 2
-    assert not table["± (fANOVA)"].isna().any()
+    for measure in ("PED-ANOVA", "fANOVA", "rank correlation"):
+        trainings = importances(found).pivot(index="weight", columns="seed", values=measure)
+        assert (table[f"{measure}, lowest"] == trainings.min(axis=1)).all() and (
+            table[f"{measure}, highest"] == trainings.max(axis=1)
+        ).all()
+    for measure in ("fANOVA", "rank correlation"):
+        beyond = table[[f"{measure}, lowest", f"{measure}, highest"]].abs().min(axis=1) > table[f"{measure}, by chance"]
+        assert list(table.index[beyond]) == [letter]
 
 
 def test_equal_accuracies_have_no_importances_to_warn_of(study):

@@ -82,6 +82,28 @@ def test_time_left_is_unknown_before_anything_is_done(clock):
     assert log.getvalue() == "runs 0/2 | a epoch 1/2 | 2 images/s | --:-- left\n"
 
 
+def test_hours_are_written_as_hours(clock):
+    log = io.StringIO()
+    progress = Progress(100, stream=log, every=1)
+    clock.now += 100
+    progress.finished("a")  # 99 more in 9,900 s
+    assert log.getvalue() == "runs 1/100 | a | 2:45:00 left\n"
+
+
+def test_a_bar_shows_the_same_time_left_as_a_log(clock):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    log = Terminal()
+    progress = Progress(2, stream=log)
+    for epoch in (6, 7):
+        clock.now += 5
+        progress.tick("a", epoch, 10, images=10)
+    progress.close()
+    assert "02:10 left" in log.getvalue()
+
+
 def test_a_terminal_gets_a_bar():
     class Terminal(io.StringIO):
         def isatty(self):

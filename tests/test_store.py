@@ -397,6 +397,19 @@ def refused(archive: Path, tmp_path: Path, match: str = "") -> None:
     assert not any(path for path in store.root.glob("*"))
 
 
+@pytest.mark.usefixtures("folder")
+def test_an_archive_repairs_a_damaged_run_and_brings_weights_that_were_left_behind(store, tmp_path):
+    whole, light = tmp_path / "whole.tar", tmp_path / "light.tar"
+    export(store, [SPEC.id], whole)
+    export(store, [SPEC.id], light, with_weights=False)
+    other = Store(tmp_path / "other")
+    assert import_(other, light) == [SPEC.id] and other.read(SPEC.id).weights is None
+    assert import_(other, whole) == [SPEC.id] and other.read(SPEC.id).weights is not None
+    assert import_(other, light) == import_(other, whole) == []
+    flip_a_byte(other.root / SPEC.id / "result.json", np.random.default_rng(0))
+    assert import_(other, whole) == [SPEC.id] and other.read(SPEC.id).metrics == store.read(SPEC.id).metrics
+
+
 @pytest.mark.parametrize("members", [*MALICIOUS.values()], ids=[*MALICIOUS])
 def test_malicious_archives_are_refused_and_nothing_is_written(store, folder, tmp_path, members):
     archive = tmp_path / "runs.tar"

@@ -20,11 +20,13 @@ from vitlib.inputs.sources import Data, load, subset
 from vitlib.methods.adapters.lora import LoraLinear, adapters, attach, merge, svd_factors
 from vitlib.methods.adapters.weight_copy import feature_loss, features, groups, weight_copy
 from vitlib.papers.wecolora import compute
-from vitlib.papers.wecolora.specs import Copied, Distilled, Downstream, Spectra
+from vitlib.papers.wecolora.specs import Copied, Costs, Distilled, Downstream, Spectra, StageTimes
+from vitlib.papers.wecolora.timing import adapter_parameters, shape_of
 from vitlib.recipe import Augment, Recipe
 from vitlib.runs.execute import one_thread
 from vitlib.spec import Context, SpecError
 from vitlib.teachers.teacher import Checkpoint, Teacher
+from vitlib.training.cost import VitCost
 
 STARTS = ["zero_b", "random", "svd", "svd_shift"]
 DIGITS = Data(source="digits", image_size=8, per_class=1, mean=(0.304,), std=(0.375,))
@@ -180,6 +182,8 @@ def test_invariant_7_parameters_of_vit_b_at_rank_128():
     merge(student)
     assert parameter_count(student) == 43_271_424
     assert parameter_count(teacher) == 85_798_656
+    by_formula = [VitCost(shape_of(model), 224, 3, num_classes=0).parameters for model in (teacher, student)]
+    assert (adapter_parameters(shape_of(student), 128), *by_formula) == (10_616_832, 85_798_656, 43_271_424)
 
 
 @pytest.fixture
@@ -573,6 +577,38 @@ def test_spectra_of_several_dropped_blocks_are_of_their_sum_and_a_group_without_
     sigma = np.linalg.svd(total, compute_uv=False)
     assert found["energy fc1"].shape == (1, 8)
     np.testing.assert_allclose(found["energy fc1"][0], np.cumsum(sigma**2) / (sigma**2).sum(), rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ cost and time
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 5])
+def test_counted_parameters_and_macs_of_student_and_adapters_are_those_of_the_formula(spec, where, reduction):
+    found = Costs(teacher=spec.teacher, image_size=8, reduction=reduction, rank=3, batch_size=2).compute(where()).metrics
+    for who in ("teacher", "student", "adapters"):
+        for what in ("parameters", "macs"):
+            assert found[f"{who} {what}"] == found[f"{who} {what}, by formula"] > 0
+    blocks = len(range(0, 12, reduction))
+    assert found["adapters parameters"] == blocks * 3 * (4 * (8 + 8) + 2 * (8 + 32))
+    assert found["adapters macs"] == 5 * found["adapters parameters"]  # four patches and the class token
+    block = 5 * 12 * 8**2 + 2 * 5**2 * 8  # q, k, v, proj, fc1, fc2; the attention's two products
+    assert found["student macs"] == 4 * 16 * 8 + blocks * block
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_times_are_kept_round_by_round_and_epoch_by_epoch(spec, where, cached):
+    recipe = RECIPE if cached else RECIPE.changed(augment=Augment(flip=0.5))
+    few = StageTimes(teacher=spec.teacher, data=DIGITS, recipe=recipe, reduction=2, rank=3, staged_epochs=1, repeats=3)
+    found = few.compute(where())
+    names = ["plain", "staged"] + ["plain, cached", "staged, cached"] * cached
+    arrays = {f"seconds {name}": (3,) for name in names} | {f"epochs of stage {k}": (3, 1) for k in range(1, 6)}
+    assert {name: array.shape for name, array in found.arrays.items()} == arrays | {"epochs of whole": (3, 10), "epochs of plain": (3, 15)}
+    assert found.metrics == {name: sorted(array)[1] for name, array in found.arrays.items() if name.startswith("seconds ")}
+    epochs = np.concatenate(
+        [array for name, array in found.arrays.items() if name.startswith(("epochs of stage", "epochs of whole"))], axis=1
+    )
+    assert (epochs > 0).all() and (epochs.sum(axis=1) <= found.arrays["seconds staged"]).all()
+    assert (found.arrays["epochs of plain"].sum(axis=1) <= found.arrays["seconds plain"]).all()
 
 
 # ------------------------------------------------------------------------------------------------ recipes

@@ -1,4 +1,4 @@
-"""Where things lie: the checkout, results, figures, data."""
+"""What this machine offers: where the checkout, results, figures and data lie, and its cores."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def figures_dir(given: str = "") -> Path:
 def data_dir(given: str = "") -> Path:
     """`given`, else $VITLIB_DATA, else data/ of the checkout."""
     return root() / (given or os.environ.get("VITLIB_DATA") or "data")
+
+
+def cores() -> int:
+    """CPU cores that this process may use; all of the machine where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_checkout(folder: Path) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from timm.data.loader import fast_collate
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vitlib import paths
 from vitlib.inputs.pictures import DataError, open_image
 from vitlib.inputs.sources import Data, listing, load
 from vitlib.inputs.views import augmented, erased
@@ -33,11 +33,6 @@ Choice = Callable[[np.ndarray], np.ndarray]  # labels of a split -> indices of t
 
 def every(labels: np.ndarray) -> np.ndarray:
     return np.arange(len(labels))
-
-
-def cores() -> int:
-    """CPU cores that this process may use; all of the machine where the system does not say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Batches(Protocol):
@@ -169,7 +164,7 @@ class StreamedBatches:
         loader = DataLoader(
             _EpochView(self._files, order, epoch, first=start * self._batch_size),
             batch_size=self._batch_size,
-            num_workers=min(8, cores()),
+            num_workers=min(8, paths.cores()),
             collate_fn=fast_collate,
             pin_memory=self._device.startswith("cuda"),
         )

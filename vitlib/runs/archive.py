@@ -6,11 +6,12 @@ import io
 import tarfile
 from pathlib import Path
 
-from vitlib.runs.store import FILES, MANIFEST, WEIGHTS, Store, StoreError, json_table, manifest_of, what_changed
+from vitlib.runs.store import FILES, MANIFEST, WEIGHTS, DamagedError, Store, StoreError, json_table, manifest_of, what_changed
 
 
 def export(store: Store, run_ids: list[str], archive: Path, with_weights: bool = True) -> None:
     """One plain tar of whole runs; without weights their manifests say so by not naming them."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_name(archive.name + ".partial")
     with tarfile.open(partial, "w") as tar:
         for run_id in run_ids:
@@ -25,16 +26,29 @@ def export(store: Store, run_ids: list[str], archive: Path, with_weights: bool =
 
 
 def import_(store: Store, archive: Path) -> list[str]:
-    """Add the runs of an archive that are not stored yet; everything is checked before anything is written.
+    """Add the runs of an archive that are not stored yet, are damaged, or lack the weights it has; all is checked before any is written.
 
     Raises:
         StoreError: for a name that is not RUN/FILE, a link, a missing file or a wrong checksum.
     """
     runs = _read(archive)
-    added = [run_id for run_id in runs if run_id not in store]
-    for run_id in added:
-        store.install(run_id, runs[run_id])
-    return added
+    return [run_id for run_id, files in runs.items() if _added(store, run_id, files)]
+
+
+def _added(store: Store, run_id: str, files: dict[str, bytes]) -> bool:
+    with store.claim(run_id) as mine:
+        if not mine or _has(store, run_id, files):
+            return False
+        store.install(run_id, files)
+        return True
+
+
+def _has(store: Store, run_id: str, files: dict[str, bytes]) -> bool:
+    """Whether the store holds the run whole, with weights if `files` hold them."""
+    try:
+        return WEIGHTS in store.files(run_id) or WEIGHTS not in files
+    except (KeyError, DamagedError):
+        return False
 
 
 def _read(archive: Path) -> dict[str, dict[str, bytes]]:

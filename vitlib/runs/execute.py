@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vitlib.inputs.sources import Data, check
-from vitlib.runs.provenance import facts
+from vitlib.runs.provenance import facts, now
 from vitlib.runs.store import DamagedError, Store, Stored
 from vitlib.runs.workers.local import run_in_workers
 from vitlib.runs.workers.progress import Progress
@@ -87,6 +87,7 @@ def execute(specs: Iterable[RunSpec], place: Place, *, executor: Executor = "inl
     store.sweep()
     preflight(plan.pending.values(), place.data_dir)
     if plan.pending:
+        require_device(place.device, executor)
         _compute(plan, store, place, executor)
     if plan.failed:
         raise RunsFailedError(_failure_report(plan))
@@ -126,6 +127,18 @@ def preflight(specs: Iterable[RunSpec], data_dir: Path) -> None:
         teacher.check(data_dir)
 
 
+def require_device(device: str, executor: Executor) -> None:
+    """Refuse a GPU that is not there, or one by number where each worker sees its own alone."""
+    if not device.startswith("cuda"):
+        return
+    if executor == "local" and device != "cuda":
+        raise SpecError(f"device: got {device!r} with executor='local', one worker a GPU; allowed: auto, cuda, or executor='inline'")
+    import torch
+
+    if int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
+        raise SpecError(f"device: got {device!r}, and torch sees {torch.cuda.device_count()} GPUs here; allowed: auto, cpu")
+
+
 def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bool = False) -> Literal["stored", "held"]:
     """Claim one run, compute it and store it; 'held' if another process is at it, 'stored' also if it already was.
 
@@ -137,20 +150,31 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
             return "held"
         if spec.id in store and not again:
             return "stored"
-        device = _device(place.device)
-        context = Context(
-            device, place.data_dir, store.scratch(spec.id), lambda parent: store.read(parent.id), tick, place.checkpoint_every
-        )
+        device, scratch = _device(place.device), store.scratch(spec.id)
+        about = facts(type(spec).__module__, device)  # before: what is edited meanwhile did not compute it
+        about["code"] = _code_of(scratch, about["code"])
+        context = Context(device, place.data_dir, scratch, lambda parent: store.read(parent.id), tick, place.checkpoint_every)
         try:
             with one_thread(device):
                 result = spec.compute(context)
+            store.put(spec, result, about | {"finished": now()})
+        except (SpecError, OSError):
+            raise  # of this machine rather than of the run: it may be tried again as it is
         except Exception as error:
-            store.record_failure(spec.id, f"{type(error).__name__}: {error}")
+            store.record_failure(spec.id, f"{type(error).__name__}: {error}", traceback.format_exc())
             raise
-        store.put(spec, result, facts(type(spec).__module__, device))
         store.clear_scratch(spec.id)
         store.forget_failure(spec.id)
         return "stored"
+
+
+def _code_of(scratch: Path, code: str) -> str:
+    """Fingerprint of the code that a run began with: an interrupted one keeps that of its first session."""
+    note = scratch / "code"
+    if not (note.exists() and (scratch / "checkpoint.pt").exists()):
+        scratch.mkdir(parents=True, exist_ok=True)
+        note.write_text(code)
+    return note.read_text()
 
 
 @contextmanager

@@ -17,15 +17,18 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn")
 
 
 def facts(module: str, device: str) -> dict[str, str | dict[str, str]]:
-    """Everything that can be said about this computation from outside it."""
+    """Everything that can be said about a computation from outside it, before it begins."""
     return {
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "code": code_fingerprint(module),
         "device": device_name(device),
         "python": platform.python_version(),
         "versions": {name: installed for name in PACKAGES if (installed := _version(name))},
     }
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @cache
@@ -83,7 +86,14 @@ def _normalised(module: str) -> str:
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             body[0] = ast.Pass()
-    return ast.dump(tree)
+    return repr(_plain(tree))
+
+
+def _plain(node: object) -> object:
+    """A syntax tree as tuples, what is empty left out: the same in every version of Python."""
+    if isinstance(node, ast.AST):
+        return type(node).__name__, *((name, _plain(value)) for name, value in ast.iter_fields(node) if value not in (None, []))
+    return tuple(map(_plain, node)) if isinstance(node, list) else node
 
 
 def _tree(module: str) -> ast.Module:

@@ -138,17 +138,21 @@ class Store:
                 if mine and run_id in self:
                     self.clear_scratch(run_id)
 
-    def record_failure(self, run_id: str, reason: str) -> None:
+    def record_failure(self, run_id: str, reason: str, trace: str = "") -> None:
+        """Keep why a run failed, and, for whoever looks, where: `.failed/RUN.log`."""
         folder = self.root / ".failed"
         folder.mkdir(exist_ok=True)
         (folder / f"{run_id}.txt").write_text(reason)
+        if trace:
+            (folder / f"{run_id}.log").write_text(trace)
 
     def failure(self, run_id: str) -> str | None:
         path = self.root / ".failed" / f"{run_id}.txt"
         return path.read_text() if path.exists() else None
 
     def forget_failure(self, run_id: str) -> None:
-        (self.root / ".failed" / f"{run_id}.txt").unlink(missing_ok=True)
+        for path in self.root.glob(f".failed/{run_id}.*"):
+            path.unlink(missing_ok=True)
 
     def known_fingerprint(self, source: str) -> str | None:
         """Fingerprint of a data source in the newest stored run that used it, for machines that hold results but no data."""
@@ -171,8 +175,12 @@ class Store:
             shutil.rmtree(old)
 
     def _sweep_partial(self, run_id: str) -> None:
+        """Of what killed writers of a claimed run left, put a whole result into an empty place and remove the rest."""
         for path in self.root.glob(f".partial/{run_id}~*"):
-            shutil.rmtree(path, ignore_errors=True)
+            if not (self.root / run_id).exists() and _is_whole(path):
+                path.rename(self.root / run_id)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _require_writable(self) -> None:
         try:
@@ -193,6 +201,13 @@ def _verified(folder: Path) -> dict[str, bytes]:
     if manifest != manifest_of(found):
         raise DamagedError(f"{folder.name}: {what_changed(found, manifest)}")
     return found
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return bool(_verified(folder))
+    except (DamagedError, OSError):
+        return False
 
 
 def manifest_of(files: dict[str, bytes]) -> bytes:

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vitlib import paths
 from vitlib.runs.store import Store
 from vitlib.runs.workers.progress import Progress
 from vitlib.spec import RunSpec, dump
@@ -48,7 +49,8 @@ class _Driver:
         self.done: set[str] = set()
         self.tries: dict[str, int] = {}
         self.selector = selectors.DefaultSelector()
-        self.workers = [self._start(slot) for slot in _slots()[: len(plan.pending)]]
+        self.slots = _slots(place.device)[: len(plan.pending)]
+        self.workers = [self._start(slot) for slot in self.slots]
 
     def run(self) -> None:
         while self.waiting or any(worker.run_id for worker in self.workers):
@@ -122,11 +124,12 @@ class _Driver:
         worker.process.stdout.close()
         worker.process.stdin.close()
         slot = self.workers.index(worker)
-        self.workers[slot] = self._start(_slots()[slot])
+        self.workers[slot] = self._start(self.slots[slot])
         if run_id and self.tries[run_id] < TRIES:
             self.waiting[run_id] = self.plan.pending[run_id]
         elif run_id:
-            reason = f"its worker died {TRIES} times (last exit status {code}); memory is the usual cause"
+            why = "killed, for want of memory as a rule" if code == -9 else f"exit status {code}"
+            reason = f"its worker died {TRIES} times ({why})"
             self.store.record_failure(run_id, reason)
             self._settle(run_id, reason)
 
@@ -146,11 +149,15 @@ class _Driver:
         return worker
 
 
-def _slots() -> list[str | None]:
-    """One slot a visible GPU; without any, a slot of no GPU for each core this process may use."""
+def _slots(device: str) -> list[str | None]:
+    """One slot a visible GPU, by the number that CUDA gives it; for a CPU, or without GPUs, a slot of none for each core."""
+    gpus = [] if device == "cpu" else _gpus()
+    return gpus or [None] * paths.cores()
+
+
+def _gpus() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        gpus = [path.removeprefix("/dev/nvidia") for path in sorted(glob.glob("/dev/nvidia[0-9]*"))]
-    else:
-        gpus = [gpu for gpu in visible.split(",") if gpu]
-    return gpus or [None] * len(os.sched_getaffinity(0))
+    if visible is not None:
+        return [gpu for gpu in visible.split(",") if gpu]
+    nodes = glob.glob("/dev/nvidia[0-9]*") or glob.glob("/dev/dxg")  # a container's nodes keep the host's numbers, CUDA counts from 0
+    return [str(number) for number in range(len(nodes))]

@@ -54,19 +54,19 @@ class Progress:
 
     def _show(self, what: str, now: float, last: bool = False) -> None:
         reached = self._done + sum(self._share.values())
+        worked = reached - sum(self._given.values())
+        left = _clock((now - self._start) * (self._total - reached) / worked if worked else float("nan"))
         if self._bar is not None:
             self._bar.n = round(reached, 2)
-            self._bar.set_postfix_str(what, refresh=True)
+            self._bar.set_postfix_str(f"{left} left, {what}", refresh=True)
         elif last or now - self._said >= self._every:
             self._said = now
-            worked = reached - sum(self._given.values())
-            left = (now - self._start) * (self._total - reached) / worked if worked else float("nan")
-            print(f"{PREFIX}{self._done}/{self._total} | {what} | {_clock(left)} left", file=self._stream, flush=True)
+            print(f"{PREFIX}{self._done}/{self._total} | {what} | {left} left", file=self._stream, flush=True)
 
 
 def _bar(total: int, stream: TextIO) -> tqdm | None:
     """tqdm's widget bar in JupyterLab, its text bar in a terminal, None in a log."""
-    style = {"total": total, "unit": "run", "bar_format": "{l_bar}{bar}| {n:g}/{total} runs [{elapsed}<{remaining}{postfix}]"}
+    style = {"total": total, "unit": "run", "bar_format": "{l_bar}{bar}| {n:g}/{total} runs [{elapsed}{postfix}]"}
     if "JPY_SESSION_NAME" in os.environ and "ipykernel" in sys.modules:  # set by Jupyter servers, not by papermill or nbval
         from tqdm.notebook import tqdm as notebook_bar
 
@@ -75,4 +75,7 @@ def _bar(total: int, stream: TextIO) -> tqdm | None:
 
 
 def _clock(seconds: float) -> str:
-    return "--:--" if seconds != seconds else f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"
+    if seconds != seconds:
+        return "--:--"
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return f"{hours}:{minutes:02d}:{int(seconds) % 60:02d}" if hours else f"{minutes:02d}:{int(seconds) % 60:02d}"

@@ -2,8 +2,8 @@
 PYTHON ?= python3
 PROFILE ?= quick
 
-# Inside an activated conda environment (not its base) that one is used; otherwise .venv, made from requirements.lock.
-ifneq ($(filter-out base,$(CONDA_DEFAULT_ENV)),)
+# Where the conda environment `vitlib` (environment.yml) is active it is used; otherwise .venv, made from requirements.lock.
+ifeq ($(CONDA_DEFAULT_ENV),vitlib)
 PY := $(CONDA_PREFIX)/bin/python
 READY := conda-ready
 else
@@ -29,7 +29,7 @@ lab: $(READY)  ## JupyterLab on the notebooks
 nbref: $(READY)  ## renew the executed copies that nbval repeats
 	@$(PY) -m tests.renew_nbref
 
-readme: $(READY)  ## renew the README's claims table from figures/deit/quick
+readme: $(READY)  ## renew the README's tables from figures/
 	@$(PY) -m tests.renew_readme
 
 bench: $(READY)  ## benchmarks; ratios as JSON beside the scripts
@@ -44,12 +44,12 @@ lock: .venv/.ready  ## renew requirements.lock
 		--no-header --upgrade --quiet -o requirements.lock
 
 conda-ready:
-	@$(PY) -c "import vitlib" 2>/dev/null || { echo "make: installing vitlib into the conda environment $(CONDA_DEFAULT_ENV)"; \
+	@(cd / && $(PY) -c "import vitlib" 2>/dev/null) || { echo "make: installing vitlib into the conda environment $(CONDA_DEFAULT_ENV)"; \
 		$(PY) -m pip install --quiet --no-deps -e .; }
 
 .venv/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
-		{ echo "make: $(PYTHON) is older than Python 3.11; say which to use: make PYTHON=python3.12 ..."; exit 1; }
+		{ echo "make: $(PYTHON) is missing or older than Python 3.11; say which to use: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "make: creating the environment in .venv from requirements.lock (once; some minutes, about 6 GB)"
 	@$(PYTHON) -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check uv

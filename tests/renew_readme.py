@@ -6,14 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TABLES = {
-    "claims": "figures/deit/quick/claims.md",
-    "claims of wecolora": "figures/wecolora/quick/claims.md",
-    "claims of afr_pruning": "figures/afr_pruning/quick/claims.md",
-    "claims of dual_ssl_kd": "figures/dual_ssl_kd/quick/claims.md",
-    "claims of multi_distillation": "figures/multi_distillation/quick/claims.md",
-    "teachers": "figures/teachers/micro_cpu/table_quality.md",
-}
+PLACES = {"claims": "quick/claims.md", "quality": "micro_cpu/table_quality.md"}  # <!-- claims of deit --> and so on
 
 
 def in_the_checkout(path: str) -> str:
@@ -28,9 +21,10 @@ def as_committed(path: str) -> str:
 
 def renewed(readme: str, read: Callable[[str], str] = in_the_checkout) -> str:
     """The README with each table, without its captions."""
-    for name, path in TABLES.items():
-        table = read(path).rsplit("\n\n", 1)[1]
-        readme = re.sub(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", lambda _, table=table: table, readme, flags=re.DOTALL)
+    for what, study in re.findall(r"<!-- (claims|quality) of (\w+) -->", readme):
+        table = read(f"figures/{study}/{PLACES[what]}").rsplit("\n\n", 1)[1]
+        marks = rf"(?<=<!-- {what} of {study} -->\n).*?(?=<!-- /{what} of {study} -->)"
+        readme = re.sub(marks, lambda _, table=table: table, readme, flags=re.DOTALL)
     return readme
 
 

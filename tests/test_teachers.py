@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.testing import assert_close
 from vitlib import load_study
 from vitlib.inputs.models import Timm, Vit, build, weights_of
 from vitlib.inputs.sources import Data
+from vitlib.inputs.views import resized_crop
 from vitlib.papers.teachers.specs import run_pretraining
 from vitlib.runs import shipping
 from vitlib.runs.execute import execute, one_thread, preflight
@@ -24,6 +26,7 @@ from vitlib.spec import Context, SpecError, dump, rebuild
 from vitlib.teachers import shipped
 from vitlib.teachers.pretrain import DinoMethod, DinoTeacher, MaeMethod, MaeTeacher, MultiCrop, SupervisedTeacher
 from vitlib.teachers.teacher import Checkpoint, Shipped, Teacher
+from vitlib.teachers.training import in_float32
 
 MICRO = Vit(embed_dim=8, depth=2, num_heads=2, patch_size=2)
 METHODS = ["supervised", "dino", "mae", "convnet"]
@@ -434,3 +437,18 @@ def test_preflight_refuses_a_damaged_shipped_file(weights, smoke_teachers):
     flip_a_byte(weights / "dino.safetensors", np.random.default_rng(1))
     with pytest.raises(SpecError, match="was changed or damaged"):
         preflight([quality], smoke_teachers.place.data_dir)
+
+
+def test_crops_are_as_fine_under_bf16_as_without_it():
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def crops(around):
+        torch.manual_seed(1)
+        with around:
+            return resized_crop(images, 64, (0.2, 0.4))
+
+    plain = crops(nullcontext())
+    with torch.autocast("cpu", torch.bfloat16):
+        guarded, unguarded = crops(in_float32(images)), crops(nullcontext())
+    assert torch.equal(guarded, plain)
+    assert (unguarded - plain).abs().max() > 0.01

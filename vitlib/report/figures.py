@@ -1,4 +1,4 @@
-"""Figures: one style, a fixed colour for each method, and saving as PNG, PDF and the CSV of exactly what is drawn.
+"""Figures: one style, a fixed colour for each method, and saving as PNG, PDF and the CSV of the points, lines, bars and pixels drawn.
 
 Figures are made without pyplot, so that a widget's thread can draw too. Same input, same bytes.
 """

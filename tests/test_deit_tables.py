@@ -19,7 +19,7 @@ def results(smoke):
 
 def made(**frames):
     """Results that hold these frames by the name of their table."""
-    settings = SimpleNamespace(recipe=SimpleNamespace(epochs=10), long_factor=2)
+    settings = SimpleNamespace(recipe=SimpleNamespace(epochs=10), long_factor=2, long_epochs=20)
     return SimpleNamespace(frame=frames.__getitem__, study=SimpleNamespace(settings=settings))
 
 

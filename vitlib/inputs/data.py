@@ -247,6 +247,12 @@ def _step_count(images: int, batch_size: int, training: Training | None) -> int:
     return images // batch_size if training else -(-images // batch_size)
 
 
+def pictures_of(images: Tensor, data: Data) -> np.ndarray:
+    """Normalised images (N, C, H, W) as they were taken in, uint8."""
+    mean, std = channel_constants(data, images.device)
+    return (255 * (images * std + mean)).round().clamp(0, 255).byte().cpu().numpy()
+
+
 def channel_constants(data: Data, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the data, each (1, C, 1, 1)."""
     return tuple(torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (data.mean, data.std))

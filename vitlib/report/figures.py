@@ -81,7 +81,8 @@ def drawn(figure: Figure) -> pd.DataFrame:
 
     The ends of an error bar follow its point as a series of their own, '..., interval'.
     """
-    rows = [row for axes in figure.axes for row in (*_lines(axes), *_points(axes), *_bars(axes), *_intervals(axes), *_pixels(axes))]
+    panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+    rows = [row for axes in panels for row in (*_lines(axes), *_points(axes), *_bars(axes), *_intervals(axes), *_pixels(axes))]
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "value"])
 
 

@@ -9,9 +9,9 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
-from vitlib.inputs.data import seed_everything, test_batches, training_batches
+from vitlib.inputs.data import pictures_of, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import build, load_weights, parameter_count, weights_of
-from vitlib.inputs.sources import Data, class_names, load
+from vitlib.inputs.sources import Data, class_names
 from vitlib.methods.attention import attention_maps
 from vitlib.methods.distillation.losses import (
     hard_distillation_loss,
@@ -52,7 +52,7 @@ def train_student(spec: Student, context: Context) -> Result:
         context=context,
         evaluate=lambda module: {"top1": _headline(_top1(module, test, labels))},
     )
-    metrics, predictions = _evaluated(model, spec.data, spec.second_test, context)
+    metrics, predictions = _evaluated(model, spec.data, spec.second_test, context, real_labels=spec.real_labels)
     if trained.ema:
         metrics["ema_top1"] = _headline(_top1(trained.ema, test, labels))
     metrics["parameters"] = parameter_count(model)
@@ -107,12 +107,13 @@ def look_at_tokens(spec: Tokens, context: Context) -> Result:
     model.to(context.device).eval()
     test = test_batches(student.data, device=context.device, data_dir=context.data_dir)
     (cosines,) = outputs(model, test, lambda module, images: (token_cosines(module, images),))
-    pictures, labels = load(student.data, "test", context.data_dir)
+    labels = labels_of(test)
     chosen = _one_of_each_class(labels, spec.images)
-    images = torch.cat([images for images, _ in test.epoch(0)])[torch.as_tensor(chosen)]
+    some = test_batches(student.data, device=context.device, data_dir=context.data_dir, chosen=lambda _: chosen)
+    images = torch.cat([images for images, _ in some.epoch(0)])
     arrays = {
         "cosine_by_block": cosines.mean(dim=0).numpy(),
-        "images": pictures[chosen],
+        "images": pictures_of(images, student.data),
         "labels": labels[chosen],
         "attention": attention_maps(model, images)[:, :, :, :2, 2:].cpu().numpy(),
         "student_logits": torch.stack(token_logits(model, images)).detach().cpu().numpy(),

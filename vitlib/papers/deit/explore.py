@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def explore_attention(results: Results) -> Explorer | NothingToExplore:
-    """Pick an image, a block and a head: attention of the class and of the distillation token over the patches."""
+    """Pick an image, a block and a head, both counted from 1: attention of the class and of the distillation token over the patches."""
     arrays = _token_arrays(results)
     if arrays is None:
         return NothingToExplore()
     images, depth, heads = arrays["attention"].shape[:3]
     controls = {
         "image": slider("image", 0, 0, images - 1, 1),
-        "block": slider("block", depth - 1, 0, depth - 1, 1),
-        "head": slider("head", 0, 0, heads - 1, 1),
+        "block": slider("block", depth, 1, depth, 1),
+        "head": slider("head", 1, 1, heads, 1),
     }
     return Explorer(lambda image, block, head: draw_attention(arrays, image, block, head), controls)
 
@@ -44,9 +44,9 @@ def explore_soft_target(results: Results) -> Explorer | NothingToExplore:
 
 @style()
 def draw_attention(arrays: dict[str, np.ndarray], image: int, block: int, head: int) -> Figure:
-    """Image beside the attention of both prefix tokens; each map's patches sum to at most 1."""
+    """Image beside the attention of both prefix tokens; each map's patches sum to at most 1. Blocks and heads count from 1."""
     figure, (panels,) = canvas(1, 3, height=2.4)
-    attention = arrays["attention"][image, block, head]  # (2, patches)
+    attention = arrays["attention"][image, block - 1, head - 1]  # (2, patches)
     side = round(attention.shape[-1] ** 0.5)
     panels[0].imshow(arrays["images"][image].transpose(1, 2, 0).squeeze(), cmap="gray", label="image")
     panels[0].set_title(f"label {arrays['labels'][image]}")

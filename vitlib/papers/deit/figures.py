@@ -9,11 +9,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from vitlib.papers.deit.tables import SHORT, disagreement_matrices, frame_readouts_of_all, published_name
+from vitlib.papers.deit.tables import SHORT, disagreement_matrices, frame_readouts_of_all, frame_schedules, published_name
 from vitlib.report.diagrams import arrow, box
-from vitlib.report.figures import PALETTE, TEACHER, canvas, style
+from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
 from vitlib.report.statistics import half_width, summary
 from vitlib.report.tables import DASH
 
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
 COLOURS = dict(zip(["none", "soft", "hard", "token", "token-long"], PALETTE, strict=False))
 LABELS = {"none": "no teacher", "soft": "soft", "hard": "hard", "token": "distillation token", "token-long": "token, longer training"}
 CLASS, DISTILLATION, PATCH = PALETTE[0], PALETTE[3], "0.75"
+PUBLISHED_EPOCHS = {"none": 300, "token": 300, "token-long": 1000}  # of the rows of the paper's Table 5
 
 
 @style()
 def figure_architecture(results: Results) -> Figure:
-    """Tokens and losses of the distilled student; every number is read from the largest model of the profile."""
+    """Figure 2 of the publication: tokens and losses of the distilled student. Every number is read from the largest model of the profile;
+    nothing is trained for it.
+    """
     columns = ["patches", "tokens", "width", "blocks", "heads", "classes"]
     model = {name: _count(value) for name, value in results.frame("architecture").reindex(columns=columns).iloc[-1].items()}
     figure, ((axes,),) = canvas(height=3.0)
@@ -59,7 +63,9 @@ def figure_architecture(results: Results) -> Figure:
 
 @style()
 def figure_strategies(results: Results) -> Figure:
-    """Table 3 as a figure: top-1 by strategy and readout, measured (solid, 95 % over seeds) for each size."""
+    """Table 3 as a figure: top-1 on the test set by distillation strategy and, with the distillation token, by readout. Dots are means over
+    seeds, bars the 95 % intervals of the mean. Each panel is a model size; ↑ is fine-tuned at the larger images.
+    """
     measured = summary(frame_readouts_of_all(results), ["method", "readout", "size", "resolution"], "top1")
     rows = [
         ("none", "class"),
@@ -86,7 +92,10 @@ def figure_strategies(results: Results) -> Figure:
 
 @style()
 def figure_throughput(results: Results) -> Figure:
-    """Figure 1: accuracy against throughput, families joined by lines; published beside measured, each with its own axes."""
+    """Figure 1: accuracy against throughput, model families joined by lines. Left: measured here, dots are means over seeds, vertical bars
+    their 95 % intervals, the teacher is one training; ↑ is fine-tuned at the larger images. Right: published (hollow). Speeds are of
+    different machines: compare the order of the models only.
+    """
     figure, ((ours, theirs),) = canvas(1, 2, height=2.9)
     _measured_families(ours, results)
     _published_families(theirs, results)
@@ -100,8 +109,33 @@ def figure_throughput(results: Results) -> Figure:
 
 
 @style()
+def figure_schedules(results: Results) -> Figure:
+    """Figure 3: top-1 at the end of training against its length, for the largest student with and without distillation; every point is a
+    training of its own. Left: measured here, thin lines join the two trainings of a seed, thick lines their means. Right: the published
+    DeiT-B (hollow, values of Table 5): Figure 3 prints no values and says that without a teacher accuracy saturates after 400 epochs.
+    """
+    figure, ((ours, theirs),) = canvas(1, 2, height=2.6)
+    trainings = frame_schedules(results).dropna(subset="top1")
+    for method in ("none", "token"):
+        table = trainings[trainings["method"] == method].pivot_table(index="seed", columns="epochs", values="top1")
+        if len(table):
+            _seeds(ours, table.columns.to_numpy(), table.to_numpy(), LABELS[method], COLOURS[method])
+        x, y = _published_schedules(results, method)
+        theirs.plot(x, y, "o-", color=COLOURS[method], mfc="white", label=LABELS[method])
+    ours.set(title="measured here", ylabel="top-1 on the test set (%)", xticks=sorted(trainings["epochs"].unique()))
+    theirs.set(title="published: DeiT-B on ImageNet", ylabel="ImageNet top-1 (%)", xticks=sorted(set(PUBLISHED_EPOCHS.values())))
+    for axes in (ours, theirs):
+        axes.set_xlabel("epochs of the training")
+        axes.margins(x=0.15, y=0.15)
+    legend(theirs, above=True)
+    return figure
+
+
+@style()
 def figure_epochs(results: Results) -> Figure:
-    """Figure 3: top-1 against epochs with and without distillation; mean over seeds, band = 95 % interval."""
+    """Learning curves, beside Figure 3: top-1 on the test set in the course of a training. Lines are means over seeds, bands the 95 %
+    intervals of the mean. Points inside a schedule are not shorter trainings: the learning rate has not yet come down.
+    """
     history = results.history("models")
     history = history[history["resolution"] == "native"] if len(history) else history
     sizes = results.study.settings.sizes
@@ -110,15 +144,16 @@ def figure_epochs(results: Results) -> Figure:
         _curves(axes, history, size)
         axes.set(title=f"DeiT-{SHORT[size]}", xlabel="epoch")
     grid[0, 0].set(ylabel="top-1 on the test set (%)", ylim=(0, 100))
-    handles, labels = grid[0, -1].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    legend(grid[0, -1], above=True)
     return figure
 
 
 @style()
 def figure_disagreement(results: Results) -> Figure:
-    """Table 4 as a figure: disagreement between classifiers, measured and published, in percent of the test images."""
+    """Table 4 as a figure: share of the test images (percent) on which two classifiers disagree; the row of the labels (groundtruth) is the
+    error rate. Left: measured here, mean over seeds; the convnet is the teacher (one training), the students are of the largest size.
+    Right: published.
+    """
     figure, ((ours, theirs),) = canvas(1, 2, height=3.3)
     matrix = disagreement_matrices(results)
     published = results.published("paper_table4").assign(other=lambda f: f["setting"].str.removeprefix("vs "))
@@ -136,13 +171,16 @@ def figure_disagreement(results: Results) -> Figure:
 
 @style()
 def figure_cosine(results: Results) -> Figure:
-    """Cosine of the two prefix tokens by block: class and distillation token, and two class tokens as the control."""
+    """Section 4: cosine of the two prefix tokens after each block of the largest student, mean over the test images; class and distillation
+    token, and as the control two class tokens, which both learn the label. Thin lines: each seed; thick: their mean; hollow: published.
+    """
     figure, ((axes,),) = canvas(height=2.6)
     names = {"token": "class and distillation token", "two-class": "two class tokens"}
     for method, name in names.items():
         curves = [run.arrays["cosine_by_block"] for point, run in results.runs("tokens") if point["method"] == method]
         if curves:
-            _seeds(axes, np.stack(curves), name, DISTILLATION if method == "token" else CLASS)
+            label = f"{name} (thin: each of {len(curves)} seeds)"
+            _seeds(axes, np.arange(len(curves[0])), np.stack(curves), label, DISTILLATION if method == "token" else CLASS)
     last = max((line.get_xdata().max() for line in axes.get_lines()), default=1)
     axes.scatter(
         [0, last], [0.06, 0.93], facecolors="none", edgecolors=DISTILLATION, label="published (DeiT, 12 blocks): 0.06, 0.93", zorder=3
@@ -155,26 +193,32 @@ def figure_cosine(results: Results) -> Figure:
 
 @style()
 def figure_attention(results: Results) -> Figure:
-    """Attention of the class and the distillation token over six test images, last block, mean over heads."""
+    """Where the class and the distillation token look, over six test images: attention to each patch in the last block, mean over its
+    heads, of one model: the distilled student of the largest size, first seed. One colour scale for all maps; the rest of a token's
+    attention goes to the two tokens themselves.
+    """
     runs = [run for point, run in results.runs("tokens") if point["method"] == "token"]
     figure, grid = canvas(3, 6, height=3.3)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.grid(False)
     if runs:
-        _attention_rows(grid, runs[0].arrays)
+        shown = _attention_rows(grid, runs[0].arrays)
+        figure.colorbar(shown, ax=grid[1:].ravel().tolist(), label="attention", shrink=0.8)
     for axes, name in zip(grid[:, 0], ("image", "class token", "distil. token"), strict=True):
         axes.set_ylabel(name)
     return figure
 
 
-def _attention_rows(grid: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
-    last = arrays["attention"][:, -1].mean(axis=1)  # (images, 2, patches)
+def _attention_rows(grid: np.ndarray, arrays: dict[str, np.ndarray]) -> AxesImage:
+    """Images above the maps of both tokens; returns one of the maps, which all have its colour scale."""
+    last = arrays["attention"][: grid.shape[1], -1].mean(axis=1)  # (images, 2, patches)
     side = round(last.shape[-1] ** 0.5)
-    for column, (image, attention) in enumerate(zip(arrays["images"][: grid.shape[1]], last, strict=False)):
-        grid[0, column].imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", label=f"image {column}")
-        for row in (0, 1):
-            grid[row + 1, column].imshow(attention[row].reshape(side, side), cmap="viridis", label=f"attention {column}")
+    for column, (image, attention) in enumerate(zip(arrays["images"], last, strict=False)):
+        grid[0, column].imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", label=f"image {column + 1}")
+        for axes, row in zip(grid[1:, column], attention, strict=True):
+            shown = axes.imshow(row.reshape(side, side), cmap="viridis", vmin=0, vmax=last.max(), label=f"attention {column + 1}")
+    return shown
 
 
 def _measured_families(axes: Axes, results: Results) -> None:
@@ -189,13 +233,15 @@ def _measured_families(axes: Axes, results: Results) -> None:
         for row in family.itertuples():
             axes.annotate(
                 f"{SHORT[row.size]}{'↑' if row.resolution == 'up' else ''}", (row.speed, row.measured),
-                xytext=(4, -9 if method == "none" else 4), textcoords="offset points", fontsize=6.5, color=COLOURS[method],
+                xytext=(-4, -9) if method == "none" else (4, 4), ha="right" if method == "none" else "left",
+                textcoords="offset points", fontsize=6.5, color=COLOURS[method],
             )  # fmt: skip
     teacher = (
         results.frame("best_teacher").reindex(columns=["top1"]),
         results.frame("teacher_throughput").reindex(columns=["images_per_second"]),
     )
     axes.plot(teacher[1].iloc[0], teacher[0].iloc[0], "s", color=TEACHER, label=f"teacher {results.study.settings.teacher}")
+    axes.margins(x=0.12)
     axes.legend(loc="lower left", fontsize=6.5)
 
 
@@ -211,6 +257,13 @@ def _published_families(axes: Axes, results: Results) -> None:
         family = points[points.index.str.startswith(prefix) & ~points.index.str.contains("RA")].sort_values("speed")
         axes.plot(family["speed"], family["top1"], "o-", color=colour, mfc="white", label=prefix.removesuffix("-B"))
     axes.legend(loc="lower left", fontsize=6.5)
+
+
+def _published_schedules(results: Results, method: str) -> tuple[list[int], list[float]]:
+    """Epochs and top-1 of the paper's DeiT-B, of the same method on its one or two schedules."""
+    published = results.published("paper_table5").query("dataset == 'ImageNet-1k'").set_index("method")["value"]
+    known = [name for name in PUBLISHED_EPOCHS if name.removesuffix("-long") == method]
+    return [PUBLISHED_EPOCHS[name] for name in known], [published[published_name(name, "base", "native")] for name in known]
 
 
 def _curves(axes: Axes, history: pd.DataFrame, size: str) -> None:
@@ -229,11 +282,11 @@ def _band(axes: Axes, x: np.ndarray, curves: np.ndarray, name: str, colour: str)
     axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
 
 
-def _seeds(axes: Axes, curves: np.ndarray, name: str, colour: str) -> None:
-    """Every seed's curve thin, their mean thick."""
+def _seeds(axes: Axes, x: np.ndarray, curves: np.ndarray, label: str, colour: str) -> None:
+    """Every seed's curve thin, their mean thick; curves (seeds, points)."""
     for curve in curves:
-        axes.plot(curve, color=colour, alpha=0.35, linewidth=0.8)
-    axes.plot(curves.mean(axis=0), "o-", color=colour, label=f"{name} (thin: each of {len(curves)} seeds)")
+        axes.plot(x, curve, color=colour, alpha=0.35, linewidth=0.8)
+    axes.plot(x, np.nanmean(curves, axis=0), "o-", color=colour, label=label)
 
 
 def _plain_log_ticks(axes: Axes) -> None:

@@ -40,6 +40,7 @@ class Student(RunSpec):
         temperature: tau of equation 2.
         start: the run whose weights training begins with (fine-tuning at another resolution).
         second_test: another test set to evaluate on.
+        real_labels: also measure against ImageNet-Real; the test set is ImageNet's.
     """
 
     data: Data
@@ -52,6 +53,7 @@ class Student(RunSpec):
     kd_weight: Weight = 0.5
     temperature: Annotated[float, Field(gt=0)] = 3.0
     second_test: Data | None = None
+    real_labels: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -125,7 +127,8 @@ class Settings(Part):
     teacher_recipe: Recipe
     finetune: Recipe
     finetune_size: Annotated[int, Field(ge=4, le=1024)]
-    long_factor: Annotated[int, Field(ge=1)]
+    long_factor: Annotated[float, Field(ge=1)]
+    real_labels: bool = False
     temperature: Annotated[float, Field(gt=0)]
     soft_weight: Weight
     hard_weight: Weight
@@ -147,6 +150,10 @@ class Settings(Part):
         return list(self.students)
 
     @property
+    def long_epochs(self) -> int:
+        return round(self.recipe.epochs * self.long_factor)
+
+    @property
     def largest(self) -> list[str]:
         return self.sizes[-1:]
 
@@ -159,7 +166,10 @@ _SHORT = {"tiny": "Ti", "small": "S", "base": "B"}
 
 
 def run_student(settings: Settings, *, method: str, size: str, resolution: str, seed: int) -> Student:
-    """Tables 3 and 5. Methods: none, soft, hard (no token), token (hard, with token), token-long, two-class (no teacher)."""
+    """Tables 3 and 5, Figure 3. Methods: none, soft, hard (no token), token (hard, with token), two-class (no teacher).
+
+    none-long and token-long train for `long_factor` times the epochs.
+    """
     return _student(settings, method, size, resolution, seed, settings.teacher)
 
 
@@ -196,15 +206,15 @@ def run_released(settings: Settings, *, released: str) -> Released:
     size = 384 if "384" in released else settings.data.image_size
     data = settings.data.changed(image_size=size, crop_share=1.0 if size == 384 else settings.data.crop_share)
     second = settings.second_test and settings.second_test.changed(image_size=size, crop_share=data.crop_share)
-    return Released(model=Timm(name=released, pretrained=True), data=data, second_test=second, real_labels=True)
+    return Released(model=Timm(name=released, pretrained=True), data=data, second_test=second, real_labels=settings.real_labels)
 
 
 def _student(settings: Settings, method: str, size: str, resolution: str, seed: int, teacher: str) -> Student:
-    objective = {"none": "none", "two-class": "none", "soft": "soft"}.get(method, "hard")
+    objective = {"none": "none", "none-long": "none", "two-class": "none", "soft": "soft"}.get(method, "hard")
     taught = objective != "none"
     recipe = settings.recipe
-    if method == "token-long":
-        recipe = recipe.changed(epochs=recipe.epochs * settings.long_factor, eval_every=recipe.eval_every * settings.long_factor)
+    if method.endswith("-long"):
+        recipe = recipe.changed(epochs=settings.long_epochs, eval_every=round(recipe.eval_every * settings.long_factor))
     native = Student(
         data=settings.data,
         model=settings.students[size].changed(distilled=method.startswith(("token", "two-class"))),
@@ -215,6 +225,7 @@ def _student(settings: Settings, method: str, size: str, resolution: str, seed: 
         kd_weight=settings.soft_weight if method == "soft" else settings.hard_weight,
         temperature=settings.temperature,
         second_test=settings.second_test,
+        real_labels=settings.real_labels,
     )
     if resolution == "native":
         return native
@@ -234,7 +245,7 @@ def _teacher(settings: Settings, name: str, resolution: str) -> Student | Releas
         return _student(settings, "none", settings.sizes[-1], resolution, 0, settings.teacher)
     model = settings.teachers[name]
     if isinstance(model, Timm) and model.pretrained:
-        return Released(model=model, data=settings.data, second_test=settings.second_test)
+        return Released(model=model, data=settings.data, second_test=settings.second_test, real_labels=settings.real_labels)
     native = Student(data=settings.data, model=model, recipe=settings.teacher_recipe, seed=0, second_test=settings.second_test)
     return native if resolution == "native" else _finetuned(settings, native, None, settings.finetune)
 

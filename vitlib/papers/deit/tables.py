@@ -34,16 +34,21 @@ PUBLISHED_METHODS = {  # rows of the paper's Table 3
 
 
 def table_teachers(results: Results) -> pd.DataFrame:
-    """Table 2: what the largest distilled student reaches with each teacher. Teachers are paired by rank, not by name."""
+    """Table 2: top-1 (percent) of each teacher and of the largest distilled student that it taught, with the native and with larger
+    images. A teacher is trained once, its students over all seeds; ± is half of the 95 % interval of their mean. Convnets stand beside
+    the publication's by size, the largest with the largest; a dash marks what has no counterpart here.
+    """
     frame = results.frame("teachers").drop_duplicates(["teacher", "column", "run"])  # a teacher is shared by all seeds
     measured = summary(frame, ["teacher", "column"], "top1")
     published = results.published("paper_table2").rename(columns={"value": "published", "method": "their teacher"})
     published["column"] = published["setting"].map(
         {"teacher itself": "teacher", "student DeiT-B distilled, 224": "native", "student DeiT-B distilled, fine-tuned 384": "up"}
     )
-    theirs = _by_rank(measured["teacher"].unique(), published["their teacher"].unique())
-    measured["their teacher"] = measured["teacher"].map(theirs)
-    table = beside(measured, published, ["their teacher", "column"])
+    theirs = published["their teacher"].unique()
+    measured["their teacher"] = measured["teacher"].map(_by_size(measured["teacher"].unique(), theirs))
+    alone = published[~published["their teacher"].isin(measured["their teacher"])].assign(n=0)
+    table = pd.concat([beside(measured, published, ["their teacher", "column"]), alone], ignore_index=True)
+    table = table.sort_values("their teacher", key=lambda names: names.map(list(theirs).index, na_action="ignore"), kind="stable")
     shown = {"teacher": "teacher itself", "native": "student", "up": "student, larger images"}
     return table.assign(column=table["column"].map(shown))[
         ["teacher", "column", "measured", "±", "n", "their teacher", "published", "difference"]
@@ -51,7 +56,10 @@ def table_teachers(results: Results) -> pd.DataFrame:
 
 
 def table_strategies(results: Results) -> pd.DataFrame:
-    """Table 3: distillation strategies and readouts; the last row of each block is the fusion of the reference code."""
+    """Table 3: top-1 (percent) by distillation strategy and readout, mean over seeds; ± is half of the 95 % interval of the mean. The four
+    readouts of the distillation token are those of the same trained models; ↑ is fine-tuned at the larger images. The mean of the logits
+    is the fusion of the reference code, which the publication does not print.
+    """
     measured = summary(frame_readouts_of_all(results), ["method", "readout", "size", "resolution"], "top1")
     table = beside(measured, _published_strategies(results), ["method", "readout", "size", "resolution"])
     order = {method: position for position, method in enumerate(METHODS)}
@@ -67,17 +75,21 @@ def table_strategies(results: Results) -> pd.DataFrame:
 
 
 def table_models(results: Results) -> pd.DataFrame:
-    """Table 5: parameters, throughput and accuracy on the test set, with reassessed labels, and on a second test set.
-
-    Without ImageNet there are no reassessed labels (a dash), and a photometrically shifted test set stands for V2.
-    Throughput is this machine's: only its order may be compared with the publication's.
+    """Table 5: parameters, images/s on this machine, and top-1 (percent) on the test set (mean over seeds, ± half of its 95 % interval),
+    with the labels of ImageNet-Real, and on a second test set (means over seeds); then the publication's model and its numbers. Without
+    ImageNet there is no Real, and a photometrically shifted test set stands for V2. Rows without a name of ours are published only.
     """
     rows = [_model_row(results, key, group) for key, group in _model_groups(results)]
-    return pd.DataFrame([*rows, _teacher_row(results)])
+    measured = pd.DataFrame([*rows, _teacher_row(results)])
+    published = _published_models(results)
+    alone = published[~published["their model"].isin(measured["their model"])].assign(n=0)
+    return pd.concat([measured.merge(published, on="their model", how="left", validate="many_to_one"), alone], ignore_index=True)
 
 
 def table_disagreement(results: Results) -> pd.DataFrame:
-    """Table 4: share of test images (percent) on which two classifiers disagree, mean over seeds; then the published share."""
+    """Table 4: share of the test images (percent) on which two classifiers disagree: the labels, the convnet teacher (one training), the
+    plain and the distilled student of the largest size, the latter by its three readouts. Measured is the mean over seeds.
+    """
     published = results.published("paper_table4").assign(other=lambda frame: frame["setting"].str.removeprefix("vs "))
     theirs = published.pivot(index="method", columns="other", values="value").loc[CLASSIFIERS, CLASSIFIERS]
     blocks = {"measured": disagreement_matrices(results), "published": theirs}
@@ -86,7 +98,9 @@ def table_disagreement(results: Results) -> pd.DataFrame:
 
 
 def table_cosine(results: Results) -> pd.DataFrame:
-    """Cosine of the two prefix tokens at the input and after the last block."""
+    """Section 4: cosine of the two prefix tokens at the input and after the last block, mean over the test images and then over seeds; ± is
+    half of the 95 % interval over seeds. The control has two class tokens, which both learn the label; the largest student.
+    """
     measured = summary(frame_cosines(results), ["method", "place"], "cosine")
     published = pd.DataFrame(  # DeiT, section 4
         [("token", "input", 0.06), ("token", "last", 0.93), ("two-class", "last", 0.999)], columns=["method", "place", "published"]
@@ -97,14 +111,18 @@ def table_cosine(results: Results) -> pd.DataFrame:
 
 
 def table_cost(results: Results) -> pd.DataFrame:
-    """Parameters and MACs of the distilled students, by formula and by count."""
+    """Parameters and multiply-accumulates (MACs) of one image through each distilled student, by count and by formula. Nothing is trained
+    for it.
+    """
     frame = results.frame("architecture")
     columns = ["tokens", "width", "blocks", "heads", "parameters", "parameters_formula", "macs", "macs_formula"]
     return frame.reindex(columns=["size", *columns]).rename(columns=lambda name: name.replace("_", ", by "))
 
 
 def table_released(results: Results) -> pd.DataFrame:
-    """Check values: top-1 of the released checkpoints beside the reference code's; empty where a profile has none."""
+    """Check values: top-1 (percent) of the released checkpoints on ImageNet, with the labels of ImageNet-Real and on ImageNet-V2, beside
+    the top-1 that the reference code states. Nothing is trained; profile `paper` only, empty elsewhere.
+    """
     frame = results.frame("released").reindex(columns=["released", "top1", "real_top1", "second_top1"])
     readme = results.published("repo_readme").query("metric == 'top1'")
     published = readme.rename(columns={"value": "published"})[["method", "published"]]
@@ -128,11 +146,26 @@ def frame_readouts(results: Results) -> pd.DataFrame:
     return frame[(frame["method"] == "token") & (frame["resolution"] == "native")]
 
 
-def frame_taught(results: Results) -> pd.DataFrame:
-    """Students at the native resolution by the kind of their teacher; convnets are averaged."""
-    frame = results.frame("teachers").reindex(columns=["teacher", "column", "seed", "top1"]).query("column == 'native'")
+def frame_taught(results: Results, column: str = "native") -> pd.DataFrame:
+    """Students by the kind of their teacher, at the native resolution or another column of Table 2; convnets are averaged, all or none."""
+    frame = results.frame("teachers").reindex(columns=["teacher", "column", "seed", "top1"])
+    frame = frame[frame["column"] == column]
     kind = np.where(frame["teacher"].str.startswith("DeiT"), "transformer", "convnet")
-    return frame.assign(kind=kind).groupby(["kind", "seed"], as_index=False)["top1"].mean()
+    return frame.assign(kind=kind).groupby(["kind", "seed"], as_index=False)["top1"].agg(lambda top1: top1.mean(skipna=False))
+
+
+def frame_schedules(results: Results) -> pd.DataFrame:
+    """Figure 3: one row a training of the largest student; method none or token, its epochs, and whether they are the longer ones."""
+    frame, settings = results.frame("schedules").reindex(columns=["method", "seed", "top1"]), results.study.settings
+    longer = frame["method"].str.endswith("-long")
+    epochs = np.where(longer, settings.long_epochs, settings.recipe.epochs)
+    return frame.assign(method=frame["method"].str.removesuffix("-long"), longer=longer, epochs=epochs)
+
+
+def frame_gains(results: Results) -> pd.DataFrame:
+    """What the longer training adds to top-1, by method and seed: the frame of a claim."""
+    top1 = frame_schedules(results).pivot(index=["method", "seed"], columns="longer", values="top1")
+    return (top1[True] - top1[False]).rename("gain").reset_index()
 
 
 def frame_cosines(results: Results) -> pd.DataFrame:
@@ -143,19 +176,24 @@ def frame_cosines(results: Results) -> pd.DataFrame:
 
 def disagreement_matrices(results: Results) -> pd.DataFrame:
     """Mean over seeds of the disagreement between labels, convnet, plain and distilled student; a square frame of shares."""
+    blank = pd.DataFrame(np.nan, index=CLASSIFIERS, columns=CLASSIFIERS)
+    matrices = disagreement_by_seed(results)
+    return sum(matrices.values()) / len(matrices) if matrices else blank
+
+
+def disagreement_by_seed(results: Results) -> dict[int, pd.DataFrame]:
+    """The square frame of each seed whose plain and distilled student are both stored."""
     largest = results.study.settings.sizes[-1]
     runs = {(point["method"], point["seed"]): run for point, run in results.runs("strategies") if _is_native(point, largest)}
     teachers = [run for _, run in results.runs("best_teacher")]
     seeds = sorted({seed for method, seed in runs if method == "token"} & {seed for method, seed in runs if method == "none"})
-    blank = np.full((len(CLASSIFIERS), len(CLASSIFIERS)), np.nan)
-    matrices = [disagreement(_classifiers(teachers[0], runs["none", seed], runs["token", seed])) for seed in seeds if teachers]
-    return pd.DataFrame(np.mean(matrices, axis=0) if matrices else blank, index=CLASSIFIERS, columns=CLASSIFIERS)
+    return {seed: _disagreement(teachers[0], runs["none", seed], runs["token", seed]) for seed in seeds if teachers}
 
 
-def _classifiers(teacher: Stored, plain: Stored, distilled: Stored) -> dict[str, np.ndarray]:
+def _disagreement(teacher: Stored, plain: Stored, distilled: Stored) -> pd.DataFrame:
     by_token = [distilled.arrays[f"predictions {name}"] for name in READOUTS]
     values = [plain.arrays["labels"], teacher.arrays["predictions class"], plain.arrays["predictions class"], *by_token]
-    return dict(zip(CLASSIFIERS, values, strict=True))
+    return pd.DataFrame(disagreement(dict(zip(CLASSIFIERS, values, strict=True))), index=CLASSIFIERS, columns=CLASSIFIERS)
 
 
 def _is_native(point: dict, size: str) -> bool:
@@ -177,7 +215,7 @@ def _published_strategies(results: Results) -> pd.DataFrame:
     )
 
 
-def _by_rank(ours: np.ndarray, theirs: np.ndarray) -> dict[str, str]:
+def _by_size(ours: np.ndarray, theirs: np.ndarray) -> dict[str, str]:
     """The transformer with the transformer; convnets from the largest down, so that the last is the last."""
     return {ours[0]: theirs[0], **dict(zip(ours[:0:-1], theirs[:0:-1], strict=False))}
 
@@ -191,7 +229,7 @@ def _model_row(results: Results, key: tuple[str, str, str], group: pd.DataFrame)
     speeds = results.frame("throughput").set_index(["method", "size", "resolution"]).reindex(columns=["images_per_second", "parameters"])
     speed = speeds.loc[("none" if method == "none" else "token", size, resolution)]
     row = {"model": model_name(method, size, resolution), "params M": speed["parameters"] / 1e6, "images/s": speed["images_per_second"]}
-    return row | _accuracies(group) | _published_model(results, published_name(method, size, resolution))
+    return row | _accuracies(group) | {"their model": published_name(method, size, resolution)}
 
 
 def _teacher_row(results: Results) -> dict:
@@ -201,7 +239,7 @@ def _teacher_row(results: Results) -> dict:
         "params M": speed["parameters"] / 1e6,
         "images/s": speed["images_per_second"],
     }
-    return row | _accuracies(results.frame("best_teacher")) | _published_model(results, "RegNetY-16GF")
+    return row | _accuracies(results.frame("best_teacher")) | {"their model": "RegNetY-16GF"}
 
 
 def _accuracies(group: pd.DataFrame) -> dict:
@@ -216,16 +254,20 @@ def _accuracies(group: pd.DataFrame) -> dict:
     }
 
 
-def _published_model(results: Results, name: str) -> dict:
-    published = results.published("paper_table5")
-    mine = published[published["method"] == name].set_index(["dataset", "metric"])["value"]
-    wanted = {
-        "images/s (V100)": (np.nan, "throughput"),
-        "ImageNet": ("ImageNet-1k", "top1"),
-        "ImageNet-Real": ("ImageNet-Real", "top1"),
-        "ImageNet-V2": ("ImageNet-V2 matched", "top1"),
+def _published_models(results: Results) -> pd.DataFrame:
+    """One row a model of the paper's Table 5, in its order."""
+    columns = {
+        ("", "params"): "params M (theirs)",
+        ("", "throughput"): "images/s (V100)",
+        ("ImageNet-1k", "top1"): "ImageNet",
+        ("ImageNet-Real", "top1"): "ImageNet-Real",
+        ("ImageNet-V2 matched", "top1"): "ImageNet-V2",
     }
-    return {column: mine.get(key, np.nan) for column, key in wanted.items()}
+    published = results.published("paper_table5")
+    keys = zip(published["dataset"].fillna(""), published["metric"], strict=True)
+    table = published.assign(column=[columns[key] for key in keys]).pivot(index="method", columns="column", values="value")
+    table = table.reindex(index=published["method"].unique(), columns=columns.values())
+    return table.rename_axis(index="their model", columns=None).reset_index()
 
 
 def model_name(method: str, size: str, resolution: str) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from vitlib.papers.wecolora.specs import STEP_0
-from vitlib.papers.wecolora.tables import STARTS
+from vitlib.papers.wecolora.tables import STARTS, index_map
 from vitlib.report.diagrams import arrow, box
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
 from vitlib.report.statistics import half_width, summary
@@ -23,14 +23,17 @@ COLOURS = dict(zip(STARTS, (PALETTE[0], PALETTE[1], PALETTE[3], PALETTE[2]), str
 LINES = {"plain": "--", "staged": "-"}
 SHIFTED = {"svd_shift": {"linestyle": "--"}}  # starts on B = 0, whose line stays visible below
 KEPT, DROPPED = PALETTE[0], "0.85"
+TIMED = {"stage": PALETTE[3], "whole student": PALETTE[0], "plain distillation": TEACHER}
 
 
 @style()
 def figure_overview(results: Results) -> Figure:
-    """Figure 1: weight copy with adapters: kept and dropped teacher blocks, frozen copies, L1 between the last features."""
-    depth, groups = _index_map(results)
+    """Figure 1: weight copy with adapters. Blue teacher blocks are kept, copied and frozen, grey ones are dropped. Only the adapters (LoRA)
+    train, by the L1 distance between the last features of teacher and student.
+    """
+    depth, groups = index_map(results)
     figure, ((axes,),) = canvas(height=2.6)
-    axes.set(xlim=(0, depth + 2.2), ylim=(0, 5.2))
+    axes.set(xlim=(0, depth + 2.2), ylim=(-0.1, 5.2))
     axes.axis("off")
     axes.text(0.0, 4.2, "teacher", fontsize=8)
     axes.text(0.0, 1.2, "student", fontsize=8)
@@ -50,8 +53,10 @@ def figure_overview(results: Results) -> Figure:
 
 @style()
 def figure_method(results: Results) -> Figure:
-    """Figure 2: the document's proposal: dropped blocks start the adapters through their SVD; stages grow from shallow to deep."""
-    _, groups = _index_map(results)
+    """Figure 2: the document's proposal. Left: the singular value decomposition of a dropped block starts the adapters of the kept block
+    before it. Right: the student blocks that run and train in each epoch.
+    """
+    _, groups = index_map(results)
     figure, ((left, right),) = canvas(1, 2, height=2.8)
     left.set(xlim=(-0.2, 10.3), ylim=(0, 6), title="start of one block's adapters")
     left.axis("off")
@@ -71,7 +76,9 @@ def figure_method(results: Results) -> Figure:
 
 @style()
 def figure_step0(results: Results) -> Figure:
-    """L1 between student and teacher before any training, by block, at the study's rank; mean over seeds."""
+    """L1 distance to the teacher after each student block, before any training, on 64 test images: points are means over seeds, whiskers
+    95 % intervals. The shifted start (dashed) lies on B = 0, because both begin as plain weight copy.
+    """
     frame = results.frame("distilled")
     figure, ((axes,),) = canvas(height=2.6)
     for kind, name in STARTS.items():
@@ -89,7 +96,9 @@ def figure_step0(results: Results) -> Figure:
 
 @style()
 def figure_losses(results: Results) -> Figure:
-    """Equation 1 on test images by epoch: every start, plain (dashed) and staged (solid); mean over seeds, band = 95 % interval."""
+    """Equation 1, the L1 distance of the last pair of blocks, on 64 test images after each epoch: lines are means over seeds (dashed:
+    plain, solid: staged), bands 95 % intervals.
+    """
     history = results.history("distilled")
     figure, ((axes,),) = canvas(height=2.8)
     if "last" in history:
@@ -106,28 +115,35 @@ def figure_losses(results: Results) -> Figure:
 
 @style()
 def figure_blocks(results: Results) -> Figure:
-    """L1 by block and epoch of the SVD start, plain and staged, first seed: stages bring down their blocks one after the other."""
+    """L1 distance to the teacher after each student block and epoch, on 64 test images, for the SVD start, plain and staged: first seed
+    only, both panels on one colour scale. In stage k only blocks 1 to k train.
+    """
     history = results.history("distilled")
     figure, grid = canvas(1, 2, height=2.6)
+    images = []
     for axes, schedule in zip(grid[0], LINES, strict=True):
         axes.set(title=f"SVD, {schedule}", xlabel="epoch", ylabel="student block")
         axes.grid(False)
         if len(history) == 0:
             continue
-        rows = history.query("lora_init == 'svd' and schedule == @schedule")
-        rows = rows[rows["seed"] == rows["seed"].min()].set_index("epoch")
-        values = rows[_block_columns(rows, "block ")].T.to_numpy()
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        values = _first_seed(history, schedule)
         extent = (0.5, values.shape[1] + 0.5, values.shape[0] + 0.5, 0.5)
-        shown = axes.imshow(np.log10(values), aspect="auto", cmap="viridis", extent=extent, label=f"log10 L1, {schedule}")
-        figure.colorbar(shown, ax=axes, label="log₁₀ mean |T − S|")
+        images.append(axes.imshow(values, aspect="auto", cmap="viridis", extent=extent, label=f"log10 L1, {schedule}"))
+    if images:
+        lowest, highest = min(image.norm.vmin for image in images), max(image.norm.vmax for image in images)
+        for image in images:
+            image.set_clim(lowest, highest)
+        figure.colorbar(images[0], ax=list(grid[0]), label="log₁₀ mean |T − S|")
     return figure
 
 
 @style()
 def figure_energy(results: Results) -> Figure:
-    """Share of a dropped matrix's squared singular values that rank k keeps: mean over blocks, band from lowest to highest."""
+    """Share of a dropped matrix's squared norm that its k largest singular values hold: lines are means over the dropped blocks, bands
+    go from the lowest to the highest block. The one teacher has no seeds; the dotted line is the rank of the study's adapters.
+    """
     runs = [run for point, run in results.runs("spectra") if point["reduction"] == results.study.settings.reductions[0]]
     figure, ((axes,),) = canvas(height=2.6)
     for index, name in enumerate(("q", "k", "v", "proj", "fc1", "fc2")):
@@ -144,7 +160,9 @@ def figure_energy(results: Results) -> Figure:
 
 @style()
 def figure_accuracy(results: Results) -> Figure:
-    """Table 1 as a figure: accuracy by start and schedule with 95 % intervals over seeds; lines: teacher and weight copy."""
+    """Table 1 as a figure: top-1 accuracy by start on each test set, open squares for plain and filled circles for staged distillation:
+    points are means over seeds, whiskers 95 % intervals. Lines are the means of the teacher and of weight copy without training.
+    """
     sets = results.study.settings.sets
     accuracies, reference = (_at_first_reduction(results, table) for table in ("accuracy", "reference"))
     grid_frame = summary(accuracies, ["lora_init", "schedule", "dataset"], "top1")
@@ -164,7 +182,9 @@ def figure_accuracy(results: Results) -> Figure:
 
 @style()
 def figure_ranks(results: Results) -> Figure:
-    """Left: step-0 loss of the last pair by rank. Right: accuracy after staged distillation by rank, 95 % over seeds."""
+    """Left: L1 distance of the last pair of blocks before training, by rank of the adapters, on the profile's test images (256 at
+    `quick`), computed once. Right: top-1 accuracy after staged distillation: points are means over seeds, whiskers 95 % intervals.
+    """
     figure, ((before, after),) = canvas(1, 2, height=2.5)
     runs = [run for point, run in results.runs("spectra") if point["reduction"] == results.study.settings.reductions[0]]
     for run in runs:
@@ -185,18 +205,36 @@ def figure_ranks(results: Results) -> Figure:
 
 @style()
 def figure_times(results: Results) -> Figure:
-    """Seconds of each epoch of a staged training: stage by stage, then the whole student; dashed: an epoch of plain distillation."""
-    row = results.frame("times").iloc[0]
-    stages = [name for name in row.index if str(name).startswith("seconds an epoch, ")]
-    figure, ((axes,),) = canvas(height=2.3)
-    if stages:
-        names = [name.removeprefix("seconds an epoch, ") for name in stages]
-        axes.bar(names, row[stages].to_numpy(float), color=[PALETTE[3]] * (len(names) - 1) + [PALETTE[0]], label="seconds an epoch")
-        plain = row["seconds plain"] / results.study.settings.recipe.epochs
-        axes.axhline(plain, color=TEACHER, linestyle="--", label="plain distillation")
-        legend(axes)
+    """Seconds an epoch, stage by stage and with the whole student, and of plain distillation, all with the SVD start: bars are medians over
+    rounds of alternating trainings, dots the rounds (5 rounds on 60 digits at `quick`).
+    """
+    rounds = {name: np.median(epochs, axis=1) for name, epochs in _epoch_seconds(results).items()}
+    names = list(rounds)
+    figure, ((axes,),) = canvas(height=2.5)
+    for kind, colour in TIMED.items():
+        places = [place for place, name in enumerate(names) if kind.startswith(name.split()[0])]
+        if places:
+            axes.bar(places, [np.median(rounds[names[place]]) for place in places], color=colour, label=kind)
+    dots = [(place, seconds) for place, name in enumerate(names) for seconds in rounds[name]]
+    if dots:
+        axes.plot(*zip(*dots, strict=True), ".", color="black", label="one round")
+    axes.set_xticks(range(len(names)), names)
     axes.set(ylabel="seconds an epoch")
+    legend(axes, above=True)
     return figure
+
+
+def _epoch_seconds(results: Results) -> dict[str, np.ndarray]:
+    """Seconds of the epochs of each phase; (rounds, epochs)."""
+    arrays = {name: values for _, run in results.runs("times") for name, values in run.arrays.items()}
+    return {name.removeprefix("epochs of "): values for name, values in arrays.items() if name.startswith("epochs of ")}
+
+
+def _first_seed(history: pd.DataFrame, schedule: str) -> np.ndarray:
+    """log10 of the L1 by student block and epoch of the SVD start; (blocks, epochs)."""
+    rows = history[(history["lora_init"] == "svd") & (history["schedule"] == schedule)]
+    rows = rows[rows["seed"] == rows["seed"].min()].sort_values("epoch")
+    return np.log10(rows[_block_columns(rows, "block ")].to_numpy(float).T)
 
 
 def _at_first_reduction(results: Results, table: str) -> pd.DataFrame:
@@ -237,14 +275,6 @@ def _staircase(axes: Axes, results: Results, blocks: int) -> None:
     axes.set(xlabel="epoch", ylabel="student blocks that run and train", title=f"stages: {share:.1%} of the plain block calls")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _index_map(results: Results) -> tuple[int, list[tuple[int, int]]]:
-    """Depth of the teacher, and first and last teacher block of each group."""
-    settings = results.study.settings
-    depth = getattr(settings.teacher.model, "depth", 12)
-    r = settings.reductions[0]
-    return depth, [(kept, min(kept + r, depth) - 1) for kept in range(0, depth, r)]
 
 
 def _block_columns(frame: pd.DataFrame, prefix: str) -> list[str]:

@@ -115,8 +115,9 @@ class Spectra(RunSpec):
 
 
 class Costs(RunSpec):
-    """Parameters, multiply-accumulates and images/s of the merged student beside the teacher."""
+    """Parameters and multiply-accumulates by count and by formula, of teacher, merged student and adapters; images/s of the first two."""
 
+    version: ClassVar[int] = 2
     timed: ClassVar[bool] = True
 
     teacher: Teacher
@@ -132,8 +133,9 @@ class Costs(RunSpec):
 
 
 class StageTimes(RunSpec):
-    """Training time plain, staged, and staged with cached teacher features, in alternation in one process."""
+    """Training time plain and staged, with and without cached teacher features, in alternation in one process."""
 
+    version: ClassVar[int] = 2
     timed: ClassVar[bool] = True
 
     teacher: Teacher

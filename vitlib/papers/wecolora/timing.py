@@ -1,19 +1,20 @@
-"""WeCoLoRA: what its training and its students cost in time."""
+"""WeCoLoRA: what its training costs in time, and its students by formula and by count."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from dataclasses import replace
 
 import numpy as np
+from torch import nn
 
-from vitlib.inputs.models import parameter_count
+from vitlib.inputs.models import Vit, parameter_count
+from vitlib.methods.adapters.lora import adapters
 from vitlib.methods.adapters.weight_copy import weight_copy
-from vitlib.papers.wecolora.compute import adapted_student, frozen_teacher, train_adapters
+from vitlib.papers.wecolora.compute import adapted_student, frozen_teacher, started, train_adapters
 from vitlib.papers.wecolora.specs import Costs, Distilled, StageTimes
 from vitlib.spec import Context, Result
-from vitlib.training.cost import counted_macs, speed
+from vitlib.training.cost import VitCost, counted_macs, speed
 
 
 def cost_of_student(spec: Costs, context: Context) -> Result:
@@ -23,36 +24,70 @@ def cost_of_student(spec: Costs, context: Context) -> Result:
     channels = teacher.patch_embed.proj.in_channels
     metrics: dict[str, float] = {}
     for name, model in models.items():
+        formula = VitCost(shape_of(model), spec.image_size, channels, num_classes=0)
         timed = speed(model, spec.image_size, channels, batch_size=spec.batch_size, device=context.device)
         metrics |= {
             f"{name} parameters": parameter_count(model),
+            f"{name} parameters, by formula": formula.parameters,
             f"{name} macs": counted_macs(model, spec.image_size, channels),
+            f"{name} macs, by formula": formula.macs,
             f"{name} images/s": timed.images_per_second,
         }
-    return Result(metrics)
+    return Result(metrics | _cost_of_adapters(spec, teacher, models["student"]))
+
+
+def shape_of(module: nn.Module) -> Vit:
+    """The sizes of a built transformer, as formulas ask for them."""
+    block, patches = module.blocks[0], module.patch_embed
+    return Vit(
+        embed_dim=module.embed_dim,
+        depth=len(module.blocks),
+        num_heads=block.attn.num_heads,
+        patch_size=patches.patch_size[0],
+        mlp_ratio=block.mlp.fc1.out_features / module.embed_dim,
+    )
+
+
+def adapter_parameters(model: Vit, rank: int) -> int:
+    """k (in + out) for each of the six matrices of every block: L k D (10 + 2 m), of width D, depth L and MLP ratio m."""
+    return round(model.depth * rank * model.embed_dim * (10 + 2 * model.mlp_ratio))
+
+
+def _cost_of_adapters(spec: Costs, teacher: nn.Module, merged: nn.Module) -> dict[str, float]:
+    """What the adapters add until they are merged: each of their parameters is used once a token."""
+    student, shape = started(teacher, spec.reduction, spec.rank, "zero_b"), shape_of(merged)
+    channels = teacher.patch_embed.proj.in_channels
+    macs = [counted_macs(model, spec.image_size, channels) for model in (student, merged)]
+    formula = adapter_parameters(shape, spec.rank)
+    return {
+        "adapters parameters": sum(layer.a.numel() + layer.b.numel() for _, layer in adapters(student)),
+        "adapters parameters, by formula": formula,
+        "adapters macs": macs[0] - macs[1],
+        "adapters macs, by formula": VitCost(shape, spec.image_size, channels, num_classes=0).tokens * formula,
+    }
 
 
 def time_stages(spec: StageTimes, context: Context) -> Result:
-    """Alternating trainings of the same length: medians of whole trainings and of each stage's epochs, in seconds."""
+    """Alternating trainings of the same length, every other round in reverse; an epoch before them, not counted, warms up.
+
+    Arrays, a row a round: 'seconds NAME' of a whole training, (rounds,); 'epochs of PHASE' in seconds, (rounds, epochs), for each
+    phase of staged training and for plain training.
+    """
     plain = Distilled(
         teacher=spec.teacher, data=spec.data, recipe=spec.recipe, seed=0, reduction=spec.reduction, rank=spec.rank, lora_init="svd"
     )  # fmt: skip
     variants = {"plain": plain, "staged": plain.changed(staged_epochs=spec.staged_epochs)}
     if spec.recipe.augment == type(spec.recipe.augment)() and spec.data.resident:
         variants |= {f"{name}, cached": variant.changed(cached=True) for name, variant in list(variants.items())}
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    stages: dict[str, list[float]] = {}
-    for _ in range(spec.repeats):
-        for name, variant in variants.items():
-            total, epochs, names = _timed(variant, context)
-            seconds[name].append(total)
-            if name == "staged":
-                for stage, value in zip(names, epochs, strict=True):
-                    stages.setdefault(stage, []).append(value)
-    metrics = {f"seconds {name}": statistics.median(values) for name, values in seconds.items()}
-    metrics |= {f"seconds an epoch, {stage}": statistics.median(values) for stage, values in stages.items()}
-    arrays = {f"seconds {name}": np.array(values) for name, values in seconds.items()}
-    return Result(metrics | {"n": spec.repeats}, arrays=arrays)
+    _timed(plain.changed(recipe=spec.recipe.changed(epochs=1, warmup_epochs=0)), context)
+    orders = [list(variants)[:: 1 if number % 2 == 0 else -1] for number in range(spec.repeats)]
+    rounds = [{name: _timed(variants[name], context) for name in order} for order in orders]
+    seconds = {f"seconds {name}": np.array([turn[name][0] for turn in rounds]) for name in variants}
+    epochs = {name: np.array([turn[name][1] for turn in rounds]) for name in ("plain", "staged")}
+    phases = np.array(rounds[0]["staged"][2])
+    arrays = {f"epochs of {phase}": epochs["staged"][:, phases == phase] for phase in dict.fromkeys(phases.tolist())}
+    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    return Result(medians, arrays=seconds | arrays | {"epochs of plain": epochs["plain"]})
 
 
 def _timed(spec: Distilled, context: Context) -> tuple[float, list[float], list[str]]:

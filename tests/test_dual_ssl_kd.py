@@ -464,7 +464,7 @@ def test_trap_the_surest_head_is_the_argmax_of_equation_2_and_holds_no_graph(bes
     scores[:, best] *= 4
     leaf = scores.requires_grad_()
     found = surest_head(leaf.log_softmax(-1))
-    assert type(found) is int and found == best == int(np.argmax(confidence(leaf.softmax(-1))))
+    assert not found.requires_grad and int(found) == best == int(np.argmax(confidence(leaf.softmax(-1))))
     assert leaf.grad is None
     assert attention_confidence(leaf.softmax(-1)).tolist() == pytest.approx(confidence(leaf.softmax(-1)), rel=1e-5)
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vitlib.papers.afr_pruning.specs import CRITERIA
-from vitlib.papers.afr_pruning.tables import NAMES
+from vitlib.papers.afr_pruning.tables import NAMES, TEACHERS
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
 from vitlib.report.statistics import summary
 
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 COLOURS = dict(zip(CRITERIA, (PALETTE[0], PALETTE[1], PALETTE[3], PALETTE[2], "0.55"), strict=True))
 FAMILIES = ("qkv", "proj", "fc1", "fc2")
 LINES = ("-", "--", ":")  # of the teachers
+OFFSET = 0.02  # between criteria at one sparsity, of the distance between sparsities
 STATES = {"dense": TEACHER, "pruned": PALETTE[3], "tuned": PALETTE[0]}
 
 
 @style()
 def figure_accuracy(results: Results) -> Figure:
-    """Table 2 as a figure: accuracy against sparsity with 95 % intervals over seeds; dashed: the dense model."""
+    """Table 2 as a figure: accuracy against sparsity, first teacher; mean over seeds with its 95 % interval. Dashed: the model fine-tuned
+    without pruning; random: random masks. All points stand at the sparsities on the axis and are drawn beside each other for legibility.
+    """
     settings = results.study.settings
     table = summary(results.frame("generic"), ["dataset", "criterion", "sparsity"], "top1")
     dense = summary(results.frame("dense"), ["teacher", "dataset"], "top1")
@@ -34,8 +37,8 @@ def figure_accuracy(results: Results) -> Figure:
     for axes, dataset in zip(grid[0], settings.generic, strict=True):
         for place, name in enumerate(CRITERIA):
             rows = table[(table["dataset"] == dataset) & (table["criterion"] == name)]
-            places = np.arange(len(rows)) + 0.05 * (place - 2)
-            axes.errorbar(places, rows["measured"], rows["±"], marker="o", color=COLOURS[name], label=NAMES[name])
+            places = np.arange(len(rows)) + OFFSET * (place - len(CRITERIA) // 2)
+            axes.errorbar(places, rows["measured"], rows["±"], fmt="o-", markersize=4, color=COLOURS[name], label=NAMES[name])
         row = dense[(dense["dataset"] == dataset) & (dense["teacher"] == settings.first_teacher[0])]
         axes.axhline(row["measured"].iloc[0], color=TEACHER, linestyle="--", label="dense")
         axes.set(title=f"{dataset} (for {settings.stands_for[dataset]})", xlabel="sparsity (%)", ylabel="top-1 (%)")
@@ -46,7 +49,9 @@ def figure_accuracy(results: Results) -> Figure:
 
 @style()
 def figure_backbones(results: Results) -> Figure:
-    """Table 1 as a figure: accuracy by criterion and backbone with 95 % intervals over seeds; dashed: the dense models."""
+    """Table 1 as a figure: accuracy by criterion and teacher on the fine-grained sets; mean over seeds with its 95 % interval. Dashed: the
+    teachers fine-tuned without pruning; random: random masks.
+    """
     settings = results.study.settings
     table = summary(results.frame("fine"), ["teacher", "dataset", "criterion"], "top1")
     dense = summary(results.frame("dense"), ["teacher", "dataset"], "top1")
@@ -55,9 +60,10 @@ def figure_backbones(results: Results) -> Figure:
         for place, (teacher, colour) in enumerate(zip(settings.teachers, PALETTE, strict=False)):
             rows = table[(table["dataset"] == dataset) & (table["teacher"] == teacher)]
             places = np.arange(len(rows)) + 0.16 * (place - 0.5)
-            axes.errorbar(places, rows["measured"], rows["±"], fmt="o", color=colour, label=teacher)
+            name = TEACHERS.get(teacher, teacher)
+            axes.errorbar(places, rows["measured"], rows["±"], fmt="o", color=colour, label=name)
             best = dense[(dense["dataset"] == dataset) & (dense["teacher"] == teacher)]["measured"]
-            axes.axhline(best.iloc[0], color=colour, linestyle="--", label=f"{teacher}, dense")
+            axes.axhline(best.iloc[0], color=colour, linestyle="--", label=f"{name}, dense")
         sparsity = f"{100 * settings.fine_sparsity:g} %"
         axes.set(title=f"{dataset} (for {settings.stands_for[dataset]}), sparsity {sparsity}", ylabel="top-1 (%)")
         axes.set_xticks(range(len(CRITERIA)), NAMES.values())
@@ -67,7 +73,9 @@ def figure_backbones(results: Results) -> Figure:
 
 @style()
 def figure_density(results: Results) -> Figure:
-    """Share of weights kept in each block by each criterion, one panel a matrix type, at the middle sparsity of Table 2."""
+    """Share of weights kept in each block by each criterion, a panel for each matrix type; first teacher, first generic set, the middle
+    sparsity of Table 2. One scoring each (first seed), so that there is no interval; random: random masks.
+    """
     sparsity = _middle(results)
     figure, grid = canvas(1, len(FAMILIES), height=2.5, sharey=True)
     for point, run in results.runs("diagnosis")[:1]:
@@ -76,7 +84,7 @@ def figure_density(results: Results) -> Figure:
                 axes.plot(np.arange(1, len(densities) + 1), 100 * densities, ".-", color=COLOURS[name], label=NAMES[name])
             axes.set(title=family, xlabel="block")
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        figure.suptitle(f"{point['teacher']}, sparsity {100 * sparsity:g} %", fontsize=9)
+        figure.suptitle(f"{TEACHERS.get(point['teacher'], point['teacher'])}, sparsity {100 * sparsity:g} %", fontsize=9)
     grid[0, 0].set_ylabel("kept (%)")
     legend(grid[0, -1])
     return figure
@@ -84,27 +92,37 @@ def figure_density(results: Results) -> Figure:
 
 @style()
 def figure_correlation(results: Results) -> Figure:
-    """Ranks of weights by SNIP and ReFer in percent, teacher by teacher; right: their rank correlation by block and matrix type."""
+    """Left panels: ranks of some evenly spaced weights by SNIP and by ReFer, in percent of all prunable weights, a dot a weight; ρ is
+    Spearman's over all of them. Right: the same correlation within each matrix. First generic set, one scoring each (first seed), so that
+    there is no interval.
+    """
     runs = results.runs("diagnosis")
     figure, grid = canvas(1, len(results.study.settings.teachers) + 1, height=2.7)
     for axes, (point, run) in zip(grid[0], runs, strict=False):
-        axes.plot(*run.arrays["percentiles"], ".", markersize=1.5, alpha=0.5, color=PALETTE[0], label=f"weights, {point['teacher']}")
-        title = f"{point['teacher']}: ρ = {run.metrics['spearman snip refer']:.2f}"
+        name = TEACHERS.get(point["teacher"], point["teacher"])
+        axes.plot(*run.arrays["percentiles"], ".", markersize=1.5, alpha=0.5, color=PALETTE[0], label=f"weights, {name}")
+        title = f"{name}: ρ = {run.metrics['spearman snip refer']:.2f}"
         axes.set(title=title, xlabel="rank by SNIP (%)", ylabel="rank by ReFer (%)")
+    right = grid[0, -1]
+    for family, colour in zip(FAMILIES, PALETTE, strict=False):
+        right.plot([], [], color=colour, label=family)
     for (point, run), line in zip(runs, LINES, strict=False):
+        name = TEACHERS.get(point["teacher"], point["teacher"])
+        right.plot([], [], line, color=TEACHER, label=name)
         for family, colour, values in zip(FAMILIES, PALETTE, _families(run.arrays["correlation by matrix"]), strict=False):
-            label = family if line == LINES[0] else f"_{family}, {point['teacher']}"
-            grid[0, -1].plot(np.arange(1, len(values) + 1), values, line, color=colour, label=label)
-    lines = ", ".join(f"{point['teacher']} {line}" for (point, _), line in zip(runs, LINES, strict=False))
-    grid[0, -1].set(xlabel="block", ylabel="rank correlation", title=lines)
-    grid[0, -1].xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    legend(grid[0, -1], fontsize=6, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.12), columnspacing=0.8, handlelength=1.2)
+            right.plot(np.arange(1, len(values) + 1), values, line, color=colour, label=f"{family} ({name})")
+    right.set(xlabel="block", ylabel="rank correlation")
+    right.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    options = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "columnspacing": 0.8, "handlelength": 1.8}
+    legend(right, leave_out=")", fontsize=6, ncols=3, **options)
     return figure
 
 
 @style()
 def figure_spectra(results: Results) -> Figure:
-    """Singular values of the last block's features: dense, after the mask, after fine-tuning; first seed, middle sparsity."""
+    """Singular values of the last block's features of the pruning samples: of the dense model, after the mask, and after fine-tuning. First
+    generic set, first seed, the middle sparsity of Table 2.
+    """
     sparsity = _middle(results)
     shown = ("snip", "refer", "afr")
     figure, grid = canvas(1, len(shown), height=2.6, sharey=True)
@@ -121,7 +139,9 @@ def figure_spectra(results: Results) -> Figure:
 
 @style()
 def figure_spread(results: Results) -> Figure:
-    """ReFer's goal: mean singular value by block after the mask and after fine-tuning, in percent of the dense model's; mean over seeds."""
+    """ReFer's goal: mean singular value of each block's features after the mask and after fine-tuning, in percent of the dense model's;
+    mean over generic sets and seeds, at the middle sparsity of Table 2 (intervals: in the table). Random: random masks.
+    """
     sparsity = _middle(results)
     figure, grid = canvas(1, 2, height=2.7, sharey=True)
     for axes, (state, title) in zip(grid[0], (("pruned", "after the mask"), ("tuned", "after fine-tuning")), strict=True):

@@ -1,4 +1,4 @@
-"""AFR pruning's tables, from results alone: measured beside published."""
+"""AFR pruning's tables and what they show in words, from results alone: measured beside published."""
 
 from __future__ import annotations
 
@@ -7,30 +7,45 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from vitlib.report.statistics import beside, summary
+from vitlib.inputs.models import Vit
+from vitlib.report.statistics import beside, half_width, paired_differences, summary
 
 if TYPE_CHECKING:
+    from vitlib.papers.afr_pruning.specs import Settings
     from vitlib.runs.study import Results
 
 NAMES = {"snip": "SNIP", "refer": "ReFer", "afr": "AFR", "magnitude": "magnitude", "random": "random"}
 BACKBONES = {"supervised": "table1a", "dino": "table1b"}
 SHOWN = ["measured", "±", "n", "published", "difference"]
+TEACHERS = {"supervised": "supervised", "dino": "DINO"}
+SPOKEN = NAMES | {"magnitude": "magnitude pruning", "random": "random pruning"}
+CORRELATIONS = ["rank correlation with SNIP", "rank correlation with ReFer"]
+VIT_B16 = Vit(embed_dim=768, depth=12, num_heads=12, patch_size=16)
+NOTHING = "Not measured yet."
 
 
 def table_1(results: Results) -> pd.DataFrame:
-    """Table 1: fine-grained sets by backbone and criterion; every row of the document, a dash where this profile has no set for it."""
+    """Table 1: top-1 accuracy (%) on fine-grained sets after pruning to one sparsity (the document's: 80 %) and fine-tuning, by
+    teacher and criterion; mean over seeds and half of its 95 % interval (±). Every row of the document stays, with dashes where this
+    profile has no set for it; ReFer, magnitude and random pruning are added. The difference is measured less published.
+    """
     published = _published(results, "teacher", {table: teacher for teacher, table in BACKBONES.items()})
     return _every_row(results, results.frame("fine"), ["teacher"], published)
 
 
 def table_2(results: Results) -> pd.DataFrame:
-    """Table 2: generic sets by sparsity and criterion; every row of the document."""
+    """Table 2: top-1 accuracy (%) on generic sets after pruning and fine-tuning, by sparsity (share of the prunable weights set to zero)
+    and criterion, first teacher; mean over seeds and half of its 95 % interval (±). Every row of the document stays, with dashes where
+    this profile has no set for it; magnitude and random pruning are added. The difference is measured less published.
+    """
     published = _published(results, "sparsity", {"table2": None})
     return _every_row(results, results.frame("generic"), ["sparsity"], published)
 
 
 def table_gains(results: Results) -> pd.DataFrame:
-    """AFR - SNIP in points, paired by seed: the differences of Table 1."""
+    """The differences of Table 1: accuracy of AFR less that of SNIP in points, paired by seed; mean over seeds and half of its 95 %
+    interval (±), beside the differences that the document prints.
+    """
     measured = summary(frame_gains(results), ["teacher", "dataset"], "gain")
     published = pd.concat(
         results.published(table).query("metric == 'top1_gain'").assign(teacher=teacher) for teacher, table in BACKBONES.items()
@@ -41,25 +56,33 @@ def table_gains(results: Results) -> pd.DataFrame:
 
 
 def table_dense(results: Results) -> pd.DataFrame:
-    """The same fine-tuning without pruning: what each criterion could at best keep."""
+    """Top-1 accuracy (%) of the same fine-tuning without pruning, which a pruned model is compared with; mean over seeds and half of its
+    95 % interval (±).
+    """
     return summary(results.frame("dense"), ["teacher", "dataset"], "top1")
 
 
 def table_spread(results: Results) -> pd.DataFrame:
-    """Mean singular value of the blocks' features of the pruning samples, in percent of the dense model's."""
+    """What is left of the mean singular value of the blocks' features, in percent of the dense model's, on the pruning samples: mean over
+    blocks, generic sets and seeds, and half of the 95 % interval (±). Masks by ReFer and by magnitude are the same for every seed. Lowest
+    density: share of weights kept in the emptiest matrix.
+    """
     frame = frame_kept_spread(results)
     keys = ["sparsity", "criterion"]
     masked, tuned = (summary(frame, keys, column) for column in ("kept", "after fine-tuning"))
     lowest = summary(frame, keys, "lowest density")["measured"]
     table = masked[keys].assign(
-        **{"after the mask": masked["measured"], "±": masked["±"], "after fine-tuning": tuned["measured"], "± ": tuned["±"]},
+        **{"after the mask, % of dense": masked["measured"], "±": masked["±"]},
+        **{"after fine-tuning, % of dense": tuned["measured"], "± ": tuned["±"]},
         **{"n": masked["n"], "lowest density, %": 100 * lowest},
     )
     return table.assign(criterion=table["criterion"].map(NAMES))
 
 
 def table_scores(results: Results) -> pd.DataFrame:
-    """Rank correlation of the criteria with SNIP and ReFer, and the skewness of their scores, by teacher; first seed."""
+    """Spearman's rank correlation of each criterion's scores with SNIP's and ReFer's over all prunable weights, and the skewness of its
+    scores; by teacher, first generic set, one scoring each (first seed), so that there is no interval.
+    """
     frame = results.frame("diagnosis")
     rows = [
         {
@@ -75,6 +98,72 @@ def table_scores(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def table_cost(results: Results) -> pd.DataFrame:
+    """Weights of the first teacher that can be pruned, and weights that AFR's mask keeps, counted in a run and by formula: 12 L D² for L
+    blocks of width D at an MLP ratio of 4, and the share 1 - sparsity of it to the nearest whole number. First set, first seed; a dash
+    where the width is not known here.
+    """
+    settings = results.study.settings
+    frame = results.frame("generic").reindex(columns=["criterion", "dataset", "sparsity", "seed", "prunable", "kept"])
+    rows = frame[(frame["criterion"] == "afr") & (frame["dataset"] == settings.first_generic[0]) & (frame["seed"] == settings.seeds[0])]
+    sizes = _prunable_sizes(settings)
+    return pd.DataFrame(
+        {
+            "sparsity": rows["sparsity"],
+            "prunable": rows["prunable"],
+            "prunable, by formula": sum(sizes) or np.nan,
+            "kept": rows["kept"],
+            "kept, by formula": [_kept(sizes, sparsity, settings.pruning.threshold) or np.nan for sparsity in rows["sparsity"]],
+        }
+    ).reset_index(drop=True)
+
+
+def finding_generic(results: Results) -> str:
+    """Table 2 in words: AFR against the others, and where it is not the best of the document's three."""
+    frame = results.frame("generic").reindex(columns=["criterion", "dataset", "sparsity", "seed", "top1"])
+    if frame["top1"].isna().all():
+        return NOTHING
+    keys = ["dataset", "sparsity", "seed"]
+    pairs = [_against("AFR", SPOKEN[other], _differences(frame, other, keys)) for other in ("snip", "refer", "magnitude")]
+    return f"Mean over sparsities and sets: {'; '.join(pairs)}. {_who_is_first(frame)}".strip()
+
+
+def finding_fine(results: Results) -> str:
+    """Table 1 in words: AFR against SNIP and magnitude by teacher, and whether it gains more with the self-supervised one."""
+    frame = results.frame("fine").reindex(columns=["criterion", "teacher", "dataset", "seed", "top1"])
+    if frame["top1"].isna().all():
+        return NOTHING
+    said = []
+    for teacher, rows in frame.groupby("teacher", sort=False):
+        pairs = [_against("AFR", SPOKEN[other], _differences(rows, other, ["dataset", "seed"])) for other in ("snip", "magnitude")]
+        said.append(f"With the {TEACHERS.get(teacher, teacher)} teacher {'; '.join(pairs)}.")
+    gains = paired_differences(frame_gains(results), "gain", {"teacher": "dino"}, {"teacher": "supervised"}, ["dataset", "seed"])
+    return " ".join([*said, f"{_against('The gain over SNIP with DINO', 'that with the supervised teacher', gains)}."])
+
+
+def finding_scores(results: Results) -> str:
+    """The scores in words: how alike SNIP and ReFer rank the weights, and which of them AFR follows."""
+    rows = table_scores(results).reindex(columns=["teacher", "criterion", *CORRELATIONS, "skewness"]).dropna()
+    said = [_scores_said(TEACHERS.get(name, name), group.set_index("criterion")) for name, group in rows.groupby("teacher", sort=False)]
+    return f"{' '.join(said)} One scoring each, without an interval." if said else NOTHING
+
+
+def finding_singular_values(results: Results) -> str:
+    """ReFer's goal in words: what its mask keeps beside SNIP's, sparsity by sparsity, and what fine-tuning brings back."""
+    frame = frame_kept_spread(results)
+    kept = frame.groupby(["sparsity", "criterion"])["kept"].mean().unstack().reindex(columns=["refer", "snip"]).dropna()
+    if kept.empty:
+        return NOTHING
+    difference = _differences(frame, "snip", ["dataset", "sparsity", "seed"], first="refer", metric="kept")
+    apart = ", ".join(f"{value:+.1f} at {100 * sparsity:g} %" for sparsity, value in (kept["refer"] - kept["snip"]).items())
+    means = frame.groupby("criterion", sort=False)[["kept", "after fine-tuning"]].mean().dropna()
+    states = [f"{NAMES[name]} {means.loc[name, 'kept']:.1f} and {means.loc[name, 'after fine-tuning']:.1f}" for name in means.index]
+    return (
+        "Mean singular value after the mask, in percent of the dense model's, mean over sparsities: "
+        f"{_against('ReFer', 'SNIP', difference)}; {apart}. After the mask and after fine-tuning: {'; '.join(states)}."
+    )
+
+
 def frame_gains(results: Results) -> pd.DataFrame:
     """AFR - SNIP of Table 1 by teacher, set and seed: the frame of the claim about DINO."""
     keys = ["teacher", "dataset", "seed"]
@@ -84,7 +173,7 @@ def frame_gains(results: Results) -> pd.DataFrame:
 
 
 def frame_kept_spread(results: Results) -> pd.DataFrame:
-    """Spread of the features after the mask and after fine-tuning, in percent of the dense model's: the frame of ReFer's goal."""
+    """Mean singular value after the mask and after fine-tuning, in percent of the dense model's: the frame of ReFer's goal."""
     frame = results.frame("generic")
     for column in ("spread dense", "spread pruned", "spread tuned", "lowest density"):
         if column not in frame:
@@ -131,3 +220,58 @@ def _correlation(row: pd.Series, one: str, other: str) -> float:
     if one == other:
         return 1.0
     return row.get(f"spearman {one} {other}", row.get(f"spearman {other} {one}", np.nan))
+
+
+def _differences(frame: pd.DataFrame, other: str, pair_by: list[str], *, first: str = "afr", metric: str = "top1") -> pd.Series:
+    return paired_differences(frame, metric, {"criterion": first}, {"criterion": other}, pair_by)
+
+
+def _against(name: str, other: str, differences: pd.Series) -> str:
+    """'AFR is above SNIP (+6.1 points, 95 % interval +4.3 to +7.8, n = 3 seeds)', in words that follow the interval."""
+    mean, half = differences.mean(), half_width(differences)
+    if np.isnan(mean):
+        return f"{name} against {other} is not measured yet"
+    side = f"{name} is {'above' if mean > 0 else 'below'} {other}"
+    if np.isnan(half):
+        return f"{side} ({mean:+.1f} points, one seed, no interval)"
+    said = f"({mean:+.1f} points, 95 % interval {mean - half:+.1f} to {mean + half:+.1f}, n = {len(differences)} seeds)"
+    return f"{side} {said}" if abs(mean) > half else f"{name} and {other} are not told apart {said}"
+
+
+def _who_is_first(frame: pd.DataFrame) -> str:
+    """In how many conditions AFR has the highest mean of the document's criteria, and who has it elsewhere; empty without a whole one."""
+    means = frame.groupby(["dataset", "sparsity", "criterion"], sort=False)["top1"].mean().unstack()
+    best = means.reindex(columns=["snip", "refer", "afr"]).dropna().idxmax(axis=1)
+    others = [f"{NAMES[name]} for {dataset} at {100 * sparsity:g} %" for (dataset, sparsity), name in best.items() if name != "afr"]
+    elsewhere = f"; elsewhere another has it: {', '.join(others)}" if others else ""
+    count = f"{len(best) - len(others)} of {len(best)} conditions"
+    return f"Of SNIP, ReFer and AFR, AFR has the highest mean in {count}{elsewhere}." if len(best) else ""
+
+
+def _scores_said(teacher: str, rows: pd.DataFrame) -> str:
+    """One teacher's sentence; `rows` by criterion."""
+    snip, refer = rows.loc["AFR", CORRELATIONS]
+    tails = rows.loc[["SNIP", "ReFer"], "skewness"]
+    return (
+        f"With the {teacher} teacher SNIP's and ReFer's ranks correlate by {rows.loc['SNIP', CORRELATIONS[1]]:.2f}; AFR's ranks lie "
+        f"closer to {'SNIP' if snip > refer else 'ReFer'}'s (SNIP {snip:.2f}, ReFer {refer:.2f}), and {tails.idxmin()}'s scores have "
+        f"the shorter tail (skewness SNIP {tails['SNIP']:.1f}, ReFer {tails['ReFer']:.1f})."
+    )
+
+
+def _prunable_sizes(settings: Settings) -> list[int]:
+    """Weights of each prunable matrix of the first teacher by formula; none if its width is not known here."""
+    model = settings.teachers[settings.first_teacher[0]].model
+    vit = VIT_B16 if "base_patch16" in getattr(model, "name", "") else model
+    if not isinstance(vit, Vit):
+        return []
+    square, hidden = vit.embed_dim**2, round(vit.mlp_ratio * vit.embed_dim**2)
+    patch = [settings.data.channels * vit.patch_size**2 * vit.embed_dim] if settings.pruning.include_patch_embed else []
+    return patch + vit.depth * [3 * square, square, hidden, hidden]
+
+
+def _kept(sizes: list[int], sparsity: float, threshold: str) -> int:
+    """Weights that a mask keeps: of all together, or of each matrix."""
+    if threshold == "layer":
+        return sum(round((1 - sparsity) * size) for size in sizes)
+    return round((1 - sparsity) * sum(sizes))

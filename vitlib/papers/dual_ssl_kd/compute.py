@@ -7,9 +7,9 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
-from vitlib.inputs.data import Batches, seed_everything, test_batches, training_batches
+from vitlib.inputs.data import Batches, pictures_of, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import build, load_weights, weights_of
-from vitlib.inputs.sources import Data, class_names, load
+from vitlib.inputs.sources import Data, class_names
 from vitlib.methods.attention import attention_confidence, attention_maps, by_block
 from vitlib.methods.distillation.losses import soft_distillation_loss
 from vitlib.papers.dual_ssl_kd.ends import CUTS
@@ -105,12 +105,11 @@ def top1_of_each(model: TwoTeachers, test: Lessons) -> dict[str, float]:
 def look(spec: AttentionMaps, context: Context) -> Result:
     data = spec.teacher.normalised(spec.data)
     model = spec.teacher.module(context, image_size=data.image_size).eval()
-    pictures, _ = load(data, "test", context.data_dir)
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, spec.images).round().astype(int))
-    batches = test_batches(data, device=context.device, data_dir=context.data_dir, chosen=lambda labels: chosen)
-    maps = torch.cat([attention_maps(model, images).cpu() for images, _ in batches.epoch(0)])
+    batches = test_batches(data, device=context.device, data_dir=context.data_dir, count=spec.images)
+    images = torch.cat([images for images, _ in batches.epoch(0)])
+    maps = attention_maps(model, images).cpu()
     sizes = {"patch": model.patch_embed.patch_size[0], "prefix": model.num_prefix_tokens}
-    return Result(sizes, arrays={"images": pictures[chosen], "attention": maps.numpy().astype(np.float16)})
+    return Result(sizes, arrays={"images": pictures_of(images, data), "attention": maps.numpy().astype(np.float16)})
 
 
 def scratch(spec: Taught | Joint, context: Context) -> nn.Module:

@@ -9,23 +9,33 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vitlib.papers.dual_ssl_kd.tables import METHODS, TEACHERS
+from vitlib.papers.dual_ssl_kd.tables import METHODS, TEACHERS, uniform_distance
 from vitlib.report.diagrams import arrow, box
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
-from vitlib.report.statistics import half_width, summary, uniform_attention_distance
+from vitlib.report.statistics import half_width, summary
 
 if TYPE_CHECKING:
     from vitlib.runs.study import Results
 
-COLOURS = {"cl": "#c0392b", "mim": "#2463a8", "supervised": PALETTE[2], "untrained": "0.6"}  # the document: CL red, MIM blue
+COLOURS = {  # the document: CL red, MIM blue
+    "cl": "#c0392b",
+    "mim": "#2463a8",
+    "student": PALETTE[2],
+    "supervised": PALETTE[2],
+    "untrained": "0.6",
+}
+NETWORKS = {"student": "student", "cl": "CL", "mim": "MIM"}
 BARS = {"baseline": "0.6", "kd-cl": COLOURS["cl"], "kd-mim": COLOURS["mim"], "two-frozen": PALETTE[1], "ours": PALETTE[2]}
-TERMS = ("ce_student", "ce_cl", "ce_mim", "output", "attention")
 
 
 @style()
 def figure_distance(results: Results) -> Figure:
-    """Figure 1: attention distance by block: mean over images and heads with its 95 % interval over images, each head as a point."""
+    """Figure 1: attention distance by block before any tuning, on test images of the size above the axes, one training of each network.
+    Lines: mean over heads and images, with its 95 % interval over images (often narrower than the line); dots: single heads; dotted:
+    attention spread evenly over the image.
+    """
     figure, ((axes,),) = canvas(height=3.0)
+    size = results.study.settings.distance_data.image_size
     for point, run in results.runs("distances"):
         name, distance = point["model"], run.arrays["distance"]  # images, blocks, heads
         colour = COLOURS.get(name, "0.3")
@@ -33,7 +43,8 @@ def figure_distance(results: Results) -> Figure:
         axes.errorbar(blocks, by_image.mean(), by_image.apply(half_width), color=colour, label=TEACHERS.get(name, name))
         places = np.repeat(blocks, heads.shape[1])
         axes.scatter(places, heads.ravel(), s=6, color=colour, alpha=0.5, linewidths=0, label=f"{name} heads")
-    axes.axhline(_uniform_distance(results), color=TEACHER, linestyle=":", label="uniform attention")
+        axes.set_title(f"{len(distance)} test images of {size} px, one training each")
+    axes.axhline(uniform_distance(results), color=TEACHER, linestyle=":", label="uniform attention")
     axes.set(xlabel="block", ylabel="attention distance (px)")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -43,14 +54,16 @@ def figure_distance(results: Results) -> Figure:
 
 @style()
 def figure_method(results: Results) -> Figure:
-    """Figure 2: frozen and trained parts of the three networks, and the terms of equation 4 with this profile's weights."""
+    """Figure 2: frozen and trained parts of the three networks, and the terms of equation 4 with this profile's weights (an arrow of weight
+    zero is grey). A diagram: nothing in it is measured.
+    """
     settings = results.study.settings
     figure, ((axes,),) = canvas(height=3.0)
     axes.set(xlim=(0, 12.4), ylim=(0, 6.4))
     axes.axis("off")
     frozen, lines = "0.88", {"cl": 4.9, "student": 2.7, "mim": 0.5}
     for name, y in lines.items():
-        colour = PALETTE[2] if name == "student" else COLOURS[name]
+        colour = COLOURS[name]
         label = "student (untrained)" if name == "student" else f"{TEACHERS[name]}, frozen blocks"
         box(axes, 0.1, y, 4.6, 1.0, label, colour if name == "student" else frozen)
         box(axes, 5.1, y, 2.2, 1.0, "last block", colour)
@@ -71,7 +84,9 @@ def figure_method(results: Results) -> Figure:
 
 @style()
 def figure_students(results: Results) -> Figure:
-    """Table 2 as a figure: the student by method with 95 % intervals over seeds; right: ours with one setting changed."""
+    """Left: Table 2 as a figure, top-1 accuracy of the student by method. Right: ours with one setting changed; lambda_1 is CL's share in
+    the output term, lambda_2 in the attention term. Points: mean over seeds with its 95 % interval; dotted: the mean of ours.
+    """
     figure, ((left, right),) = canvas(1, 2, height=2.7, sharex=True)
     table = summary(results.frame("students"), ["method"], "top1")
     for place, row in enumerate(table.itertuples(index=False)):
@@ -91,7 +106,9 @@ def figure_students(results: Results) -> Figure:
 
 @style()
 def figure_downstream(results: Results) -> Figure:
-    """Figure 3: single-teacher distillation and ours on each downstream set, 95 % intervals over seeds."""
+    """Figure 3: top-1 accuracy of the student by single-teacher distillation and by ours, on each downstream set. Bars: mean over seeds;
+    whiskers: its 95 % interval.
+    """
     settings = results.study.settings
     table = summary(results.frame("downstream"), ["dataset", "method"], "top1")
     figure, ((axes,),) = canvas(height=2.6)
@@ -109,15 +126,18 @@ def figure_downstream(results: Results) -> Figure:
 
 @style()
 def figure_terms(results: Results) -> Figure:
-    """Left: the terms of equation 4 on test images by epoch of ours, mean over seeds. Right: accuracy of the three networks."""
+    """Joint training by epoch, mean over seeds. Left: the terms of equation 4 on 128 test images, solid: cross-entropy of each network,
+    dashed: divergences that teach the student. Right: accuracy of the three networks on all test images.
+    """
     history = results.history("students")
     figure, ((left, right),) = canvas(1, 2, height=2.7)
     if "ce_student" in history:
         rows = history[history["method"] == "ours"].dropna(subset="ce_student").groupby("epoch").mean(numeric_only=True)
-        for name, colour in zip(TERMS, PALETTE, strict=False):
-            left.plot(rows.index, rows[name], ".-", color=colour, label=name.replace("_", ", "))
-        for name, colour in (("student", PALETTE[2]), ("cl", COLOURS["cl"]), ("mim", COLOURS["mim"])):
-            right.plot(rows.index, rows[f"top1 {name}"], ".-", color=colour, label=TEACHERS.get(name, name))
+        for name, short in NETWORKS.items():
+            left.plot(rows.index, rows[f"ce_{name}"], ".-", color=COLOURS[name], label=f"CE, {short}")
+            right.plot(rows.index, rows[f"top1 {name}"], ".-", color=COLOURS[name], label=TEACHERS.get(name, name))
+        for name, colour in (("output", PALETTE[1]), ("attention", PALETTE[4])):
+            left.plot(rows.index, rows[name], ".--", color=colour, label=f"KL, {name}")
     left.set(xlabel="epoch", ylabel="term", title="equation 4 on test images")
     right.set(xlabel="epoch", ylabel="top-1 (%)", title="while training")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -129,7 +149,9 @@ def figure_terms(results: Results) -> Figure:
 
 @style()
 def figure_confidence(results: Results) -> Figure:
-    """Left: attention confidence of every head after joint training, by block. Right: how often each head of the last block was chosen."""
+    """Left: attention confidence of every head of the teachers after joint training, by block, on 128 test images, first seed; each head
+    is a dot. Right: how often each head of the last block was the surest on these images, over evaluated epochs and seeds.
+    """
     runs = [run for point, run in results.runs("students") if point["method"] == "ours"]
     figure, ((left, right),) = canvas(1, 2, height=2.6)
     for name in ("cl", "mim"):
@@ -148,9 +170,3 @@ def figure_confidence(results: Results) -> Figure:
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(left, above=True)
     return figure
-
-
-def _uniform_distance(results: Results) -> float:
-    for _, run in results.runs("maps")[:1]:
-        return uniform_attention_distance(results.study.settings.distance_data.image_size, run.metrics["patch"])
-    return np.nan

@@ -54,6 +54,10 @@ class TwoTeachers(nn.Module):
         """Tokens that enter the last block of the contrastive and of the masked-image teacher."""
         return entering_last_block(self.cl, images), entering_last_block(self.mim, images)
 
+    def no_weight_decay(self) -> set[str]:
+        """timm asks the model which parameters to spare: those that the student alone would name."""
+        return {f"student.{name}" for name in self.student.no_weight_decay()}
+
     def train(self, mode: bool = True) -> TwoTeachers:
         super().train(mode)
         self.cl.eval()
@@ -71,13 +75,13 @@ class Terms:
     output: Tensor
     attention: Tensor
     total: Tensor
-    cl_head: int
-    mim_head: int
+    cl_head: Tensor
+    mim_head: Tensor
 
     @property
     def history(self) -> dict[str, float]:
         names = ("ce_student", "ce_cl", "ce_mim", "output", "attention")
-        return {name: float(getattr(self, name)) for name in names} | {"cl_head": self.cl_head, "mim_head": self.mim_head}
+        return {name: float(getattr(self, name)) for name in names} | {"cl_head": int(self.cl_head), "mim_head": int(self.mim_head)}
 
 
 def loss_terms(outputs: Outputs, targets: Tensor, spec: Joint) -> Terms:
@@ -86,12 +90,17 @@ def loss_terms(outputs: Outputs, targets: Tensor, spec: Joint) -> Terms:
     student, cl, mim = (base(logits, targets) for logits in (outputs.student, outputs.cl, outputs.mim))
     output = two_teacher_loss(outputs.student, outputs.cl, outputs.mim, spec.lambda_1)
     cl_head, mim_head = (surest_head(maps) for maps in (outputs.cl_map, outputs.mim_map))
-    attention = spec.lambda_2 * attention_divergence(outputs.student_map[:, CL_HEAD], outputs.cl_map[:, cl_head])
-    attention = attention + (1 - spec.lambda_2) * attention_divergence(outputs.student_map[:, MIM_HEAD], outputs.mim_map[:, mim_head])
+    cl_map, mim_map = _head(outputs.cl_map, cl_head), _head(outputs.mim_map, mim_head)
+    attention = spec.lambda_2 * attention_divergence(outputs.student_map[:, CL_HEAD], cl_map)
+    attention = attention + (1 - spec.lambda_2) * attention_divergence(outputs.student_map[:, MIM_HEAD], mim_map)
     total = student + cl + mim + spec.output_weight * output + spec.attention_weight * attention
     return Terms(student, cl, mim, output, attention, total, cl_head, mim_head)
 
 
-def surest_head(log_maps: Tensor) -> int:
-    """argmax over heads of the attention confidence (equation 2)."""
-    return int(attention_confidence(log_maps.detach().exp()).argmax())
+def surest_head(log_maps: Tensor) -> Tensor:
+    """argmax over heads of the attention confidence (equation 2); it stays on the device, which need not be waited for."""
+    return attention_confidence(log_maps.detach().exp()).argmax()
+
+
+def _head(maps: Tensor, head: Tensor) -> Tensor:
+    return maps.index_select(1, head.view(1)).squeeze(1)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from vitlib.inputs.models import Positive, Vit
 from vitlib.inputs.sources import Data
 from vitlib.papers.teachers.measure import AttentionDistances
-from vitlib.recipe import NonNegative, Recipe, Seeds
+from vitlib.recipe import NonNegative, Recipe, Seeds, WholeBatches
 from vitlib.spec import Context, Part, Result, RunSpec
 from vitlib.teachers.teacher import Teacher
 
@@ -67,13 +67,13 @@ class Joint(RunSpec):
         output_weight, attention_weight: of the two terms; the document's are 1.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     student: Vit
     cl: Teacher
     mim: Teacher
     data: Data
-    recipe: Recipe
+    recipe: WholeBatches  # the heads are chosen over it
     seed: int
     lambda_1: Weight
     lambda_2: Weight

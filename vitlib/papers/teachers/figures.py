@@ -21,7 +21,11 @@ LABELS = {"supervised": "supervised", "dino": "DINO", "mae": "MAE", "convnet": "
 
 @style()
 def figure_training(results: Results) -> Figure:
-    """Left: training loss, each scaled to its first epoch. Right: accuracy followed while training."""
+    """Left: training loss, each divided by that of its first epoch. Right: accuracy followed while training, top-1 of the networks with a
+    classifier, on all test images, and k-NN of DINO and MAE, on a subset alone: 2,000 test images and their neighbours among 5,000
+    training images (`smoke`: 50 and 100), so that it differs from the table's k-NN over all images. Solid: class token, dashed: mean of
+    the patches; one training of each.
+    """
     history = results.history("pretraining")
     figure, ((losses, accuracies),) = canvas(1, 2, height=2.6)
     for (method, model), rows in history.groupby(["method", "model"], sort=False) if len(history) else ():
@@ -39,7 +43,9 @@ def figure_training(results: Results) -> Figure:
 
 @style()
 def figure_attention_distance(results: Results) -> Figure:
-    """Attention distance by block: mean over images and heads with its 95 % interval over images, and each head as a point."""
+    """Attention distance by block on test images. Lines: mean over heads and images, with its 95 % interval over images (often narrower
+    than the line); dots: single heads; dotted: attention spread evenly over the image. One training of each.
+    """
     figure, ((axes,),) = canvas(height=3.0)
     for point, stored in results.runs("distances"):
         method = point["method"]

@@ -21,7 +21,10 @@ READOUTS = {
 
 
 def table_quality(results: Results) -> pd.DataFrame:
-    """Accuracy of frozen features (percent of test images), the same networks untrained among the rows; a convnet has pooled features."""
+    """Accuracy (%) of frozen features on the test images: k-NN and a linear classifier, both over all training images, from the class token
+    or the mean of the patches (a convnet: its pooled features); top-1 where a network has a classifier of its own. The same networks
+    untrained stand among the rows. One training of each.
+    """
     columns = ["method", "model", "images", *READOUTS, "top1"]
     frame = results.frame("quality").reindex(columns=columns)
     mean = frame.groupby(["method", "model"], sort=False)[columns[2:]].mean().reset_index()
@@ -29,7 +32,9 @@ def table_quality(results: Results) -> pd.DataFrame:
 
 
 def table_deep_blocks(results: Results) -> pd.DataFrame:
-    """Attention distance in pixels, mean over the last third of the blocks: teacher against teacher on the same images."""
+    """Attention distance in pixels, mean over heads and the last third of the blocks: teacher against teacher on the same test images. ± is
+    half of the 95 % interval of the difference over images, one training of each, so that it says nothing about other trainings.
+    """
     deep = {point["method"]: _deep(stored) for point, stored in results.runs("distances")}
     pairs = [("dino", "mae"), ("supervised", "mae"), ("dino", "supervised")]
     rows = [_difference(first, second, deep) for first, second in pairs if {first, second} <= deep.keys()]

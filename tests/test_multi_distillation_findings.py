@@ -132,7 +132,7 @@ def test_variations_of_a_row_that_varies_more_or_was_trained_once():
     assert set(multi_distillation.table_variations(once)["beyond its range"]) == {DASH, "the row itself"}
 
 
-def searched(accuracy, numbers=40, seeds=(0, 1)):
+def searched(accuracy, numbers=24, seeds=(0, 1)):
     generator = np.random.default_rng(0)
 
     def held_out(cell):
@@ -151,8 +151,11 @@ def planted():
 
 def test_a_planted_importance_is_told_and_nothing_else(planted):
     text = multi_distillation.finding_importance(planted)
-    assert "h by PED-ANOVA" in text and "h by fANOVA" in text and re.search(r"h by rank correlation \(-0\.9\d|-1\.00\)", text)
-    assert "fANOVA h; rank correlation h." in text and text.startswith("Of 2 trainings of each setting")
+    assert "h by PED-ANOVA" in text and "h by fANOVA" in text and re.search(r"h by rank correlation \(-(?:0\.9\d|1\.00)\)", text)
+    beyond = re.search(r"every training: PED-ANOVA (.*); fANOVA (.*); rank correlation (.*)\. Of 27", text).groups()
+    assert all("h" in letters.split(", ") for letters in beyond[1:])  # PED-ANOVA needs more trials to tell it from chance
+    assert len(", ".join(beyond).split(", ")) <= 6  # chance exceeds its shuffles once in twenty
+    assert text.startswith("Of 24 trials, trained 2 times each, the largest")
     assert "Of 27 comparisons about 1 would be so by chance" in text
 
 
@@ -173,7 +176,8 @@ def test_chance_is_the_largest_of_its_shuffles_and_repeats(planted):
     np.testing.assert_allclose(found["rank correlation"], np.max(every, axis=0))
     pd.testing.assert_frame_equal(by_chance(trials, space), found)
     before = importance(trials, space)
-    importance(trials, space).loc["a"] = 9.0
+    theirs = importance(trials, space)
+    theirs.loc["a"] = 9.0
     pd.testing.assert_frame_equal(importance(trials, space), before)  # what is remembered is no one's to change
 
 
@@ -218,9 +222,7 @@ def test_claims_that_say_equal_compare_equal_label_weights_and_so_do_those_on_ci
     compared = [claim for claim in study.entry["claim"] if claim["table"] == "results"]
     for claim in compared:
         weights = [scale[claim[side]["method"]] for side in ("first", "second")]
-        if (
-            claim["sentence"] != "The best setting of the random search beats the prior-work row"
-        ):  # the next claim says what of it is the step
+        if claim["sentence"] != "The best setting of the random search beats the prior-work row":  # the next claim is about the step
             assert weights[0] == pytest.approx(weights[1]), claim["sentence"]
     assert sum("equal" in claim["sentence"] for claim in compared) == 3
 
@@ -271,7 +273,7 @@ def test_both_peers_are_drawn_as_trained():
 @pytest.mark.parametrize("name", SHOWN)
 def test_captions_are_a_few_plain_sentences(name):
     caption = study_of().caption(name)
-    assert caption.endswith(".") and 1 <= len(re.findall(r"\.(?: |$)", caption)) <= 4
+    assert caption.endswith(".") and 1 <= len(re.findall(r"\.(?: |$)", caption)) <= 3
     assert not re.search(r"[`*_|]", caption)
 
 

@@ -435,13 +435,12 @@ def test_a_planted_dependence_is_found(study, letter, sign):
     by_seed = importances(found).groupby("seed")[["PED-ANOVA", "fANOVA"]].sum()
     assert np.allclose(by_seed, 1) and len(by_seed) == 2
     for measure in ("PED-ANOVA", "fANOVA", "rank correlation"):
-        trainings = importances(found).pivot(index="weight", columns="seed", values=measure)
-        assert (table[f"{measure}, lowest"] == trainings.min(axis=1)).all() and (
-            table[f"{measure}, highest"] == trainings.max(axis=1)
-        ).all()
+        trainings = importances(found).pivot(index="weight", columns="seed", values=measure).loc[list(LETTERS)]
+        assert (table[f"{measure}, lowest"] == trainings.min(axis=1)).all()
+        assert (table[f"{measure}, highest"] == trainings.max(axis=1)).all()
     for measure in ("fANOVA", "rank correlation"):
         beyond = table[[f"{measure}, lowest", f"{measure}, highest"]].abs().min(axis=1) > table[f"{measure}, by chance"]
-        assert list(table.index[beyond]) == [letter]
+        assert beyond[letter] and beyond.sum() <= 3  # chance exceeds its shuffles once in twenty
 
 
 def test_equal_accuracies_have_no_importances_to_warn_of(study):

@@ -12,17 +12,28 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from vitlib.papers.multi_distillation.search.importance import MEASURES
 from vitlib.papers.multi_distillation.search.space import LETTERS
 from vitlib.papers.multi_distillation.search.surrogate import fit
-from vitlib.papers.multi_distillation.tables import FEWEST, SEARCHES, complete_trials, frame_results, held_out_frame, importances
+from vitlib.papers.multi_distillation.tables import (
+    FEWEST,
+    METHODS,
+    SEARCHES,
+    complete_trials,
+    frame_results,
+    held_out_frame,
+    label_weights,
+    table_importance,
+)
 from vitlib.report.diagrams import arrow, box
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
-from vitlib.report.statistics import half_width, summary
+from vitlib.report.statistics import summary
 
 if TYPE_CHECKING:
     from vitlib.runs.study import Results
 
 COLOURS = {"random": PALETTE[0], "tpe": PALETTE[1]}
+BY_STEP = {"1": PALETTE[0], "2": PALETTE[1]}  # label weights that several rows share
 GROUPS = {"kd": PALETTE[0], "rkd": PALETTE[1], "skd": PALETTE[2]}
 TERMS = {  # of the total loss, by group: darker and lighter shades
     "CE": "#01456b",
@@ -38,16 +49,18 @@ TERMS = {  # of the total loss, by group: darker and lighter shades
 
 @style()
 def figure_method(results: Results) -> Figure:
-    """The combined model: two peers with exits, and the three losses of one of them with the weights that scale each."""
+    """The combined model: two peers of one shape with exits, and the three losses of peer 1 with the nine weights that scale them. Coloured
+    arrows lead from what teaches to what learns; peer 2 is trained likewise. A drawing: nothing in it is measured.
+    """
     figure, ((axes,),) = canvas(height=3.1)
     axes.set(xlim=(0, 12.6), ylim=(0, 6.6))
     axes.axis("off")
-    for y, name, colour in ((4.3, "peer 1", PALETTE[2]), (0.9, "peer 2", "0.75")):
+    for y, name in ((4.3, "peer 1"), (0.9, "peer 2 (trained likewise; its exits are not drawn)")):
         for stage in range(4):
-            box(axes, 0.3 + 1.75 * stage, y, 1.45, 0.9, f"stage {stage + 1}", colour)
+            box(axes, 0.3 + 1.75 * stage, y, 1.45, 0.9, f"stage {stage + 1}", PALETTE[2])
             if stage < 3:
                 arrow(axes, 1.75 + 1.75 * stage, y + 0.45, 2.0 + 1.75 * stage, y + 0.45)
-        box(axes, 7.7, y, 1.5, 0.9, "classifier", colour)
+        box(axes, 7.7, y, 1.5, 0.9, "classifier", PALETTE[2])
         arrow(axes, 7.0, y + 0.45, 7.65, y + 0.45)
         axes.text(0.3, y - 0.35, f"{name}: {_network(results)}", fontsize=7.5)
     for stage in range(3):
@@ -70,15 +83,22 @@ def figure_method(results: Results) -> Figure:
 
 @style()
 def figure_weights(results: Results) -> Figure:
-    """Held-out top-1 against each weight: random trials (mean over training seeds), TPE's, and the prior-work row."""
+    """Experiment 1: held-out top-1 against each of the nine weights, a point a trial. The legend says of how many trainings a point is the
+    mean, so points of different colours scatter differently by chance. The star is the prior-work row, the grey band the search range.
+    """
     figure, grid = canvas(3, 3, height=5.2, sharey=True)
-    random = complete_trials(results).groupby("number", sort=False).mean()
+    by_number = complete_trials(results).groupby("number", sort=False)
     guided = results.frame("guided").reindex(columns=[*LETTERS, "top1"]).dropna()
-    prior = results.frame("prior").reindex(columns=[*LETTERS, "top1"]).dropna().mean()
+    prior = results.frame("prior").reindex(columns=[*LETTERS, "top1"]).dropna()
+    shown = [
+        ("random", by_number.mean(), f"random search ({_trainings(by_number.size())})"),
+        ("tpe", guided, "TPE (one training)"),
+    ]
     for axes, letter in zip(grid.flat, LETTERS, strict=True):
-        for name, trials in (("random", random), ("tpe", guided)):
-            axes.scatter(trials[letter], trials["top1"], s=12, color=COLOURS[name], alpha=0.7, linewidths=0, label=SEARCHES[name])
-        axes.scatter([prior[letter]], [prior["top1"]], s=45, marker="*", color=PALETTE[3], label="prior-work row", zorder=3)
+        for name, trials, label in shown:
+            axes.scatter(trials[letter], trials["top1"], s=12, color=COLOURS[name], alpha=0.7, linewidths=0, label=label)
+        label = f"prior-work row ({_trainings(pd.Series([len(prior)]))})"
+        axes.scatter([prior[letter].mean()], [prior["top1"].mean()], s=45, marker="*", color=PALETTE[3], label=label, zorder=3)
         space = getattr(results.study.settings.space, letter)
         axes.axvspan(space.low, space.high, color="0.95", zorder=0)
         axes.set_xlabel(letter, labelpad=1)
@@ -90,7 +110,9 @@ def figure_weights(results: Results) -> Figure:
 
 @style()
 def figure_parallel(results: Results) -> Figure:
-    """Every trial of the random search as a line over the nine weights, each in units of its range, coloured by held-out top-1."""
+    """Experiment 1: every trial of the random search as a line over the nine weights, each in units of its search range, coloured by
+    held-out top-1 (mean over the trial's trainings).
+    """
     figure, ((axes,),) = canvas(height=2.8)
     trials = complete_trials(results).groupby("number", sort=False).mean().sort_values("top1")
     if len(trials):
@@ -105,27 +127,36 @@ def figure_parallel(results: Results) -> Figure:
 
 @style()
 def figure_importance(results: Results) -> Figure:
-    """Left: two importances of each weight. Right: its rank correlation with held-out top-1. 95 % intervals over training seeds."""
+    """How much each weight matters in the random search: two importances, shares of 1 (left), and the rank correlation with held-out top-1
+    (right). Bars are means over trainings of the same settings, whiskers reach from the lowest to the highest training, dashes are the
+    highest of 19 shuffles of the first training's accuracies, within which all may be chance. The title sets a forest's out-of-bag error
+    against the standard deviation of the trials.
+    """
     figure, ((left, right),) = canvas(1, 2, height=2.7)
-    found, places = importances(results), np.arange(len(LETTERS))
-    for place, (axes, measure) in enumerate(((left, "PED-ANOVA"), (left, "fANOVA"), (right, "rank correlation"))):
-        if len(found):
-            by_letter = found.groupby("weight", sort=False)[measure]
-            shift = 0.0 if axes is right else 0.38 * (place - 0.5)
-            bars = {"yerr": by_letter.agg(half_width), "error_kw": {"linewidth": 0.8}, "color": PALETTE[place]}
-            axes.bar(places + shift, by_letter.mean(), 0.7 if axes is right else 0.36, label=measure, **bars)
+    found, places = table_importance(results), np.arange(len(LETTERS))
+    for place, (axes, measure) in enumerate(zip((left, left, right), MEASURES, strict=True)):
+        if measure in found:
+            shift, width = (0.0, 0.7) if axes is right else (0.38 * (place - 0.5), 0.36)
+            mean, chance = found[measure], found[f"{measure}, by chance"]
+            ends = np.abs([found[f"{measure}, lowest"] - mean, found[f"{measure}, highest"] - mean])
+            axes.bar(places + shift, mean, width, yerr=ends, error_kw={"linewidth": 0.8}, color=PALETTE[place], label=measure)
+            for sign in (1, -1) if axes is right else (1,):
+                axes.plot(places + shift, sign * chance, "_", color="0.3", markersize=20 * width, label=f"{measure}, by chance")
     for axes in (left, right):
         axes.set_xticks(places, LETTERS)
     left.set(ylabel="importance (share)", title=_forest_error(results), ylim=(0, 1))
     right.set(ylabel="rank correlation", ylim=(-1, 1), title="with held-out top-1")
     right.axhline(0, color="0.4", linewidth=0.8)
-    legend(left, above=True)
+    legend(left, leave_out="by chance", above=True)
     return figure
 
 
 @style()
 def figure_search(results: Results) -> Figure:
-    """Left: held-out top-1 of each trial (points) and the best so far. Right: the best settings anew, on the test images."""
+    """Left: held-out top-1 of each trial (points, one training each) and the best so far (lines); both searches share their first trials.
+    Right: test top-1 of their best settings trained anew, as given and scaled to label weight 2 (equal); dots are means, bars 95 %
+    intervals over seeds.
+    """
     settings = results.study.settings
     figure, ((left, right),) = canvas(1, 2, height=2.6)
     for search, trials in held_out_frame(results).dropna(subset="top1").groupby("search", sort=False):
@@ -147,16 +178,17 @@ def figure_search(results: Results) -> Figure:
 
 @style()
 def figure_results(results: Results) -> Figure:
-    """Test top-1 of every method and of experiment 2 with 95 % intervals over seeds; the number after a name is its effective step."""
-    frame = frame_results(results)
-    table = summary(frame, ["method"], "top1")
-    steps = frame.groupby("method", sort=False)["label weight"].mean()
-    figure, ((axes,),) = canvas(height=3.6)
-    for place, row in enumerate(table.itertuples(index=False)):
-        axes.errorbar([row[1]], [place], xerr=[row[2]], fmt="o", color=PALETTE[0], label=row[0])
-    named = [f"{name} ({steps[name]:.2g})" if np.isfinite(steps[name]) else f"{name} (1)" for name in table["method"]]
-    axes.set_yticks(range(len(table)), named)
-    axes.axvline(table["measured"].iloc[0], color=TEACHER, linestyle=":", label="cross-entropy alone")
+    """Test top-1 of every method and of experiment 2: dots are means, bars 95 % intervals over seeds. In brackets the label weight, which
+    sets the effective step: blue dots have 1, orange ones 2, and are fairly compared with their own colour, whose dotted line is
+    cross-entropy alone; grey ones have another, or one that changes from update to update.
+    """
+    table, steps = summary(frame_results(results), ["method"], "top1"), label_weights(results)
+    figure, ((axes,),) = canvas(height=3.8)
+    for place, (name, mean, half, _) in enumerate(table.itertuples(index=False)):
+        axes.errorbar([mean], [place], xerr=[half], fmt="o", color=BY_STEP.get(steps[name], TEACHER), label=name)
+        if name.startswith(METHODS["ce"]):
+            axes.axvline(mean, color=BY_STEP.get(steps[name], TEACHER), linestyle=":", label=f"{name} (line)")
+    axes.set_yticks(range(len(table)), [f"{name} ({steps[name]})" for name in table["method"]])
     axes.set(xlabel="test top-1 (%)")
     axes.invert_yaxis()
     return figure
@@ -164,7 +196,9 @@ def figure_results(results: Results) -> Figure:
 
 @style()
 def figure_terms(results: Results) -> Figure:
-    """Share of each weighted term in the total loss by epoch, on measured images, mean over seeds: three settings side by side."""
+    """Share of each weighted term in the total loss of peer 1 by epoch, on the first 64 test images, mean over seeds, for the prior-work
+    row, the best setting of the random search as given, and one step on the sum of the three losses.
+    """
     chosen = {
         "prior-work row": ("methods", {"method": "prior"}),
         "best of random search": ("best", {"search": "random", "step": "as given"}),
@@ -196,6 +230,14 @@ def _mean_history(history: pd.DataFrame, point: dict[str, str]) -> pd.DataFrame:
     for axis, value in point.items():
         history = history[history[axis] == value] if axis in history else history[:0]
     return history.groupby("epoch").mean(numeric_only=True).dropna(subset=[name for name in history if name.startswith("term ")])
+
+
+def _trainings(counts: pd.Series) -> str:
+    """Of how many trainings points are the mean, from the number of each."""
+    fewest, most = (counts.min(), counts.max()) if len(counts) else (0, 0)
+    if most == 1:
+        return "one training"
+    return f"mean of {most} trainings" if fewest == most else f"mean of {fewest} to {most} trainings"
 
 
 def _forest_error(results: Results) -> str:

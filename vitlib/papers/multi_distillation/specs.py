@@ -54,9 +54,12 @@ class Objective(Part):
     @property
     def label_weight(self) -> float:
         """Weight of the deepest classifier's cross-entropy with the labels: what sets the effective step."""
-        w = self.weights
-        exits = w.c * (1 - w.h if self.exit_form == "convex" else 1)
-        return self.scale * (exits + (w.a if "ce" in self.kd else 0))
+        return self.scale * sum(self._label_shares().values())
+
+    @property
+    def label_weights(self) -> dict[str, float]:
+        """The part of each of the three losses in `label_weight`."""
+        return {loss: self.scale * share for loss, share in self._label_shares().items()}
 
     def weighted(self, weights: Weights) -> Objective:
         return self.changed(weights=weights)
@@ -65,6 +68,12 @@ class Objective(Part):
         """The same objective, scaled to another effective step."""
         return self.changed(scale=self.scale * wanted / self.label_weight)
 
+    def _label_shares(self) -> dict[str, float]:
+        """Before the scale."""
+        w = self.weights
+        exits = w.c * (1 - w.h if self.exit_form == "convex" else 1)
+        return {"kd": w.a if "ce" in self.kd else 0.0, "rkd": 0.0, "skd": exits}
+
 
 class Alone(RunSpec):
     """One network by cross-entropy alone: the baseline, a frozen teacher, or where a peer starts from; it keeps its weights.
@@ -72,6 +81,7 @@ class Alone(RunSpec):
     Args:
         held_out: share of the training images left out of training, by class, for selection.
         measured_on: `held-out` or `test`.
+        label_weight: factor of the loss, which sets the effective step.
     """
 
     model: Network
@@ -80,6 +90,7 @@ class Alone(RunSpec):
     seed: Seed
     held_out: Share
     measured_on: Literal["held-out", "test"]
+    label_weight: Above = 1.0
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.multi_distillation.training.compute import train_alone
@@ -216,3 +227,21 @@ class Best(RunSpec):
         if self.label_weight:
             objective = objective.at_label_weight(self.label_weight)
         return self.base.changed(objective=objective).compute(context)
+
+
+class NetworkCost(RunSpec):
+    """Parameters and multiply-accumulates of what a training computes forward for one image, by formula and by count.
+
+    Args:
+        part: a network `alone`, one `with exits`, or the `angle relation` between two networks' features in a batch.
+    """
+
+    model: Network
+    data: Data
+    batch_size: Positive
+    part: Literal["alone", "with exits", "angle relation"]
+
+    def compute(self, context: Context) -> Result:
+        from vitlib.papers.multi_distillation.training.cost import count_cost
+
+        return count_cost(self, context)

@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from vitlib.papers.multi_distillation.search.importance import MEASURES, by_chance, importance
 from vitlib.papers.multi_distillation.search.space import LETTERS
-from vitlib.report.statistics import half_width, summary
+from vitlib.papers.multi_distillation.specs import Alone, Best
+from vitlib.report.statistics import summary
 from vitlib.report.tables import DASH
 
 if TYPE_CHECKING:
+    from vitlib.runs.store import Stored
     from vitlib.runs.study import Results
+    from vitlib.spec import RunSpec
 
 METHODS = {
     "ce": "cross-entropy alone",
     "kd": "KD (online peer)",
     "kd-frozen": "KD (frozen teacher)",
-    "rkd": "RKD",
+    "rkd": "RKD (CE + relations)",
     "byot": "BYOT",
-    "kd-rkd": "KD + RKD",
+    "kd-rkd": "KD + RKD (CE + KL + relations)",
     "prior": "all three, prior-work row",
 }
 ORDERS = {"sum": "one step on the sum", "successive": "three successive steps", "phases": "three phases"}
 SEARCHES = {"random": "random search", "tpe": "TPE"}
+STEPS = {"as given": "", "equal": ", equal step"}
+NAMED = {  # tables measured on the test images: the method of a grid point, as it is shown
+    "methods": lambda point: METHODS.get(point["method"], point["method"]),
+    "ce_equal": lambda point: METHODS["ce"] + STEPS["equal"],
+    "prior_equal": lambda point: "prior-work row" + STEPS["equal"],
+    "curriculum": lambda point: ORDERS[point["order"]],
+    "best": lambda point: f"best of {SEARCHES[point['search']]}{STEPS[point['step']]}",
+}
+PARTS = {
+    "alone": "one network alone",
+    "with exits": "one network with exits",
+    "angle relation": "angle relation of a network and its peer",
+}
 FEWEST = 4  # trials that an importance or a forest is taken from
 DOES = {
     "a": "weight of kd_loss",
@@ -40,7 +58,9 @@ DOES = {
 
 
 def table_1(results: Results) -> pd.DataFrame:
-    """Table 1: prior-work values and search ranges, with the values that lie outside their own range."""
+    """Table 1 of the document: the nine weights, what each scales, its prior-work value and its search range. The last two columns are what
+    is used here. Nothing in it is measured.
+    """
     settings, published = results.study.settings, results.published("table1")
     values, ranges = (published[published["metric"] == metric].set_index("method") for metric in ("prior_work_value", "search_range"))
     rows = []
@@ -62,18 +82,26 @@ def table_1(results: Results) -> pd.DataFrame:
 
 
 def table_2(results: Results) -> pd.DataFrame:
-    """The result table that the document lacks: test top-1 by method, with the weights and the effective step."""
+    """The result table that the document lacks: test top-1 (percent) of peer 1, mean and half of its 95 % interval (±) over n seeds, then
+    that of peer 2 and of the exits, which a method without them leaves out. The label weight is that of the labels in an update of the
+    deepest classifier and sets the effective step: with + that of three steps on each batch, with commas that of three phases. Rows are
+    fairly compared at equal label weights.
+    """
     frame = frame_results(results)
     measured = summary(frame, ["method"], "top1")
-    for column in ("label weight", "top1 peer 2", "top1 exit 1", "top1 exit 2", "top1 exit 3"):
+    for column in ("top1 peer 2", "top1 exit 1", "top1 exit 2", "top1 exit 3"):
         measured[column.removeprefix("top1 ")] = summary(frame, ["method"], column)["measured"]
     weights = frame.groupby("method", sort=False).first().reindex(columns=list(LETTERS))
     measured.insert(1, "weights", [written(weights.loc[method]) for method in measured["method"]])
+    measured.insert(2, "label weight", measured["method"].map(label_weights(results)))
     return measured
 
 
 def table_search(results: Results) -> pd.DataFrame:
-    """The two searches at an equal number of trials, and their best settings trained anew and measured on the test images."""
+    """Random search and TPE at as many trials. Held-out top-1 (percent) is that of one training a trial, by which the best setting is
+    chosen. Test top-1 is that of the best setting trained anew, mean and half of its 95 % interval (±) over n seeds, as given and scaled to
+    label weight 2 (equal).
+    """
     best = results.frame("best").reindex(columns=["search", "step", "seed", "top1"])
     tests = {step: summary(best[best["step"] == step], ["search"], "top1").set_index("search") for step in ("as given", "equal")}
     rows = []
@@ -88,41 +116,52 @@ def table_search(results: Results) -> pd.DataFrame:
 
 
 def table_importance(results: Results) -> pd.DataFrame:
-    """What the random search says of each weight: two importances (shares of 1) and the rank correlation with held-out top-1.
-
-    Means and 95 % intervals over training seeds of the same settings.
+    """What the random search says of each weight: two importances (shares of 1) and the rank correlation with held-out top-1; mean, lowest
+    and highest over n trainings of the same settings. By chance is the highest of 19 shuffles of the first training's accuracies among its
+    settings, without sign; chance exceeds it once in twenty.
     """
     found = importances(results)
     if found.empty:
         return pd.DataFrame({"weight": list(LETTERS)})
-    columns = {}
-    for measure in ("PED-ANOVA", "fANOVA", "rank correlation"):
-        by_letter = found.groupby("weight", sort=False)[measure]
-        columns |= {measure: by_letter.mean(), f"± ({measure})": by_letter.agg(half_width)}
-    return pd.DataFrame(columns | {"n": found.groupby("weight", sort=False).size()}).reset_index()
+    by_weight, columns = found.groupby("weight", sort=False), {}
+    chance = by_chance(next(_telling(results))[1], results.study.settings.space)
+    for measure in MEASURES:
+        of_weight = by_weight[measure]
+        columns |= {measure: of_weight.mean(), f"{measure}, lowest": of_weight.min(), f"{measure}, highest": of_weight.max()}
+        columns |= {f"{measure}, by chance": chance[measure]}
+    return pd.DataFrame(columns | {"n": by_weight.size()}).reset_index()
 
 
 def table_variations(results: Results) -> pd.DataFrame:
-    """The prior-work row with one weight at an end of its range: held-out top-1 and its difference from the row itself, one training."""
+    """The prior-work row with one weight at an end of its search range: held-out top-1 (percent), one training each, and its difference
+    from the same training of the row itself. The first line is the row itself, with its lowest and highest over n trainings: differences
+    smaller than that range mean nothing (last column).
+    """
     prior = results.frame("prior").reindex(columns=["seed", "top1"]).set_index("seed")["top1"]
     frame = results.frame("variations").reindex(columns=["letter", "end", "seed", "top1"])
-    frame["difference"] = frame["top1"] - frame["seed"].map(prior)
-    wide = frame.pivot_table(index="letter", columns="end", values=["top1", "difference"], sort=False, dropna=False)
-    space = results.study.settings.space
-    return pd.DataFrame(
-        {"weight": list(LETTERS)}
-        | {
-            f"{end}: {name}": [
-                wide[metric, end].get(k, np.nan) if metric else getattr(getattr(space, k), end) for k in LETTERS
-            ]
-            for end in ("low", "high")
-            for name, metric in (("value", ""), ("top-1", "top1"), ("change", "difference"))
-        }
-    )  # fmt: skip
+    settings, span = results.study.settings, prior.max() - prior.min() if prior.count() > 1 else np.nan
+    first = {"weight": "none: the row itself", "end": DASH, "top-1": prior.get(settings.trial_seeds[0], np.nan), "n": prior.count()}
+    rows = [first | {"lowest": prior.min(), "highest": prior.max(), "beyond its range": DASH}]
+    for letter, end, seed, top1 in frame.itertuples(index=False):
+        value, difference = getattr(getattr(settings.space, letter), end), top1 - prior.get(seed, np.nan)
+        same = value == getattr(settings.prior, letter)
+        beyond = DASH if np.isnan(difference - span) else "yes" if abs(difference) > span else "no"
+        row = {"weight": letter, "end": end, "value": value, "top-1": top1, "n": int(top1 == top1), "difference": difference}
+        rows.append(row | {"beyond its range": "the row itself" if same else beyond})
+    columns = ["weight", "end", "value", "top-1", "n", "lowest", "highest", "difference", "beyond its range"]
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def table_cost(results: Results) -> pd.DataFrame:
+    """What a training computes forward: parameters, and multiply-accumulates (MACs) of one image, by count and by formula; those of the
+    angle relation are the share of one image in its batch. A trial trains two networks with exits.
+    """
+    frame = results.frame("cost").reindex(columns=["part", "parameters", "parameters_formula", "macs", "macs_formula"])
+    return frame.assign(part=frame["part"].map(PARTS)).rename(columns=lambda name: name.replace("_", ", by ").replace("macs", "MACs"))
 
 
 def table_speed(results: Results) -> pd.DataFrame:
-    """Seconds of training and images/s, medians over the runs of each kind; hardware-dependent."""
+    """Seconds of training and images/s: medians over the n runs of each kind, on the hardware that computed them."""
     rows = [
         {"runs": table, "device": run.provenance["device"], **run.provenance["measured"]}
         for table in ("trials", "guided", "methods", "curriculum", "best")
@@ -136,16 +175,18 @@ def table_speed(results: Results) -> pd.DataFrame:
 
 def frame_results(results: Results) -> pd.DataFrame:
     """Every run measured on the test images: method (as it is shown), seed, top-1, weights."""
-    best = results.frame("best")
-    best_names = best["search"].map(lambda name: f"best of {SEARCHES[name]}") + best["step"].map({"as given": "", "equal": ", equal step"})
-    rows = [
-        results.frame("methods").assign(method=lambda frame: frame["method"].map(lambda name: METHODS.get(name, name))),
-        results.frame("prior_equal").assign(method="prior-work row, equal step"),
-        results.frame("curriculum").assign(method=lambda frame: frame["order"].map(ORDERS)),
-        best.assign(method=best_names),
+    frames = [
+        frame.assign(method=[named(point) for point in frame.to_dict("records")])
+        for frame, named in ((results.frame(table), named) for table, named in NAMED.items())
     ]
-    wanted = ["method", "seed", "top1", "top1 peer 2", *(f"top1 exit {k}" for k in (1, 2, 3)), "label weight", *LETTERS]
-    return pd.concat(rows, ignore_index=True).reindex(columns=wanted)
+    wanted = ["method", "seed", "top1", "top1 peer 2", *(f"top1 exit {k}" for k in (1, 2, 3)), *LETTERS]
+    return pd.concat(frames, ignore_index=True).reindex(columns=wanted)
+
+
+def label_weights(results: Results) -> dict[str, str]:
+    """Weight of the labels in an update, by method as it is shown; a dash for a best setting that is not known yet."""
+    cells = [cell for cell in results.study.cells if cell.table in NAMED]
+    return {NAMED[cell.table](cell.point): _label_weight(cell.spec, results.stored.get(cell.spec.id)) for cell in cells}
 
 
 def held_out_frame(results: Results) -> pd.DataFrame:
@@ -160,26 +201,10 @@ def held_out_frame(results: Results) -> pd.DataFrame:
 
 
 def importances(results: Results) -> pd.DataFrame:
-    """Of the random search, for each training seed and weight: PED-ANOVA, fANOVA and Spearman's rank correlation.
-
-    Trainings that say nothing of the weights (too few trials, or all alike) are left out.
-    """
-    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
-
-    from vitlib.papers.multi_distillation.search.proposals import finished_study
-
-    rows = []
-    for seed, trials in complete_trials(results).groupby("seed"):
-        if len(trials) < FEWEST or trials["top1"].nunique() < 2:
-            continue
-        study = finished_study(trials, results.study.settings.space)
-        by_ped, by_forest = (
-            get_param_importances(study, evaluator=each) for each in (PedAnovaImportanceEvaluator(), FanovaImportanceEvaluator(seed=0))
-        )
-        ranks = trials[[*LETTERS, "top1"]].corr(method="spearman")["top1"]
-        measures = {"PED-ANOVA": by_ped, "fANOVA": by_forest, "rank correlation": ranks}
-        rows += [{"seed": seed, "weight": k} | {name: float(values[k]) for name, values in measures.items()} for k in LETTERS]
-    return pd.DataFrame(rows)
+    """Of the random search, for each training seed and weight: PED-ANOVA, fANOVA and Spearman's rank correlation."""
+    space = results.study.settings.space
+    found = [importance(trials, space).reset_index().assign(seed=seed) for seed, trials in _telling(results)]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["weight", *MEASURES, "seed"])
 
 
 def complete_trials(results: Results) -> pd.DataFrame:
@@ -205,3 +230,20 @@ def written(weights: pd.Series) -> str:
     """'a 0.1, b 0.05, ...', without the weights that are zero; a dash where there are none."""
     kept = [f"{letter} {value:g}" for letter, value in weights.items() if value]
     return ", ".join(kept) if weights.notna().all() else DASH
+
+
+def _telling(results: Results) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Seed and trials of each training that says something of the weights: of enough trials, not all alike."""
+    for seed, trials in complete_trials(results).groupby("seed"):
+        if len(trials) >= FEWEST and trials["top1"].nunique() > 1:
+            yield seed, trials
+
+
+def _label_weight(spec: RunSpec, stored: Stored | None) -> str:
+    if isinstance(spec, Alone):
+        return f"{spec.label_weight:.2g}"
+    if isinstance(spec, Best):
+        return f"{stored.metrics['label weight']:.2g}" if stored else DASH
+    between = {"together": "", "successive": " + ", "phases": ", "}[spec.order]
+    objective = spec.objective
+    return between.join(f"{weight:.2g}" for weight in objective.label_weights.values()) if between else f"{objective.label_weight:.2g}"

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
 from vitlib.papers.multi_distillation.search.space import LETTERS, Letter, Space, Weights
-from vitlib.papers.multi_distillation.specs import Alone, Best, Combined, Guided, Network, Objective, Proposals, Seed, Share
+from vitlib.papers.multi_distillation.specs import Alone, Best, Combined, Guided, Network, NetworkCost, Objective, Proposals, Seed, Share
 from vitlib.recipe import Recipe, Seeds
 from vitlib.spec import Part
 
@@ -131,6 +131,11 @@ def run_curriculum(settings: Settings, *, order: str, seed: int) -> Combined:
     return _combined(settings, objective, seed, measured_on="test", order="together" if order == "sum" else order)
 
 
+def run_ce_equal(settings: Settings, *, seed: int) -> Alone:
+    """Cross-entropy alone at experiment 2's effective step."""
+    return _alone(settings, seed).changed(label_weight=EQUAL_STEP)
+
+
 def run_prior_equal(settings: Settings, *, seed: int) -> Combined:
     """The prior-work row at experiment 2's effective step."""
     return _combined(settings, Objective(weights=settings.prior).at_label_weight(EQUAL_STEP), seed, measured_on="test")
@@ -140,6 +145,11 @@ def run_best(settings: Settings, *, search: Literal["random", "tpe"], step: Lite
     """The best setting of a search, as given or at experiment 2's effective step."""
     base = _combined(settings, Objective(weights=settings.prior), seed, measured_on="test")
     return Best(trials=tuple(searched(settings, search)), base=base, label_weight=EQUAL_STEP if step == "equal" else None)
+
+
+def run_cost(settings: Settings, *, part: str) -> NetworkCost:
+    """What a training costs; not measured in time."""
+    return NetworkCost(model=settings.model, data=settings.data, batch_size=settings.recipe.batch_size, part=part)
 
 
 def searched(settings: Settings, search: str) -> list[Combined | Guided]:

@@ -25,7 +25,11 @@ FOLLOWED = 64  # measured images on which the terms of the loss are followed
 
 def train_alone(spec: Alone, context: Context) -> Result:
     network = untrained(spec, spec.seed, context)
-    trained = train(network, _training(spec, context), cross_entropy, spec.recipe, num_classes=network.num_classes, context=context)
+
+    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        return spec.label_weight * cross_entropy(model, images, targets)
+
+    trained = train(network, _training(spec, context), loss, spec.recipe, num_classes=network.num_classes, context=context)
     measured = _measured(spec, context)
     top1 = accuracy(scores_of(network, measured).argmax(dim=1).numpy(), labels_of(measured))
     return Result({"top1": top1}, trained.history, weights=weights_of(network), measured=trained.measured)

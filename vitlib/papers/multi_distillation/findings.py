@@ -1,0 +1,140 @@
+"""What the main tables and figures show, in sentences made from their numbers, whichever way these came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from vitlib.papers.multi_distillation.search.importance import MEASURES
+from vitlib.papers.multi_distillation.tables import (
+    complete_trials,
+    frame_results,
+    label_weights,
+    table_importance,
+    table_search,
+    table_variations,
+)
+from vitlib.report.statistics import half_width, paired_differences
+
+if TYPE_CHECKING:
+    from vitlib.runs.study import Results
+
+ONCE_IN = 20  # a measure exceeds all shuffles by chance
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of the test top-1 of two methods, in points: mean over seeds, half of its 95 % interval (NaN of one seed), number of seeds."""
+
+    mean: float
+    half: float
+    n: int
+
+    @classmethod
+    def between(cls, frame: pd.DataFrame, first: str, second: str) -> Difference:
+        found = paired_differences(frame, "top1", {"method": first}, {"method": second}, ["seed"])
+        return cls(found.mean(), half_width(found), len(found))
+
+    def said(self, first: str, second: str) -> str:
+        """One sentence."""
+        if not self.n:
+            return f"{first} and {second}: not measured yet."
+        interval = f"95 % interval {self.mean - self.half:+.1f} to {self.mean + self.half:+.1f}, n = {self.n}"
+        told = "n = 1, no interval" if self.n == 1 else interval
+        return f"{first} minus {second}: {self.mean:+.1f} points ({told}), {self._verdict()}."
+
+    def _verdict(self) -> str:
+        if self.n == 1:
+            return "one seed decides nothing"
+        if abs(self.mean) <= self.half:
+            return "undecided"
+        return "better" if self.mean > 0 else "worse"
+
+
+def finding_importance(results: Results) -> str:
+    """Which weights matter most by each measure, and which of them more than by chance."""
+    table = table_importance(results)
+    if MEASURES[0] not in table:
+        return "Importances are not measured yet: they need more trials, of different accuracies."
+    table, trained, trials = table.set_index("weight"), int(table["n"].max()), complete_trials(results)["number"].nunique()
+    most = [f"{table[measure].abs().idxmax()} by {measure} ({_largest(table[measure]):.2f})" for measure in MEASURES]
+    beyond = {measure: _beyond_chance(table, measure) for measure in MEASURES}
+    named = "; ".join(f"{measure} {', '.join(letters) or 'none'}" for measure, letters in beyond.items())
+    comparisons = len(table) * len(MEASURES)
+    return (
+        f"Of {trials} trials, trained {trained} time{'s' * (trained > 1)} each, the largest means are {', '.join(most)}. "
+        f"Beyond all shuffles in every training: {named}. "
+        f"Of {comparisons} comparisons about {comparisons / ONCE_IN:.0f} would be so by chance in one training."
+    )
+
+
+def finding_variations(results: Results) -> str:
+    """Which single changes of the prior-work row exceed what its own trainings differ by."""
+    table = table_variations(results)
+    row, changed = table.iloc[0], table[1:].dropna(subset="difference")
+    changed = changed[changed["beyond its range"] != "the row itself"]
+    if not row["n"] or changed.empty:
+        return "Changes of the prior-work row are not measured yet."
+    if row["n"] < 2:
+        return "The row itself was trained once, so its range is not known, and no change can be judged."
+    beyond = changed[changed["beyond its range"] == "yes"]
+    named = ", ".join(f"{each['weight']} at {each['value']:g} ({each['difference']:+.1f})" for _, each in beyond.iterrows())
+    return (
+        f"The row itself reached {row['lowest']:.1f} to {row['highest']:.1f} % over its {row['n']} trainings. "
+        f"Of {len(changed)} changes, one training each, {len(beyond)} exceed{'s' * (len(beyond) == 1)} that range of "
+        f"{row['highest'] - row['lowest']:.1f} points{': ' * bool(named)}{named}."
+    )
+
+
+def finding_search(results: Results) -> str:
+    """What TPE finds that the random search does not: on the held-out images, and on the test images."""
+    table = table_search(results).dropna(subset="best held-out")
+    if len(table) < 2:
+        return "The two searches are not measured yet."
+    held_out = ", ".join(f"{row['best held-out']:.1f} % by {row['search']} ({row['trials']} trials)" for row in table.to_dict("records"))
+    frame = frame_results(results)
+    equal, given = (Difference.between(frame, f"best of TPE{step}", f"best of random search{step}") for step in (", equal step", ""))
+    names = "TPE's best setting on the test images", "that of the random search"
+    return (
+        f"Best held-out top-1, by which settings are chosen, one training each: {held_out}. "
+        f"{equal.said(f'At an equal step, {names[0]}', names[1])} {given.said(f'As given, {names[0]}', names[1])}"
+    )
+
+
+def finding_results(results: Results) -> str:
+    """The best setting against cross-entropy and the prior-work row at an equal step, and what the step alone does."""
+    frame, steps = frame_results(results), label_weights(results)
+    best, prior = "best of random search, equal step", "prior-work row, equal step"
+    plain, published = "cross-entropy alone, equal step", "all three, prior-work row"
+    pairs = [(best, plain), (best, prior), (prior, published)]
+    against_plain, against_prior, of_step = (Difference.between(frame, *pair) for pair in pairs)
+    named = f"the best setting of the random search at label weight {steps[best]}"
+    return " ".join(
+        [
+            against_plain.said(named[0].upper() + named[1:], "cross-entropy alone at the same"),
+            against_prior.said("The same best setting", f"the prior-work row at label weight {steps[prior]}"),
+            of_step.said(f"The prior-work row at label weight {steps[prior]}", f"itself at {steps[published]}"),
+        ]
+    )
+
+
+def finding_curriculum(results: Results) -> str:
+    """Experiment 2: successive steps and phases against one step on the sum."""
+    frame, together = frame_results(results), "one step on the sum"
+    return " ".join(
+        Difference.between(frame, name.lower(), together).said(name, together) for name in ("Three successive steps", "Three phases")
+    )
+
+
+def _beyond_chance(table: pd.DataFrame, measure: str) -> list[str]:
+    """Weights whose measure has one sign and exceeds all shuffles in every training."""
+    low, high = table[f"{measure}, lowest"], table[f"{measure}, highest"]
+    smallest = np.where(low * high > 0, np.minimum(low.abs(), high.abs()), 0.0)
+    return list(table.index[smallest > table[f"{measure}, by chance"]])
+
+
+def _largest(values: pd.Series) -> float:
+    return float(values[values.abs().idxmax()])

@@ -20,7 +20,9 @@ class Made:
     def __init__(self, runs=None, **frames):
         self.frames, self.stored = frames, runs or {}
         recipe = SimpleNamespace(epochs=10)
-        self.study = SimpleNamespace(settings=SimpleNamespace(sizes=["base"], long_factor=2, long_epochs=20, recipe=recipe, teacher="ResNet-8"))
+        self.study = SimpleNamespace(
+            settings=SimpleNamespace(sizes=["base"], long_factor=2, long_epochs=20, recipe=recipe, teacher="ResNet-8")
+        )
 
     def frame(self, table):
         return self.frames.get(table, pd.DataFrame([{"run": "missing"}]))

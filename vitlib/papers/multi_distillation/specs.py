@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from vitlib.inputs.models import Positive, ResNet, Vit
 from vitlib.inputs.sources import Data
 from vitlib.papers.multi_distillation.search.space import Space, Weights
-from vitlib.recipe import Recipe
+from vitlib.recipe import Recipe, WholeBatches
 from vitlib.spec import Context, Part, Result, RunSpec
 
 Network = Vit | ResNet
@@ -113,7 +113,7 @@ class Combined(RunSpec):
 
     model: Network
     data: Data
-    recipe: Recipe
+    recipe: WholeBatches  # relations hold between the images of a batch
     seed: Seed
     objective: Objective
     held_out: Share

@@ -29,6 +29,7 @@ class Settings(Part):
 
     Args:
         prior: the prior-work row of Table 1; its i is that of a mean over features, the published one that of a sum.
+        prior_form: of that row's exits in the comparison; trials and experiment 2 are additive, as h above 1 needs.
         methods: further rows of the comparison, by name.
         space: the ranges of Table 1.
         numbers: random trials; `trial_seeds`: trainings of each.
@@ -42,6 +43,7 @@ class Settings(Part):
     recipe: Recipe
     seeds: Seeds
     prior: Weights
+    prior_form: Literal["additive", "convex"] = "convex"
     methods: dict[str, Method]
     space: Space
     search_seed: Seed
@@ -64,6 +66,10 @@ class Settings(Part):
         self.recipe.require_unset("ema_decay", "drop_path", "layer_decay", why="two networks train as one")
         self.recipe.require_unset("mixup", "cutmix", why="experiment 2 takes several steps on one and the same batch")
         return self
+
+    @property
+    def prior_objective(self) -> Objective:
+        return Objective(weights=self.prior, exit_form=self.prior_form)
 
     @property
     def method_names(self) -> list[str]:
@@ -120,7 +126,7 @@ def run_method(settings: Settings, *, method: str, seed: int) -> Alone | Combine
     """The comparison on the test images: cross-entropy alone, the entry's methods, the prior-work row."""
     if method == "ce":
         return _alone(settings, seed)
-    row = Method(objective=Objective(weights=settings.prior)) if method == "prior" else settings.methods[method]
+    row = Method(objective=settings.prior_objective) if method == "prior" else settings.methods[method]
     taught = {"teacher": _alone(settings, seed + FROZEN)} if row.teacher == "frozen" else {}
     return _combined(settings, row.objective, seed, measured_on="test", **taught)
 
@@ -138,7 +144,7 @@ def run_ce_equal(settings: Settings, *, seed: int) -> Alone:
 
 def run_prior_equal(settings: Settings, *, seed: int) -> Combined:
     """The prior-work row at experiment 2's effective step."""
-    return _combined(settings, Objective(weights=settings.prior).at_label_weight(EQUAL_STEP), seed, measured_on="test")
+    return _combined(settings, settings.prior_objective.at_label_weight(EQUAL_STEP), seed, measured_on="test")
 
 
 def run_best(settings: Settings, *, search: Literal["random", "tpe"], step: Literal["as given", "equal"], seed: int) -> Best:

@@ -60,7 +60,7 @@ SETTINGS = {  # overrides, and what the message must hold: field, value, what is
     "misspelt setting": ({"seed": [1]}, "seed: unknown field; did you mean 'seeds'? allowed: data, finetune"),
     "unknown setting": ({"xyz": 1}, "xyz: unknown field; allowed: data, finetune"),
     "misspelt field of a recipe": ({"recipe": {"epoch": 1}}, "recipe.epoch: unknown field; did you mean 'epochs'?", RECIPE_FIELDS),
-    "misspelt field two levels down": ({"recipe": {"augment": {"crops": 1}}}, "recipe.augment.crops", "did you mean 'crop'?", "allowed: crop, cutout"),
+    "misspelt field two levels down": ({"recipe": {"augment": {"crops": 1}}}, "recipe.augment.crops", "did you mean 'crop'?", "allowed: crop, crop_area, cutout"),
     "misspelt field of one of two model classes": ({"teachers": {"ResNet-8": {"widht": 4}}}, "teachers.ResNet-8.widht: unknown field; did you mean 'width'? allowed: blocks, width"),
     "misspelt field of a student": ({"students": {"tiny": {"dept": 1}}}, "students.tiny.dept", "did you mean 'depth'?", "allowed: depth, distilled"),
     "unknown student": ({"students": {"huge": {"depth": 1}}}, "students.huge", "'huge'", "'tiny', 'small' or 'base'"),

@@ -152,6 +152,12 @@ def test_bad_parameters_are_refused_before_a_kernel_starts(parameters, said, mon
         batch.run_all(documents(), parameters)
 
 
+def test_outside_the_checkout_nothing_is_run_and_nothing_is_said_to_be_done(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError, match=r"notebooks: none in .*; run this in the checkout of vitlib"):
+        batch.run_all([], {})
+
+
 def test_an_unknown_notebook_is_refused_with_the_nearest_name():
     with pytest.raises(SpecError, match="did you mean 'deit'"):
         batch.run_all(["diet"], {})

@@ -60,9 +60,11 @@ def run_all(names: list[str], parameters: dict[str, Any]) -> list[Receipt]:
     """Run notebooks one after the other, going on after a failing one.
 
     Raises:
-        SpecError: for an unknown notebook or parameter, before the first kernel starts.
+        SpecError: for an unknown notebook or parameter, or where there are no notebooks, before the first kernel starts.
     """
     known = notebooks()
+    if not known:
+        raise SpecError(f"notebooks: none in {paths.root() / 'notebooks'}; run this in the checkout of vitlib")
     for name in names:
         if name not in known:
             raise SpecError(f"notebook: got {name!r}{nearest(name, list(known))}")

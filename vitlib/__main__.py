@@ -75,7 +75,8 @@ def render(options: argparse.Namespace) -> int:
             study.save_table(getattr(module, name)(results), f"table_{artefact}")
         elif kind == "figure":
             study.save_figure(getattr(module, name)(results), f"figure_{artefact}")
-    study.save_table(results.claims(), "claims")
+    if "claim" in study.entry:
+        study.save_table(results.claims(), "claims")
     print(f"{len(results.stored)} of {len(study.specs)} runs stored; artefacts in {study.folder}")
     return 0
 

@@ -88,6 +88,24 @@ def paired_differences(frame: pd.DataFrame, metric: str, first: dict, second: di
     return (first_of - second_of).groupby("seed").agg(lambda pairs: pairs.mean(skipna=False)).dropna()
 
 
+def against(name: str, other: str, differences: pd.Series, sides: tuple[str, str] = ("is above", "is below"), **said) -> str:
+    """'ours is above KD (+2.8 points, 95 % interval ...)', in words that follow the interval."""
+    if differences.dropna().empty:
+        return f"{name} against {other} is not measured yet"
+    mean, side = differences.mean(), f"{name} {sides[0] if differences.mean() > 0 else sides[1]} {other}"
+    verdict = f"{name} and {other} are not told apart" if abs(mean) <= half_width(differences) else side
+    return f"{verdict} ({interval_said(differences, **said)})"
+
+
+def interval_said(differences: pd.Series, unit: str = "points", over: str = "seeds", decimals: int = 1) -> str:
+    """'+2.8 points, 95 % interval -4.2 to +9.8, n = 3 seeds'."""
+    mean, half = differences.mean(), half_width(differences)
+    if np.isnan(half):
+        return f"{mean:+.{decimals}f} {unit}, one {over.removesuffix('s')}, no interval"
+    low, high = mean - half, mean + half
+    return f"{mean:+.{decimals}f} {unit}, 95 % interval {low:+.{decimals}f} to {high:+.{decimals}f}, n = {len(differences)} {over}"
+
+
 def _selected(frame: pd.DataFrame, selection: dict[str, Any]) -> pd.DataFrame:
     chosen = np.logical_and.reduce([frame[key] == value for key, value in selection.items()])
     return frame[chosen]

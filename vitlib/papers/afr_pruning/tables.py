@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vitlib.inputs.models import Vit
-from vitlib.report.statistics import beside, half_width, paired_differences, summary
+from vitlib.report.statistics import against, beside, paired_differences, summary
 
 if TYPE_CHECKING:
     from vitlib.papers.afr_pruning.specs import Settings
@@ -124,7 +124,7 @@ def finding_generic(results: Results) -> str:
     if frame["top1"].isna().all():
         return NOTHING
     keys = ["dataset", "sparsity", "seed"]
-    pairs = [_against("AFR", SPOKEN[other], _differences(frame, other, keys)) for other in ("snip", "refer", "magnitude")]
+    pairs = [against("AFR", SPOKEN[other], _differences(frame, other, keys)) for other in ("snip", "refer", "magnitude")]
     return f"Mean over sparsities and sets: {'; '.join(pairs)}. {_who_is_first(frame)}".strip()
 
 
@@ -135,10 +135,10 @@ def finding_fine(results: Results) -> str:
         return NOTHING
     said = []
     for teacher, rows in frame.groupby("teacher", sort=False):
-        pairs = [_against("AFR", SPOKEN[other], _differences(rows, other, ["dataset", "seed"])) for other in ("snip", "magnitude")]
+        pairs = [against("AFR", SPOKEN[other], _differences(rows, other, ["dataset", "seed"])) for other in ("snip", "magnitude")]
         said.append(f"With the {TEACHERS.get(teacher, teacher)} teacher {'; '.join(pairs)}.")
     gains = paired_differences(frame_gains(results), "gain", {"teacher": "dino"}, {"teacher": "supervised"}, ["dataset", "seed"])
-    return " ".join([*said, f"{_against('The gain over SNIP with DINO', 'that with the supervised teacher', gains)}."])
+    return " ".join([*said, f"{against('The gain over SNIP with DINO', 'that with the supervised teacher', gains)}."])
 
 
 def finding_scores(results: Results) -> str:
@@ -160,7 +160,7 @@ def finding_singular_values(results: Results) -> str:
     states = [f"{NAMES[name]} {means.loc[name, 'kept']:.1f} and {means.loc[name, 'after fine-tuning']:.1f}" for name in means.index]
     return (
         "Mean singular value after the mask, in percent of the dense model's, mean over sparsities: "
-        f"{_against('ReFer', 'SNIP', difference)}; {apart}. After the mask and after fine-tuning: {'; '.join(states)}."
+        f"{against('ReFer', 'SNIP', difference)}; {apart}. After the mask and after fine-tuning: {'; '.join(states)}."
     )
 
 
@@ -224,18 +224,6 @@ def _correlation(row: pd.Series, one: str, other: str) -> float:
 
 def _differences(frame: pd.DataFrame, other: str, pair_by: list[str], *, first: str = "afr", metric: str = "top1") -> pd.Series:
     return paired_differences(frame, metric, {"criterion": first}, {"criterion": other}, pair_by)
-
-
-def _against(name: str, other: str, differences: pd.Series) -> str:
-    """'AFR is above SNIP (+6.1 points, 95 % interval +4.3 to +7.8, n = 3 seeds)', in words that follow the interval."""
-    mean, half = differences.mean(), half_width(differences)
-    if np.isnan(mean):
-        return f"{name} against {other} is not measured yet"
-    side = f"{name} is {'above' if mean > 0 else 'below'} {other}"
-    if np.isnan(half):
-        return f"{side} ({mean:+.1f} points, one seed, no interval)"
-    said = f"({mean:+.1f} points, 95 % interval {mean - half:+.1f} to {mean + half:+.1f}, n = {len(differences)} seeds)"
-    return f"{side} {said}" if abs(mean) > half else f"{name} and {other} are not told apart {said}"
 
 
 def _who_is_first(frame: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from vitlib.inputs.models import Vit
 from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sources import class_names
-from vitlib.report.statistics import half_width, paired_differences, summary, uniform_attention_distance
+from vitlib.report.statistics import against, half_width, interval_said, paired_differences, summary, uniform_attention_distance
 
 if TYPE_CHECKING:
     from vitlib.papers.dual_ssl_kd.specs import Settings
@@ -136,7 +136,7 @@ def finding_distance(results: Results) -> str:
     means = [f"{names.get(name, name)} {values.mean():.1f} px" for name, values in found.items()]
     said = {"sides": ("attends farther than", "attends nearer than"), "unit": "px", "over": "images", "decimals": 2}
     others = [name for name in ("mim", "untrained") if name in found]
-    pairs = [_against(names["cl"], names[other], found["cl"] - found[other], **said) for other in others]
+    pairs = [against(names["cl"], names[other], found["cl"] - found[other], **said) for other in others]
     size, uniform = results.study.settings.distance_data.image_size, uniform_distance(results)
     return (
         f"In the last third of the blocks: {', '.join(means)}; attention spread evenly over the image would have {uniform:.1f} px. "
@@ -152,8 +152,8 @@ def finding_adapted(results: Results) -> str:
     said = []
     for teacher, name in TEACHERS.items():
         rows = frame[frame["teacher"] == teacher]
-        linear = _against("linear evaluation", "fine-tuning", _differences(rows, "protocol", "linear", "finetune"))
-        partial = _against("Partial-1", "linear evaluation", _differences(rows, "protocol", "partial1", "linear"))
+        linear = against("linear evaluation", "fine-tuning", _differences(rows, "protocol", "linear", "finetune"))
+        partial = against("Partial-1", "linear evaluation", _differences(rows, "protocol", "partial1", "linear"))
         said.append(f"{name}: {linear}; {partial}.")
     return " ".join(said)
 
@@ -165,7 +165,7 @@ def finding_students(results: Results) -> str:
         return NOTHING
     others = {"kd": KD, "two-frozen": "KD from both, frozen", "baseline": "the baseline"}
     return (
-        f"The student: {'; '.join(_against('ours', name, _differences(frame, 'method', 'ours', other)) for other, name in others.items())}."
+        f"The student: {'; '.join(against('ours', name, _differences(frame, 'method', 'ours', other)) for other, name in others.items())}."
     )
 
 
@@ -179,9 +179,9 @@ def finding_teachers(results: Results) -> str:
     said = []
     for name, rows in by_teacher.items():
         means = rows.groupby("source")["top1"].mean()
-        linear = _against("the fine-tuned one", "its linear evaluation", _differences(rows, "source", "finetune", "linear"))
+        linear = against("the fine-tuned one", "its linear evaluation", _differences(rows, "source", "finetune", "linear"))
         reached = f"fine-tuned for KD {means['finetune']:.1f} %, trained with the student in ours {means['joint']:.1f} %"
-        said.append(f"{name}: {reached} ({_interval(ahead[name])}); {linear}.")
+        said.append(f"{name}: {reached} ({interval_said(ahead[name])}); {linear}.")
     return f"{' '.join(said)} {_whose_gap(ahead)}"
 
 
@@ -192,7 +192,7 @@ def finding_downstream(results: Results) -> str:
         return NOTHING
     stands = results.study.settings.stands_for
     pairs = {dataset: _differences(_with_single_kd(rows), "method", "ours", "kd") for dataset, rows in frame.groupby("dataset", sort=False)}
-    return " ".join(f"{dataset} (for {stands[dataset]}): {_against('ours', KD, differences)}." for dataset, differences in pairs.items())
+    return " ".join(f"{dataset} (for {stands[dataset]}): {against('ours', KD, differences)}." for dataset, differences in pairs.items())
 
 
 def frame_best_kd(results: Results) -> pd.DataFrame:
@@ -264,24 +264,6 @@ def _classes(results: Results) -> int | None:
 
 def _differences(frame: pd.DataFrame, key: str, one: str, other: str) -> pd.Series:
     return paired_differences(frame, "top1", {key: one}, {key: other}, ["seed"])
-
-
-def _against(name: str, other: str, differences: pd.Series, sides: tuple[str, str] = ("is above", "is below"), **said) -> str:
-    """'ours is above KD (+2.8 points, 95 % interval ...)', in words that follow the interval."""
-    if differences.empty:
-        return f"{name} against {other} is not measured yet"
-    mean, side = differences.mean(), f"{name} {sides[0] if differences.mean() > 0 else sides[1]} {other}"
-    verdict = f"{name} and {other} are not told apart" if abs(mean) <= half_width(differences) else side
-    return f"{verdict} ({_interval(differences, **said)})"
-
-
-def _interval(differences: pd.Series, unit: str = "points", over: str = "seeds", decimals: int = 1) -> str:
-    """'+2.8 points, 95 % interval -4.2 to +9.8, n = 3 seeds'."""
-    mean, half = differences.mean(), half_width(differences)
-    if np.isnan(half):
-        return f"{mean:+.{decimals}f} {unit}, one {over.removesuffix('s')}, no interval"
-    low, high = mean - half, mean + half
-    return f"{mean:+.{decimals}f} {unit}, 95 % interval {low:+.{decimals}f} to {high:+.{decimals}f}, n = {len(differences)} {over}"
 
 
 def _whose_gap(ahead: dict[str, pd.Series]) -> str:

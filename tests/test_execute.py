@@ -14,7 +14,8 @@ from support import Number, Total, assert_same_result, computed, files_below, fl
 from vitlib import paths
 from vitlib.runs import execute as execute_module
 from vitlib.runs.execute import RunsFailedError, execute
-from vitlib.runs.store import Store, StoreError
+from vitlib.runs.manifest import StoreError
+from vitlib.runs.store import Store
 from vitlib.runs.workers import local
 from vitlib.spec import SpecError
 

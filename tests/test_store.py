@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from support import Number, assert_same_result, computed, execute_numbers, files_below, flip_a_byte
+from support import Number, assert_same_arrays, assert_same_result, computed, execute_numbers, files_below, flip_a_byte
 
 from vitlib.runs import store as store_module
-from vitlib.runs.archive import export, import_
 from vitlib.runs.execute import execute
-from vitlib.runs.store import FILES, MANIFEST, WEIGHTS, DamagedError, Store, StoreError
+from vitlib.runs.manifest import MANIFEST, DamagedError, StoreError, digests_of, manifest_of
+from vitlib.runs.store import FILES, WEIGHTS, Store
+from vitlib.runs.transfer.archive import export, import_
 from vitlib.spec import Context, Result, SpecError
 
 SPEC = Number(value=3)
@@ -88,6 +89,15 @@ def test_any_changed_byte_is_seen_in_fifty_of_fifty_random_tries(store, folder):
         for path, content in whole.items():
             path.write_bytes(content)
     store.read(SPEC.id)
+
+
+def test_weights_are_read_when_asked_for_and_checked_then(store, folder, result):
+    stored = store.read(SPEC.id)
+    assert_same_arrays(stored.weights, result.weights)
+    assert not any(isinstance(value, dict) and result.weights.keys() <= value.keys() for value in vars(stored).values())
+    flip_a_byte(folder / WEIGHTS, np.random.default_rng(0))
+    with pytest.raises(DamagedError, match=WEIGHTS):
+        stored.weights  # noqa: B018
 
 
 def truncate(folder: Path, name: str) -> None:
@@ -348,7 +358,7 @@ def special(name: str, kind: bytes, target: str = "") -> tuple[tarfile.TarInfo, 
 def with_manifest(run_id: str, **files: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
     """A run folder whose checksums are right."""
     files = {name.replace("_", "."): content for name, content in files.items()}
-    return [regular(f"{run_id}/{name}", content) for name, content in {**files, MANIFEST: store_module.manifest_of(files)}.items()]
+    return [regular(f"{run_id}/{name}", content) for name, content in {**files, MANIFEST: manifest_of(digests_of(files))}.items()]
 
 
 def whole(run_id: str) -> list[tuple[tarfile.TarInfo, bytes]]:

@@ -15,10 +15,11 @@ import pandas as pd
 
 from vitlib import paths
 from vitlib.papers.entries import merged, read_entry, studies
-from vitlib.runs import archive, shipping
 from vitlib.runs.execute import Place, RunsFailedError
-from vitlib.runs.store import Store, StoreError
+from vitlib.runs.manifest import StoreError
+from vitlib.runs.store import Store
 from vitlib.runs.study import Study, load_study
+from vitlib.runs.transfer import archive, shipping
 from vitlib.spec import SpecError
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vitlib.inputs.sources import Data, check
+from vitlib.runs.manifest import DamagedError
 from vitlib.runs.provenance import facts, now
-from vitlib.runs.store import DamagedError, Store, Stored
+from vitlib.runs.store import Store, Stored
 from vitlib.runs.workers.local import run_in_workers
 from vitlib.runs.workers.progress import Progress
 from vitlib.spec import Context, RunSpec, SpecError, nearest

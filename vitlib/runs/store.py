@@ -8,7 +8,6 @@ changed is set aside on the next read. Nothing is pickled.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import io
 import json
 import os
@@ -26,32 +25,37 @@ import pandas as pd
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from vitlib.runs.manifest import MANIFEST, StoreError, digests_of, is_whole, json_bytes, json_table, manifest_of, verified
 from vitlib.spec import Result, RunSpec, SpecError, dump
 
-MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 FILES = {"spec.json", "result.json", "provenance.json", "history.csv", "arrays.npz", WEIGHTS}
 
 
-class StoreError(RuntimeError):
-    """The store cannot be written, or an archive cannot be accepted."""
-
-
-class DamagedError(StoreError):
-    """A stored run whose bytes are not what was written."""
-
-
 @dataclass(frozen=True)
 class Stored:
-    """A run read from the store, every file of it checked."""
+    """A run read from the store, every file of it checked; weights stay on disk until they are asked for."""
 
-    id: str
+    folder: Path
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     spec: dict[str, Any]
     history: pd.DataFrame | None
     arrays: dict[str, np.ndarray]
-    weights: dict[str, np.ndarray] | None
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def weights(self) -> dict[str, np.ndarray] | None:
+        """By parameter name, checked once more; None if the run kept none.
+
+        Raises:
+            DamagedError: if any byte of the run changed since it was read.
+        """
+        files = verified(self.folder)
+        return load_safetensors(files[WEIGHTS]) if WEIGHTS in files else None
 
 
 class Store:
@@ -73,27 +77,25 @@ class Store:
         return sorted(path.parent.name for path in self.root.glob(f"[!.]*/{MANIFEST}"))
 
     def read(self, run_id: str) -> Stored:
-        """All of a run, its checksums verified.
+        """A run, the checksums of all its files verified.
 
         Raises:
             KeyError: if it is not stored.
             DamagedError: if any byte of it changed.
         """
-        return _parse(run_id, self.files(run_id))
+        folder = self._folder(run_id)
+        return _parse(folder, verified(folder, unread={WEIGHTS}))
 
     def files(self, run_id: str) -> dict[str, bytes]:
         """The files of a run by name, verified; same errors as `read`."""
-        folder = self.root / run_id
-        if not folder.is_dir():
-            raise KeyError(run_id)
-        return _verified(folder)
+        return verified(self._folder(run_id))
 
     def put(self, spec: RunSpec, result: Result, provenance: dict[str, Any]) -> None:
         """Write a run aside and rename it into place; what was there before stays until the new one is whole."""
         files = {
-            "spec.json": _json({"id": spec.id, **dump(spec)}),
-            "result.json": _json(result.metrics),
-            "provenance.json": _json(provenance | {"measured": result.measured}),
+            "spec.json": json_bytes({"id": spec.id, **dump(spec)}),
+            "result.json": json_bytes(result.metrics),
+            "provenance.json": json_bytes(provenance | {"measured": result.measured}),
             "history.csv": None if result.history is None else result.history.to_csv(index=False).encode(),
             "arrays.npz": _npz(result.arrays) if result.arrays else None,
             WEIGHTS: None if result.weights is None else _safetensors(result.weights),
@@ -164,7 +166,7 @@ class Store:
         """Write these files aside with their manifest, and rename them into place as one."""
         aside = self.root / ".partial" / f"{run_id}~{os.getpid()}-{uuid.uuid4().hex[:8]}"
         aside.mkdir(parents=True)
-        for name, content in {**files, MANIFEST: manifest_of(files)}.items():
+        for name, content in {**files, MANIFEST: manifest_of(digests_of(files))}.items():
             _write_synced(aside / name, content)
         _sync_folder(aside)
         target = self.root / run_id
@@ -174,10 +176,16 @@ class Store:
         if old:
             shutil.rmtree(old)
 
+    def _folder(self, run_id: str) -> Path:
+        folder = self.root / run_id
+        if not folder.is_dir():
+            raise KeyError(run_id)
+        return folder
+
     def _sweep_partial(self, run_id: str) -> None:
         """Of what killed writers of a claimed run left, put a whole result into an empty place and remove the rest."""
         for path in self.root.glob(f".partial/{run_id}~*"):
-            if not (self.root / run_id).exists() and _is_whole(path):
+            if not (self.root / run_id).exists() and is_whole(path):
                 path.rename(self.root / run_id)
             else:
                 shutil.rmtree(path, ignore_errors=True)
@@ -194,46 +202,15 @@ class Store:
             ) from None
 
 
-def _verified(folder: Path) -> dict[str, bytes]:
-    """The files of a run by name, after comparing every byte with the manifest."""
-    found = {path.name: b"" if path.is_dir() else path.read_bytes() for path in folder.iterdir()}
-    manifest = found.pop(MANIFEST, b"")
-    if manifest != manifest_of(found):
-        raise DamagedError(f"{folder.name}: {what_changed(found, manifest)}")
-    return found
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        return bool(_verified(folder))
-    except (DamagedError, OSError):
-        return False
-
-
-def manifest_of(files: dict[str, bytes]) -> bytes:
-    """The one way to write the manifest of these files: any other bytes are damage."""
-    return _json({name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)})
-
-
-def what_changed(found: dict[str, bytes], manifest: bytes) -> str:
-    promised = json_table(manifest)
-    if promised is None:
-        return f"{MANIFEST} cannot be read"
-    actual = json.loads(manifest_of(found))
-    names = sorted(name for name in promised.keys() | actual.keys() if promised.get(name) != actual.get(name))
-    return f"{', '.join(names) or MANIFEST} changed since it was written"
-
-
-def _parse(run_id: str, files: dict[str, bytes]) -> Stored:
+def _parse(folder: Path, files: dict[str, bytes]) -> Stored:
     with_arrays = np.load(io.BytesIO(files["arrays.npz"]), allow_pickle=False) if "arrays.npz" in files else {}
     return Stored(
-        id=run_id,
+        folder=folder,
         metrics=json.loads(files["result.json"]),
         provenance=json.loads(files["provenance.json"]),
         spec=json.loads(files["spec.json"]),
         history=pd.read_csv(io.BytesIO(files["history.csv"])) if "history.csv" in files else None,
         arrays={name: with_arrays[name] for name in with_arrays},
-        weights=load_safetensors(files[WEIGHTS]) if WEIGHTS in files else None,
     )
 
 
@@ -257,28 +234,12 @@ def _lock(path: Path) -> int | None:
         os.close(handle)
 
 
-def json_table(content: bytes) -> dict[str, Any] | None:
-    """A JSON object from bytes that nobody vouches for, or None."""
-    try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    return parsed if isinstance(parsed, dict) else None
-
-
 def _find_fingerprint(spec: Any, source: str) -> str | None:
     if isinstance(spec, dict):
         if spec.get("source") == source and spec.get("fingerprint"):
             return spec["fingerprint"]
         return next((found for value in spec.values() if (found := _find_fingerprint(value, source))), None)
     return None
-
-
-def _json(content: Any) -> bytes:
-    try:
-        return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
-    except ValueError as error:
-        raise SpecError(f"a result holds a number that is not finite: {content!r}") from error
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:

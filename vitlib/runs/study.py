@@ -23,8 +23,9 @@ from vitlib.inputs.sources import Data, fingerprint
 from vitlib.papers.entries import merged, published, read_entry, studies
 from vitlib.report import figures, statistics, tables
 from vitlib.runs.execute import Executor, Mode, Place, execute, require
+from vitlib.runs.manifest import DamagedError
 from vitlib.runs.provenance import code_fingerprint
-from vitlib.runs.store import DamagedError, Store, Stored
+from vitlib.runs.store import Store, Stored
 from vitlib.spec import Part, RunSpec, SpecError, nearest
 from vitlib.teachers.teacher import Checkpoint
 

@@ -1,0 +1,89 @@
+"""What a stored run's files must be: their SHA-256, in a manifest that can be written in one way only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Set
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from vitlib.spec import SpecError
+
+MANIFEST = "manifest.json"
+
+
+class StoreError(RuntimeError):
+    """The store cannot be written, or an archive cannot be accepted."""
+
+
+class DamagedError(StoreError):
+    """A stored run whose bytes are not what was written."""
+
+
+def verified(folder: Path, unread: Set[str] = frozenset()) -> dict[str, bytes]:
+    """The files of a run by name, after comparing every byte with the manifest; `unread` ones are compared, but not kept.
+
+    Raises:
+        DamagedError: naming the files that changed.
+    """
+    paths = {path.name: path for path in folder.iterdir()}
+    found = {name: b"" if path.is_dir() else path.read_bytes() for name, path in paths.items() if name not in unread}
+    manifest = found.pop(MANIFEST, b"")
+    digests = digests_of(found) | {name: _digest_on_disk(paths[name]) for name in unread & paths.keys()}
+    if manifest != manifest_of(digests):
+        raise DamagedError(f"{folder.name}: {what_changed(digests, manifest)}")
+    return found
+
+
+def is_whole(folder: Path) -> bool:
+    try:
+        return bool(verified(folder))
+    except (DamagedError, OSError):
+        return False
+
+
+def manifest_of(digests: dict[str, str]) -> bytes:
+    """The one way to write the manifest of files with these digests: any other bytes are damage."""
+    return json_bytes(digests)
+
+
+def digests_of(files: dict[str, bytes]) -> dict[str, str]:
+    """SHA-256 by name."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def digest_of(stream: BinaryIO) -> str:
+    """SHA-256 of what need not fit into memory."""
+    return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def what_changed(digests: dict[str, str], manifest: bytes) -> str:
+    promised = json_table(manifest)
+    if promised is None:
+        return f"{MANIFEST} cannot be read"
+    names = sorted(name for name in promised.keys() | digests.keys() if promised.get(name) != digests.get(name))
+    return f"{', '.join(names) or MANIFEST} changed since it was written"
+
+
+def json_table(content: bytes) -> dict[str, Any] | None:
+    """A JSON object from bytes that nobody vouches for, or None."""
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def json_bytes(content: Any) -> bytes:
+    try:
+        return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+    except ValueError as error:
+        raise SpecError(f"a result holds a number that is not finite: {content!r}") from error
+
+
+def _digest_on_disk(path: Path) -> str:
+    if path.is_dir():
+        return ""
+    with path.open("rb") as stream:
+        return digest_of(stream)

@@ -14,6 +14,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import nn
 from torch.testing import assert_close
 
+from vitlib import load_study
 from vitlib.inputs.models import ResNet, Timm, Vit, build, load_weights, parameter_count, weights_of
 from vitlib.inputs.sources import Data
 from vitlib.methods.distillation.losses import hard_distillation_loss, logit_mean, soft_distillation_loss, softmax_sum, token_logits
@@ -86,6 +87,29 @@ def trained_teacher():
 
 def context(parent=None):
     return Context("cpu", Path(), None, parent=lambda spec: SimpleNamespace(weights=parent.weights))
+
+
+def test_the_reference_codes_reduction_divides_the_soft_term_alone_by_the_classes():
+    equation = loss_of(Heads(), "soft", 0.3, TARGETS)
+    spec = HARD.changed(objective="soft", kd_weight=0.3, soft_reduction="numel")
+    code = compute.distillation(spec, lambda images: teacher_logits())(Heads(), None, TARGETS)
+    base = loss_of(Heads(), "soft", 0.0, TARGETS)
+    assert_close((equation - 0.7 * base) / (code - 0.7 * base), torch.tensor(5.0))
+
+
+def test_a_reduction_of_the_soft_term_is_refused_where_there_is_none():
+    with pytest.raises(SpecError, match="soft_reduction='numel' with objective='hard'"):
+        HARD.changed(soft_reduction="numel")
+
+
+@pytest.mark.parametrize(
+    ("field", "methods"), [("soft_weight", {"soft"}), ("hard_weight", {"hard"}), ("token_weight", {"token", "token-long"})]
+)
+def test_each_row_of_table_3_has_its_own_weight(field, methods):
+    study = load_study("deit", "smoke", overrides={field: 0.75})
+    taught = [cell for cell in study.cells if cell.table in ("strategies", "schedules") and cell.spec.teacher]
+    changed = {cell.point["method"] for cell in taught if cell.spec.kd_weight == 0.75}
+    assert changed == methods & {cell.point["method"] for cell in taught} and changed
 
 
 # ------------------------------------------------------------------------------------------------ invariants

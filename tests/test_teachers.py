@@ -20,8 +20,8 @@ from vitlib.inputs.models import Timm, Vit, build, weights_of
 from vitlib.inputs.sources import Data
 from vitlib.inputs.views import resized_crop
 from vitlib.papers.teachers.specs import run_pretraining
-from vitlib.runs import shipping
 from vitlib.runs.execute import execute, one_thread, preflight
+from vitlib.runs.transfer import shipping
 from vitlib.spec import Context, SpecError, dump, rebuild
 from vitlib.teachers import shipped
 from vitlib.teachers.pretrain import DinoMethod, DinoTeacher, MaeMethod, MaeTeacher, MultiCrop, SupervisedTeacher

@@ -73,7 +73,7 @@ def distillation(spec: Student, teacher: nn.Module | None) -> Loss:
         with torch.no_grad():
             teacher_logits = teacher(images).float()
         if spec.objective == "soft":
-            taught = soft_distillation_loss(dist_logits, teacher_logits, spec.temperature)
+            taught = soft_distillation_loss(dist_logits, teacher_logits, spec.temperature, spec.soft_reduction)
         else:
             taught = hard_distillation_loss(dist_logits, teacher_logits)
         return weighted(base(class_logits, targets), taught, spec.kd_weight)

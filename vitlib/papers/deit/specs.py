@@ -13,6 +13,7 @@ from vitlib.spec import Context, Part, Result, RunSpec
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 Objective = Literal["none", "soft", "hard"]
+Reduction = Literal["batchmean", "numel"]
 
 
 class Released(RunSpec):
@@ -38,6 +39,7 @@ class Student(RunSpec):
     Args:
         kd_weight: lambda of equation 2, 1/2 in equation 3.
         temperature: tau of equation 2.
+        soft_reduction: of equation 2's KL: the mean over the batch, or the reference code's over batch and classes.
         start: the run whose weights training begins with (fine-tuning at another resolution).
         second_test: another test set to evaluate on.
         real_labels: also measure against ImageNet-Real; the test set is ImageNet's.
@@ -52,6 +54,7 @@ class Student(RunSpec):
     start: Student | None = None
     kd_weight: Weight = 0.5
     temperature: Annotated[float, Field(gt=0)] = 3.0
+    soft_reduction: Reduction = "batchmean"
     second_test: Data | None = None
     real_labels: bool = False
 
@@ -61,6 +64,8 @@ class Student(RunSpec):
             raise ValueError(
                 f"objective={self.objective!r} with teacher {'absent' if self.teacher is None else 'given'}; give both or neither"
             )
+        if self.soft_reduction != "batchmean" and self.objective != "soft":
+            raise ValueError(f"soft_reduction={self.soft_reduction!r} with objective={self.objective!r}; allowed: with objective='soft'")
         check_tiling(self.model, self.data.image_size)
         return self
 
@@ -114,7 +119,12 @@ class Throughput(RunSpec):
 
 
 class Settings(Part):
-    """What the entry, a profile and a notebook's overrides may set."""
+    """What the entry, a profile and a notebook's overrides may set.
+
+    Args:
+        soft_weight, hard_weight, token_weight: lambda of Table 3's rows "soft" and "hard", without a token, and "token". The first two
+            carry no mark for labels there: 1 trains them on the teacher alone.
+    """
 
     data: Data
     second_test: Data | None = None
@@ -132,6 +142,8 @@ class Settings(Part):
     temperature: Annotated[float, Field(gt=0)]
     soft_weight: Weight
     hard_weight: Weight
+    token_weight: Weight
+    soft_reduction: Reduction = "batchmean"
     throughput_batch: Annotated[int, Field(ge=1)]
     released: tuple[str, ...] = ()
 
@@ -212,6 +224,7 @@ def run_released(settings: Settings, *, released: str) -> Released:
 def _student(settings: Settings, method: str, size: str, resolution: str, seed: int, teacher: str) -> Student:
     objective = {"none": "none", "none-long": "none", "two-class": "none", "soft": "soft"}.get(method, "hard")
     taught = objective != "none"
+    soft = {"soft_reduction": settings.soft_reduction} if method == "soft" else {}
     recipe = settings.recipe
     if method.endswith("-long"):
         recipe = recipe.changed(epochs=settings.long_epochs, eval_every=round(recipe.eval_every * settings.long_factor))
@@ -222,8 +235,9 @@ def _student(settings: Settings, method: str, size: str, resolution: str, seed: 
         seed=seed,
         objective=objective,
         teacher=_teacher(settings, teacher, "native") if taught else None,
-        kd_weight=settings.soft_weight if method == "soft" else settings.hard_weight,
+        kd_weight={"soft": settings.soft_weight, "hard": settings.hard_weight}.get(method, settings.token_weight),
         temperature=settings.temperature,
+        **soft,
         second_test=settings.second_test,
         real_labels=settings.real_labels,
     )

@@ -21,6 +21,14 @@ def points(axes: Axes, label: str) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for line in lines for x, y in zip(*line.get_data(), strict=True)]
 
 
+def test_drawn_reads_both_edges_of_a_band_in_the_order_of_x():
+    figure, ((axes,),) = figures.canvas()
+    figures.band(axes, [2, 1, 3], [5.0, 4.0, 6.0], [7.0, 4.5, 9.0], of="line", colour="C0")
+    rows = figures.drawn(figure)
+    edges = [[1, 4.0], [1, 4.5], [2, 5.0], [2, 7.0], [3, 6.0], [3, 9.0]]
+    assert set(rows["series"]) == {"line, band"} and rows[["x", "y"]].values.tolist() == edges
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_gives_the_same_bytes_twice_and_a_csv_of_what_it_draws(name, results, tmp_path):
     for copy in ("one", "two"):

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.collections import PathCollection, PolyCollection, QuadMesh
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 STYLE = Path(__file__).with_name("vitlib.mplstyle")
 COLUMN = 6.3  # inches: the text width of an A4 page
@@ -64,6 +65,11 @@ def legend(axes: Axes, *, above: bool = False, leave_out: str = "_", **options) 
         axes.legend(*zip(*entries, strict=True), **options)
 
 
+def band(axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, of: str, colour: str) -> None:
+    """A shaded band around the line labelled `of`."""
+    axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0, gid=f"{of}, band")
+
+
 def save(figure: Figure, path: Path, stamp: str) -> bytes:
     """Write `path`.png, `path`.pdf and `path`.csv, the stamp below the axes; returns the PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,10 +85,11 @@ def save(figure: Figure, path: Path, stamp: str) -> bytes:
 def drawn(figure: Figure) -> pd.DataFrame:
     """What the artists hold: panel, series (label), x, y, and value for images. Unlabelled helpers are left out.
 
-    The ends of an error bar follow its point as a series of their own, '..., interval'.
+    The ends of an error bar, and the edges of a band, are series of their own: '..., interval' and '..., band'.
     """
     panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
-    rows = [row for axes in panels for row in (*_lines(axes), *_points(axes), *_bars(axes), *_intervals(axes), *_pixels(axes))]
+    readers = (_lines, _points, _bars, _intervals, _bands, _pixels)
+    rows = [row for axes in panels for read in readers for row in read(axes)]
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "value"])
 
 
@@ -120,6 +127,13 @@ def _intervals(axes: Axes) -> Iterator[tuple]:
                 yield from ((_panel(axes), label, x, y, None) for x, y in zip(*points.get_data(), strict=True))
             ends = (end for collection in collections for segment in collection.get_segments() for end in segment)
             yield from ((_panel(axes), f"{label}, interval", x, y, None) for x, y in ends)
+
+
+def _bands(axes: Axes) -> Iterator[tuple]:
+    for collection in axes.collections:
+        if isinstance(collection, PolyCollection) and collection.get_gid():
+            corners = np.unique(np.concatenate([path.vertices for path in collection.get_paths()]), axis=0)
+            yield from ((_panel(axes), collection.get_gid(), x, y, None) for x, y in corners)
 
 
 def _pixels(axes: Axes) -> Iterator[tuple]:

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from vitlib.papers.deit.tables import SHORT, disagreement_matrices, frame_readouts_of_all, frame_schedules, published_name
 from vitlib.report.diagrams import arrow, box
-from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
+from vitlib.report.figures import PALETTE, TEACHER, band, canvas, legend, style
 from vitlib.report.statistics import half_width, summary
 from vitlib.report.tables import DASH
 
@@ -279,7 +279,7 @@ def _band(axes: Axes, x: np.ndarray, curves: np.ndarray, name: str, colour: str)
     mean = curves.mean(axis=0)
     half = np.nan_to_num([half_width(pd.Series(column)) for column in curves.T])
     axes.plot(x, mean, "o-", color=colour, label=name, markersize=3)
-    axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+    band(axes, x, mean - half, mean + half, of=name, colour=colour)
 
 
 def _seeds(axes: Axes, x: np.ndarray, curves: np.ndarray, label: str, colour: str) -> None:

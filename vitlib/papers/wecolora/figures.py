@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from vitlib.papers.wecolora.specs import STEP_0
 from vitlib.papers.wecolora.tables import STARTS, index_map
 from vitlib.report.diagrams import arrow, box
-from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
+from vitlib.report.figures import PALETTE, TEACHER, band, canvas, legend, style
 from vitlib.report.statistics import half_width, summary
 
 if TYPE_CHECKING:
@@ -105,8 +105,9 @@ def figure_losses(results: Results) -> Figure:
         for (kind, schedule), rows in history.groupby(["lora_init", "schedule"], sort=False):
             table = rows.pivot(index="epoch", columns="seed", values="last")
             mean, half = table.mean(axis=1), np.nan_to_num(table.apply(half_width, axis=1))
-            axes.plot(table.index, mean, LINES[schedule], color=COLOURS[kind], label=f"{STARTS[kind]}, {schedule}")
-            axes.fill_between(table.index, mean - half, mean + half, color=COLOURS[kind], alpha=0.12, linewidth=0)
+            label = f"{STARTS[kind]}, {schedule}"
+            axes.plot(table.index, mean, LINES[schedule], color=COLOURS[kind], label=label)
+            band(axes, table.index, mean - half, mean + half, of=label, colour=COLOURS[kind])
     axes.set(xlabel="epoch", ylabel="mean |T − S|, last pair")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(axes, fontsize=6.5, ncols=2)
@@ -151,7 +152,7 @@ def figure_energy(results: Results) -> Figure:
             curves = run.arrays[f"energy {name}"]
             ranks = np.arange(1, curves.shape[1] + 1)
             axes.plot(ranks, curves.mean(axis=0), color=PALETTE[index], label=name)
-            axes.fill_between(ranks, curves.min(axis=0), curves.max(axis=0), color=PALETTE[index], alpha=0.1, linewidth=0)
+            band(axes, ranks, curves.min(axis=0), curves.max(axis=0), of=name, colour=PALETTE[index])
     axes.axvline(results.study.settings.rank, color=TEACHER, linestyle=":", label=f"rank {results.study.settings.rank}")
     axes.set(xlabel="rank k", ylabel="share of ‖W‖²", ylim=(0, 1.02))
     legend(axes, ncols=2)

@@ -17,7 +17,7 @@ from vitlib.runs.execute import RunsFailedError, execute
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.store import Store
 from vitlib.runs.workers import local
-from vitlib.spec import SpecError
+from vitlib.spec import Result, SpecError
 
 ONE, TWO, THREE = (Number(value=value) for value in (1, 2, 3))
 SUM = Total(left=ONE, right=TWO)
@@ -215,6 +215,22 @@ def test_a_run_that_another_process_holds_is_waited_for_and_not_computed(place, 
     assert execute([ONE], place)[ONE.id].metrics["value"] == 1
     thread.join()
     assert computed(place) == [ONE.id]
+
+
+def test_a_held_run_keeps_its_children_waiting_and_nothing_else(place, store):
+    def other_driver():
+        with store.claim(ONE.id):
+            claimed.set()
+            while TWO.id not in store:
+                time.sleep(0.01)
+            store.put(ONE, Result({"value": 1}), {"code": ""})
+
+    claimed = threading.Event()
+    thread = threading.Thread(target=other_driver, daemon=True)
+    thread.start()
+    claimed.wait(30)
+    assert execute([ONE, SUM, TWO], place)[SUM.id].metrics["value"] == 3
+    assert computed(place) == [TWO.id, SUM.id]
 
 
 def test_what_a_killed_process_left_behind_is_swept(place, store):

@@ -213,18 +213,31 @@ def _compute(plan: Plan, store: Store, place: Place, executor: Executor) -> None
 
 
 def _run_inline(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str]) -> None:
-    for run_id, spec in plan.pending.items():
-        if reason := plan.failed_parent(spec):
-            plan.failed[run_id] = reason
-            progress.finished(run_id)
-            continue
-        try:
-            while compute_one(spec, store, place, lambda *a, run=run_id: progress.tick(run, *a), again=run_id in forced) == "held":
-                time.sleep(0.2)
-        except Exception as error:
-            log.debug("%s", traceback.format_exc())
-            plan.failed[run_id] = f"{type(error).__name__}: {error}"
-        progress.finished(run_id)
+    """Run after run; one that another process holds is passed over, with its children, and looked at again later."""
+    waiting = dict(plan.pending)
+    while waiting:
+        before = len(waiting)
+        for run_id, spec in list(waiting.items()):
+            if waiting.keys() & {parent.id for parent in spec.parents()}:
+                continue
+            if _settled(spec, plan, store, place, progress, again=run_id in forced):
+                del waiting[run_id]
+                progress.finished(run_id)
+        if len(waiting) == before:
+            time.sleep(0.2)
+
+
+def _settled(spec: RunSpec, plan: Plan, store: Store, place: Place, progress: Progress, again: bool) -> bool:
+    """Whether the run is now stored or has failed; False while another process holds it."""
+    if reason := plan.failed_parent(spec):
+        plan.failed[spec.id] = reason
+        return True
+    try:
+        return compute_one(spec, store, place, lambda *a: progress.tick(spec.id, *a), again=again) == "stored"
+    except Exception as error:
+        log.debug("%s", traceback.format_exc())
+        plan.failed[spec.id] = f"{type(error).__name__}: {error}"
+        return True
 
 
 def _read(store: Store, run_id: str, mode: Mode) -> Stored | None:

@@ -170,13 +170,13 @@ def test_the_finding_of_the_ablation_says_what_differs_from_zero_and_whether_eff
 def test_the_finding_of_the_ablation_says_when_nothing_differs_from_zero(study):
     one_seed = load_study("wecolora", "quick", overrides={"seeds": [0]}, results_dir=str(study.place.results_dir), device="cpu")
     said = wecolora.finding_ablation(made(one_seed, **accuracies({("svd", "staged"): 60.0})))
-    assert "No interval leaves zero out." in said and "(no interval, n = 1)" in said
+    assert "No interval leaves zero out." in said and "(one seed, no interval)" in said
 
 
 def test_the_finding_of_the_times_gives_both_savings_each_round_and_the_expectation(study):
     results = made(study, times=timed, distilled=lambda point: distances(1.0, 1.0, 0.75 if point["schedule"] == "staged" else 1.0))
     said = wecolora.finding_times(results)
-    assert "saved 23.3 %" in said and "n = 3; round by round 10.0, 50.0, 10.0 %" in said
+    assert "saved 23.3 %" in said and "n = 3 rounds; round by round 10.0, 50.0, 10.0 %" in said
     assert "says 50.0 %" in said and "saving is 15.9 %" in said and "25.0 % fewer block calls" in said
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+NOT_YET = "not measured yet"
+
 
 def uniform_attention_distance(image_size: int, patch_size: int) -> float:
     """Mean distance in pixels between two patches of a square image, each drawn uniformly: attention that looks everywhere alike."""
@@ -91,19 +93,34 @@ def paired_differences(frame: pd.DataFrame, metric: str, first: dict, second: di
 def against(name: str, other: str, differences: pd.Series, sides: tuple[str, str] = ("is above", "is below"), **said) -> str:
     """'ours is above KD (+2.8 points, 95 % interval ...)', in words that follow the interval."""
     if differences.dropna().empty:
-        return f"{name} against {other} is not measured yet"
+        return f"{name} against {other} is {NOT_YET}"
     mean, side = differences.mean(), f"{name} {sides[0] if differences.mean() > 0 else sides[1]} {other}"
     verdict = f"{name} and {other} are not told apart" if abs(mean) <= half_width(differences) else side
     return f"{verdict} ({interval_said(differences, **said)})"
 
 
+def worded(differences: pd.Series, unit: str = "points", over: str = "seeds", decimals: int = 1) -> str:
+    """'+2.8 points (95 % interval -4.2 to +9.8, n = 3 seeds)'."""
+    if differences.dropna().empty:
+        return NOT_YET
+    return f"{_mean_said(differences, unit, decimals)} ({spread_said(differences, over, decimals)})"
+
+
 def interval_said(differences: pd.Series, unit: str = "points", over: str = "seeds", decimals: int = 1) -> str:
     """'+2.8 points, 95 % interval -4.2 to +9.8, n = 3 seeds'."""
-    mean, half = differences.mean(), half_width(differences)
+    return f"{_mean_said(differences, unit, decimals)}, {spread_said(differences, over, decimals)}"
+
+
+def spread_said(values: pd.Series, over: str = "seeds", decimals: int = 1) -> str:
+    """'95 % interval -4.2 to +9.8, n = 3 seeds'."""
+    mean, half = values.mean(), half_width(values)
     if np.isnan(half):
-        return f"{mean:+.{decimals}f} {unit}, one {over.removesuffix('s')}, no interval"
-    low, high = mean - half, mean + half
-    return f"{mean:+.{decimals}f} {unit}, 95 % interval {low:+.{decimals}f} to {high:+.{decimals}f}, n = {len(differences)} {over}"
+        return f"one {over.removesuffix('s')}, no interval"
+    return f"95 % interval {mean - half:+z.{decimals}f} to {mean + half:+z.{decimals}f}, n = {values.notna().sum()} {over}"
+
+
+def _mean_said(differences: pd.Series, unit: str, decimals: int) -> str:
+    return f"{differences.mean():+z.{decimals}f} {unit}".rstrip()
 
 
 def _selected(frame: pd.DataFrame, selection: dict[str, Any]) -> pd.DataFrame:

@@ -24,13 +24,12 @@ from vitlib.papers.deit.tables import (
     table_models,
     table_teachers,
 )
-from vitlib.report.statistics import half_width, paired_differences
+from vitlib.report.statistics import NOT_YET, half_width, paired_differences, worded
 from vitlib.report.tables import DASH
 
 if TYPE_CHECKING:
     from vitlib.runs.study import Results
 
-NOT_YET = "not measured yet"
 READ = {"class": "class", "distillation": "distillation", "class+distillation": "both"}
 STUDENTS = CLASSIFIERS[2:]  # of Table 4
 
@@ -39,8 +38,8 @@ def finding_teachers(results: Results) -> str:
     """Table 2: convnet against transformer as teacher at both image sizes, and whether the better teacher has the better student."""
     native, larger = (_between(frame_taught(results, column), {"kind": "convnet"}, {"kind": "transformer"}) for column in ("native", "up"))
     return (
-        f"Convnet teacher against transformer teacher, top-1 of the largest student: {_said(native)}. With larger images: {_said(larger)}. "
-        f"{_best_teacher(table_teachers(results))}"
+        f"Convnet teacher against transformer teacher, top-1 of the largest student: {worded(native)}. "
+        f"With larger images: {worded(larger)}. {_best_teacher(table_teachers(results))}"
     )
 
 
@@ -56,7 +55,7 @@ def finding_strategies(results: Results) -> str:
     return (
         f"Top-1 at the native images, mean over sizes: {listed}. Readouts of the largest size with the token, from low to high: "
         f"{_ranked(native)}; after fine-tuning at larger images: {_ranked(larger)} (published at both: class, distillation, both). "
-        f"There both tokens against the class token: {_said(gain)}."
+        f"There both tokens against the class token: {worded(gain)}."
     )
 
 
@@ -67,7 +66,7 @@ def finding_models(results: Results) -> str:
     methods = frame["method"].unique()
     changes = {m: _between(frame[frame["method"] == m], {"resolution": "up"}, {"resolution": "native"}) for m in methods}
     published = {method: _published_change(results, method) for method in methods}
-    listed = "; ".join(f"{LABELS[method]} {_said(changes[method])}, published for DeiT-B {published[method]:+.1f}" for method in methods)
+    listed = "; ".join(f"{LABELS[method]} {worded(changes[method])}, published for DeiT-B {published[method]:+.1f}" for method in methods)
     return (
         f"{_kept_order(table_models(results))}Larger images, change of the largest size: {listed}. {_opposed(changes, published)}".strip()
     )
@@ -88,8 +87,8 @@ def finding_disagreement(results: Results) -> str:
     return (
         f"The convnet is wrong on {_percent(mean.loc['groundtruth', 'convnet'])} % of the test images. Its column can differ from the "
         f"error rates by no more: {columns} against {errors} ({', '.join(STUDENTS)}). From the plain to the distilled student (both "
-        f"tokens) the distance to the convnet changes by {_signed(distance.mean())} points and the error by {_signed(error.mean())}. "
-        f"The difference of the two is {_said(distance - error)}: {_explained(distance - error)}."
+        f"tokens) the distance to the convnet changes by {distance.mean():+z.1f} points and the error by {error.mean():+z.1f}. "
+        f"The difference of the two is {worded(distance - error)}: {_explained(distance - error)}."
     )
 
 
@@ -99,8 +98,8 @@ def finding_schedules(results: Results) -> str:
     plain, distilled = (gains[gains["method"] == method].set_index("seed")["gain"].dropna() for method in ("none", "token"))
     more = (distilled - plain).dropna()
     return (
-        f"{times:g} times the epochs, change of the largest student without a teacher: {_said(plain)}; with the distillation token: "
-        f"{_said(distilled)}. The second less the first: {_said(more)}. {_gained(more)}"
+        f"{times:g} times the epochs, change of the largest student without a teacher: {worded(plain)}; with the distillation token: "
+        f"{worded(distilled)}. The second less the first: {worded(more)}. {_gained(more)}"
     ).strip()
 
 
@@ -111,30 +110,16 @@ def finding_cosine(results: Results) -> str:
         _between(frame[frame["method"] == method], {"place": "last"}, {"place": "input"}, "cosine") for method in ("token", "two-class")
     )
     ends = frame[(frame["method"] == "token") & (frame["place"] == "last")]["cosine"].mean()
+    changes = [worded(differences, unit="", decimals=2) for differences in (token, control)]
     return (
-        f"Cosine from input to last block, change of class and distillation token: {_said(token, '', 2)}; of two class tokens: "
-        f"{_said(control, '', 2)}. Class and distillation token end at {DASH if np.isnan(ends) else f'{ends:.2f}'} (published: 0.93)."
+        f"Cosine from input to last block, change of class and distillation token: {changes[0]}; of two class tokens: {changes[1]}. "
+        f"Class and distillation token end at {DASH if np.isnan(ends) else f'{ends:.2f}'} (published: 0.93)."
     )
 
 
 def _between(frame: pd.DataFrame, first: dict, second: dict, metric: str = "top1") -> pd.Series:
     """Differences of a metric by seed."""
     return paired_differences(frame, metric, first, second, ["seed"])
-
-
-def _said(differences: pd.Series, unit: str = " points", decimals: int = 1) -> str:
-    """'+3.2 points (95 % interval +2.2 to +4.2, n = 3 seeds)'."""
-    if not len(differences):
-        return NOT_YET
-    mean, half = differences.mean(), half_width(differences)
-    if np.isnan(half):
-        return f"{_signed(mean, decimals)}{unit} (one seed, no interval)"
-    interval = f"{_signed(mean - half, decimals)} to {_signed(mean + half, decimals)}"
-    return f"{_signed(mean, decimals)}{unit} (95 % interval {interval}, n = {len(differences)} seeds)"
-
-
-def _signed(value: float, decimals: int = 1) -> str:
-    return f"{round(value, decimals) + 0.0:+.{decimals}f}"  # + 0.0: no minus zero
 
 
 def _percent(value: float) -> str:

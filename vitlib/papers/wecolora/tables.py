@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from vitlib.report.statistics import beside, half_width, paired_differences, summary
+from vitlib.report.statistics import NOT_YET, beside, half_width, paired_differences, spread_said, summary, worded
 
 if TYPE_CHECKING:
     from vitlib.runs.study import Results
@@ -28,7 +27,6 @@ EFFECTS = {  # of the ablation: the student, and the one that it is compared wit
     "shifting W back in the staged SVD student": (("svd_shift", "staged"), ("svd", "staged")),
 }
 BEFORE, AFTER = "L1 of the last pair, before distillation", "L1 of the last pair, after distillation"
-MISSING = "not measured yet"
 ROOM = "The best distilled student has the higher mean, so a gain from start or stages (claim A) can show here."
 NO_ROOM = "No distilled student has a higher mean than weight copy, so claim A cannot show a gain over plain copying here."
 
@@ -144,7 +142,7 @@ def finding_table_1(results: Results) -> str:
 def finding_reductions(results: Results) -> str:
     """The same at the other reductions."""
     others = results.study.settings.reductions[1:]
-    return "\n\n".join(f"At r = {r}. {_best_rows(results, r)}" for r in others) or f"Other reductions: {MISSING}."
+    return "\n\n".join(f"At r = {r}. {_best_rows(results, r)}" for r in others) or f"Other reductions: {NOT_YET}."
 
 
 def finding_ablation(results: Results) -> str:
@@ -158,13 +156,13 @@ def finding_times(results: Results) -> str:
     staged = table_times(results).set_index("training").loc["staged"]
     frame = frame_relative_times(results).query("training == 'staged'")
     if frame.empty:
-        return f"Training time: {MISSING}."
+        return f"Training time: {NOT_YET}."
     calls = table_distances(results).query("schedule == 'staged'")["block calls"].dropna()
     expected = f"; {100 * (1 - calls.iloc[0]):.1f} % fewer block calls are made here" if len(calls) else ""
     rounds = 100 - frame["time"]
     return (
         f"Staged training saved {rounds.mean():.1f} % of the time of plain training in the same round, in the mean of the rounds "
-        f"({_interval(rounds)}; round by round {', '.join(f'{saving:.1f}' for saving in rounds)} %). "
+        f"({spread_said(rounds, over='rounds')}; round by round {', '.join(f'{saving:.1f}' for saving in rounds)} %). "
         f"The ratio of the two medians, which pairs no rounds, says {staged['saving of the medians, %']:.1f} %. "
         f"The document's saving is {staged['published saving, %']:.1f} %{expected}."
     )
@@ -176,7 +174,7 @@ def finding_distances(results: Results) -> str:
     table = table.assign(student=table["start"] + ", " + table["schedule"]).dropna(subset=[BEFORE, AFTER]).set_index("student")
     starts = table.drop_duplicates("start").set_index("start")[BEFORE]
     if not {STARTS["zero_b"], STARTS["svd"]} <= {*starts.index}:
-        return f"Distances to the teacher: {MISSING}."
+        return f"Distances to the teacher: {NOT_YET}."
     said = "; ".join(f"'{start}' {value:.2f}" for start, value in starts.items())
     farther = "farther from" if starts[STARTS["svd"]] > starts[STARTS["zero_b"]] else "no farther from"
     nearest = table[AFTER].idxmin()
@@ -204,13 +202,13 @@ def _best_row(rows: pd.DataFrame) -> str:
     table = summary(rows, ["student"], "top1").dropna(subset="measured").set_index("student")
     students = table.drop(index=["teacher", "weight copy"], errors="ignore")["measured"]
     if students.empty or len(table) < len(students) + 2:
-        return f"{MISSING}."
+        return f"{NOT_YET}."
     best, student = table["measured"].idxmax(), students.idxmax()
     over_teacher, over_student = (_gain(rows, {"student": "weight copy"}, {"student": other}) for other in ("teacher", student))
     room = students[student] > table.loc["weight copy", "measured"]
     return (
         f"the best of {len(table)} rows by mean is '{best}', with {table.loc[best, 'measured']:.1f} % (n = {table.loc[best, 'n']}). "
-        f"Weight copy, which trains nothing, stands at {_points(over_teacher)} against the teacher and at {_points(over_student)} against "
+        f"Weight copy, which trains nothing, stands at {worded(over_teacher)} against the teacher and at {worded(over_student)} against "
         f"the best distilled student, '{student}'. {ROOM if room else NO_ROOM}"
     )
 
@@ -220,12 +218,12 @@ def _effects(rows: pd.DataFrame) -> str:
     points = {name: [{"lora_init": kind, "schedule": schedule} for kind, schedule in pair] for name, pair in EFFECTS.items()}
     gains = {name: _gain(rows, *pair) for name, pair in points.items()}
     if any(gain.empty for gain in gains.values()):
-        return f"{MISSING}."
+        return f"{NOT_YET}."
     clear = [name for name, gain in gains.items() if abs(gain.mean()) > half_width(gain)]
     start, stages, both, _ = gains.values()
-    said = "; ".join(f"by {name} {_points(gain)}" for name, gain in gains.items())
+    said = "; ".join(f"by {name} {worded(gain)}" for name, gain in gains.items())
     told = f"Zero is outside the interval of: {'; '.join(clear)}." if clear else "No interval leaves zero out."
-    return f"accuracy changes {said}. {told} Both together differ from the sum of the two by {_points(both - start - stages)}."
+    return f"accuracy changes {said}. {told} Both together differ from the sum of the two by {worded(both - start - stages)}."
 
 
 def _accuracy_of(results: Results, nearest: str) -> str:
@@ -235,7 +233,7 @@ def _accuracy_of(results: Results, nearest: str) -> str:
     frame = frame[(frame["dataset"] == first) & frame["lora_init"].notna()]
     table = summary(frame, ["student"], "top1").dropna(subset="measured").set_index("student")["measured"]
     if table.empty:
-        return f"Accuracies on {title}: {MISSING}."
+        return f"Accuracies on {title}: {NOT_YET}."
     best = table.idxmax()
     said = "the same" if best == nearest else f"another one, '{best}'"
     return f"The most accurate student on {title} is {said}."
@@ -244,16 +242,6 @@ def _accuracy_of(results: Results, nearest: str) -> str:
 def _gain(frame: pd.DataFrame, first: dict, second: dict) -> pd.Series:
     """Difference of accuracies of two selections, seed by seed."""
     return paired_differences(frame, "top1", first, second, ["seed"])
-
-
-def _points(differences: pd.Series) -> str:
-    return f"{differences.mean():+z.1f} points ({_interval(differences)})"
-
-
-def _interval(values: pd.Series) -> str:
-    half = half_width(values)
-    interval = "no interval" if np.isnan(half) else f"95 % interval {values.mean() - half:z.1f} to {values.mean() + half:z.1f}"
-    return f"{interval}, n = {values.notna().sum()}"
 
 
 def _at(frame: pd.DataFrame, reduction: int) -> pd.DataFrame:

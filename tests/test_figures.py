@@ -1,5 +1,9 @@
 """Figures by their artists: what is drawn is what the results hold."""
 
+import time
+from threading import Thread
+
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,6 +31,24 @@ def test_drawn_reads_both_edges_of_a_band_in_the_order_of_x():
     rows = figures.drawn(figure)
     edges = [[1, 4.0], [1, 4.5], [2, 5.0], [2, 7.0], [3, 6.0], [3, 9.0]]
     assert set(rows["series"]) == {"line, band"} and rows[["x", "y"]].values.tolist() == edges
+
+
+def test_threads_that_draw_at_once_keep_the_style_and_leave_no_trace_of_it():
+    """The second thread wants to draw while the first does, and goes on when the first has ended."""
+    before, seen = mpl.rcParams["axes.titlesize"], []
+
+    def draw():
+        with figures.style():
+            time.sleep(0.1)
+            seen.append(mpl.rcParams["axes.titlesize"])
+
+    threads = [Thread(target=draw) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.03)
+    for thread in threads:
+        thread.join()
+    assert seen == [9.0] * 3 and mpl.rcParams["axes.titlesize"] == before != 9.0
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
 
 import matplotlib as mpl
 import numpy as np
@@ -24,6 +25,7 @@ STYLE = Path(__file__).with_name("vitlib.mplstyle")
 COLUMN = 6.3  # inches: the text width of an A4 page
 PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161"]  # seaborn's 'colorblind'
 TEACHER = "0.45"
+_STYLED = RLock()
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def drawn(figure: Figure) -> pd.DataFrame:
 
 
 def _style() -> Iterator[None]:
-    with mpl.rc_context(fname=STYLE):
+    """One thread at a time: matplotlib's settings belong to the process, and explorers draw in threads of their own."""
+    with _STYLED, mpl.rc_context(fname=STYLE):
         yield
 
 

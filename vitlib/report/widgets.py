@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
+from vitlib.report.figures import style
+
 if TYPE_CHECKING:
     import ipywidgets
 
@@ -53,7 +55,8 @@ class Explorer:
 
     def _png(self) -> bytes:
         buffer = io.BytesIO()
-        self._draw(**self._values()).savefig(buffer, format="png", metadata={"Software": None})
+        with style():
+            self._draw(**self._values()).savefig(buffer, format="png", metadata={"Software": None})
         return buffer.getvalue()
 
     def _said(self) -> str:

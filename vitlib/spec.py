@@ -71,6 +71,7 @@ class RunSpec(Part):
 
     version: ClassVar[int] = 1
     timed: ClassVar[bool] = False  # True: its result is a time, so nothing may run beside it
+    divisible: ClassVar[bool] = False  # True: its loss is a mean over images, so several processes may share each batch
 
     def canonical(self) -> dict[str, Any]:
         return {**super().canonical(), "version": self.version}

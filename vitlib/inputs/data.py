@@ -21,7 +21,7 @@ from timm.data.loader import fast_collate
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vitlib import paths
+from vitlib import distributed, paths
 from vitlib.inputs.pictures import DataError, open_image
 from vitlib.inputs.sources import Data, listing, load
 from vitlib.inputs.views import augmented, erased
@@ -51,6 +51,7 @@ class Batches(Protocol):
 def training_batches(data: Data, recipe: Recipe, *, seed: int, device: str, data_dir: Path, chosen: Choice = every) -> Batches:
     """Shuffled, augmented batches of the training split, or of those `chosen` by their labels; the last incomplete one is dropped."""
     _require_honoured(data, recipe.augment)
+    distributed.require_equal_parts(recipe.batch_size, recipe.accumulate, mixing=bool(recipe.mixup or recipe.cutmix))
     source = _streamed if not data.resident else _resident
     batches = source(data, "train", recipe.batch_size, device, data_dir, Training(recipe.augment, seed, recipe.repeats), chosen)
     if batches.steps == 0:
@@ -124,10 +125,10 @@ class ResidentBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = self._order(epoch)
         for step in range(start, self.steps):
-            index = order[step * self._batch_size : (step + 1) * self._batch_size]
+            index = self._part(order[step * self._batch_size : (step + 1) * self._batch_size])
             images = (self._images[index].float().div_(255) - self._mean) / self._std
             if self._training:
-                seed_everything(seed_for(self._training.seed, epoch, step), images.device)
+                seed_everything(seed_for(self._training.seed, epoch, step, *distributed.share()), images.device)
                 images = augmented(images, self._training.augment)
             yield images, self.labels[index]
 
@@ -141,6 +142,9 @@ class ResidentBatches:
     def plain(self) -> Tensor:
         """All images normalised and not augmented, in order; (N, C, H, W)."""
         return (self._images.float().div_(255) - self._mean) / self._std
+
+    def _part(self, index: Tensor) -> Tensor:
+        return distributed.part(index) if self._training else index
 
     def _order(self, epoch: int) -> Tensor:
         order = self._training.order(self.images, epoch) if self._training else np.arange(self.images)
@@ -160,10 +164,10 @@ class StreamedBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = self._training.order(self.images, epoch) if self._training else np.arange(self.images)
-        order = order[: self.steps * self._batch_size]
+        firsts = range(start * self._batch_size, self.steps * self._batch_size, self._batch_size)
         loader = DataLoader(
-            _EpochView(self._files, order, epoch, first=start * self._batch_size),
-            batch_size=self._batch_size,
+            _EpochView(self._files, order, epoch),
+            batch_sampler=[self._part(range(first, min(first + self._batch_size, self.images))) for first in firsts],
             num_workers=min(8, paths.cores()),
             collate_fn=fast_collate,
             pin_memory=self._device.startswith("cuda"),
@@ -172,9 +176,12 @@ class StreamedBatches:
             images = images.to(self._device, non_blocking=True).float().div_(255)
             images = (images - self._mean) / self._std
             if self._training:
-                seed_everything(seed_for(self._training.seed, epoch, step), images.device)
+                seed_everything(seed_for(self._training.seed, epoch, step, *distributed.share()), images.device)
                 images = erased(images, self._training.augment.erasing)
             yield images, labels.to(self._device, non_blocking=True)
+
+    def _part(self, positions: range) -> range:
+        return distributed.part(positions) if self._training else positions
 
 
 class _Files(Dataset):
@@ -195,14 +202,13 @@ class _Files(Dataset):
 
 
 class _EpochView(Dataset):
-    def __init__(self, files: _Files, order: np.ndarray, epoch: int, first: int):
-        self.files, self.order, self.epoch, self.first = files, order, epoch, first
+    def __init__(self, files: _Files, order: np.ndarray, epoch: int):
+        self.files, self.order, self.epoch = files, order, epoch
 
     def __len__(self) -> int:
-        return len(self.order) - self.first
+        return len(self.order)
 
-    def __getitem__(self, item: int):
-        position = self.first + item
+    def __getitem__(self, position: int):
         index = self.order[position]
         if self.files.training:
             seed_everything(seed_for(self.files.training.seed, self.epoch, "image", position))

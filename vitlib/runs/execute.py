@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from vitlib import distributed
 from vitlib.inputs.sources import Data, check
 from vitlib.runs.manifest import DamagedError
 from vitlib.runs.provenance import facts, now
@@ -81,19 +82,39 @@ def execute(specs: Iterable[RunSpec], place: Place, *, executor: Executor = "inl
     require("executor", executor, get_args(Executor))
     require("mode", mode, get_args(Mode))
     specs = list(specs)
+    if distributed.launched() > 1 and executor != "inline":
+        raise SpecError(f"executor: got {executor!r} in processes that torchrun started; allowed: inline")
+    if mode != "read-only" and not distributed.leads():
+        _follow(place)
+        mode = "read-only"
     store = Store(place.results_dir, writable=mode != "read-only")
     plan = make_plan(specs, store, mode)
     if mode == "read-only":
         return plan.stored
     store.sweep()
     preflight(plan.pending.values(), place.data_dir)
-    if plan.pending:
+    if distributed.launched() > 1:
+        with distributed.team(_device(place.device)):
+            _compute(plan, store, place, executor)
+    elif plan.pending:
         require_device(place.device, executor)
         _compute(plan, store, place, executor)
     if plan.failed:
         raise RunsFailedError(_failure_report(plan))
     wanted = {spec.id for spec in specs}
     return plan.stored | {run_id: store.read(run_id) for run_id in wanted - plan.stored.keys()}
+
+
+def _follow(place: Place) -> None:
+    """The part of a process that torchrun started beside the leader: its share of the runs that the leader divides."""
+    device, store = _device(place.device), Store(place.results_dir, writable=False)
+
+    def compute(spec: RunSpec) -> None:
+        with one_thread(device):
+            spec.compute(Context(device, place.data_dir, store.scratch(spec.id), lambda parent: store.read(parent.id)))
+
+    with distributed.team(device):
+        distributed.follow(compute)
 
 
 def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> Plan:
@@ -156,7 +177,7 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         about["code"] = _code_of(scratch, about["code"])
         context = Context(device, place.data_dir, scratch, lambda parent: store.read(parent.id), tick, place.checkpoint_every)
         try:
-            with one_thread(device):
+            with one_thread(device), distributed.divided(spec):
                 result = spec.compute(context)
             store.put(spec, result, about | {"finished": now()})
         except (SpecError, OSError):
@@ -235,6 +256,8 @@ def _settled(spec: RunSpec, plan: Plan, store: Store, place: Place, progress: Pr
     try:
         return compute_one(spec, store, place, lambda *a: progress.tick(spec.id, *a), again=again) == "stored"
     except Exception as error:
+        if distributed.launched() > 1:
+            raise  # the other processes are in the middle of the run: torchrun ends them with this one
         log.debug("%s", traceback.format_exc())
         plan.failed[spec.id] = f"{type(error).__name__}: {error}"
         return True
@@ -258,6 +281,8 @@ def _device(wanted: str) -> str:
         return wanted
     import torch
 
+    if distributed.launched() > 1:
+        return distributed.device(torch.cuda.device_count())
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -5,7 +5,7 @@ Point them at any image folder: `python -m vitlib run teachers --overrides '{"da
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -102,6 +102,8 @@ class MaeMethod(SelfSupervised):
 class SupervisedTeacher(RunSpec):
     """A model trained on labels."""
 
+    divisible: ClassVar[bool] = True
+
     data: Data
     model: Vit | ResNet
     recipe: Recipe
@@ -140,6 +142,8 @@ class DinoTeacher(RunSpec):
 
 class MaeTeacher(RunSpec):
     """A transformer pretrained by MAE; its weights are those of the encoder."""
+
+    divisible: ClassVar[bool] = True
 
     data: Data
     model: PlainVit

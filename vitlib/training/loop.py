@@ -23,6 +23,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import Tensor, nn
 
+from vitlib import distributed
 from vitlib.inputs.data import Batches
 from vitlib.recipe import Recipe
 from vitlib.spec import Context
@@ -93,7 +94,7 @@ def train(
         began, seen = time.perf_counter(), 0
         for images, labels in batches.epoch(state.epoch, state.step):
             images, targets = mix(images, labels)
-            seen += len(images)
+            seen += len(images) * distributed.processes()
             with around_step(state.updates / (recipe.epochs * batches.steps)):
                 _step(state, forward, loss, images, targets, recipe)
             context.tick(state.epoch, recipe.epochs, len(images))
@@ -139,11 +140,12 @@ def _step(state: _State, forward: nn.Module, loss: Loss, images: Tensor, targets
         images = images.contiguous(memory_format=torch.channels_last)
     state.optimizer.zero_grad()
     parts = zip(images.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True)
-    values = [_part(forward, loss, some_images, some_targets, recipe) for some_images, some_targets in parts]
+    value = sum(_part(forward, loss, some_images, some_targets, recipe) for some_images, some_targets in parts)
+    distributed.average([value, *(parameter.grad for parameter in state.model.parameters() if parameter.grad is not None)])
     if recipe.clip_grad:
         dispatch_clip_grad(state.model.parameters(), recipe.clip_grad)
     state.optimizer.step()
-    state.after_step(sum(values))
+    state.after_step(value)
 
 
 def _part(forward: nn.Module, loss: Loss, images: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
@@ -202,6 +204,7 @@ class _State:
         file = context.scratch / "checkpoint.pt" if context.scratch else None
         state = cls(model, optimizer, scheduler, ema, steps, file)
         state.resume(context.device)
+        distributed.start_alike(model)
         state.scheduler.step_update(state.updates)
         return state
 
@@ -241,7 +244,7 @@ class _State:
             )
 
     def checkpoint_if_due(self, context: Context) -> None:
-        if self.file and time.monotonic() - self.saved >= context.checkpoint_every:
+        if self.file and distributed.leads() and time.monotonic() - self.saved >= context.checkpoint_every:
             self.save()
 
     def save(self) -> None:

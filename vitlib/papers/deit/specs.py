@@ -45,6 +45,8 @@ class Student(RunSpec):
         real_labels: also measure against ImageNet-Real; the test set is ImageNet's.
     """
 
+    divisible: ClassVar[bool] = True
+
     data: Data
     model: Vit | ResNet | Timm
     recipe: Recipe

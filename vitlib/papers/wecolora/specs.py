@@ -42,6 +42,8 @@ class Distilled(RunSpec):
         cached: keep the teacher's features of every image instead of computing them anew in each epoch; only without augmentation.
     """
 
+    divisible: ClassVar[bool] = True
+
     teacher: Teacher
     data: Data
     recipe: Recipe

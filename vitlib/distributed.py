@@ -1,0 +1,138 @@
+"""One run over several processes that torchrun started: each trains on its part of every batch, and gradients are averaged.
+
+The first process leads: it alone reads plans and writes results, and calls the others to the runs whose class is `divisible`.
+Batch norm takes the statistics of a process's own part, and the leader's are kept. Imports torch only where there are several processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from vitlib.spec import RunSpec, SpecError, dump, rebuild
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PATIENCE = timedelta(days=7)  # while the leader computes what cannot be divided
+_dividing = False
+
+
+def launched() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def leads() -> bool:
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def device(count: int) -> str:
+    """Of `count` GPUs this process's own, or the CPU."""
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    return f"cuda:{local}" if local < count else "cpu"
+
+
+def processes() -> int:
+    """How many share the run at hand."""
+    return launched() if _dividing else 1
+
+
+def share() -> tuple[int, ...]:
+    """This process's part in a seed: its rank among several, nothing alone."""
+    return (int(os.environ["RANK"]),) if _dividing else ()
+
+
+def part(batch: Any) -> Any:
+    """This process's part of a batch's indices."""
+    return batch[share()[0] :: processes()] if _dividing else batch
+
+
+def require_equal_parts(batch_size: int, accumulate: int, mixing: bool) -> None:
+    """Refuse a batch that the processes cannot share equally; timm mixes pairs of images.
+
+    Raises:
+        SpecError: naming the smallest number that the batch must be a multiple of.
+    """
+    least = processes() * accumulate * (2 if mixing else 1)
+    if _dividing and batch_size % least:
+        raise SpecError(f"recipe.batch_size={batch_size} in {processes()} processes; allowed: a multiple of {least}")
+
+
+def average(tensors: list[Tensor]) -> None:
+    """Replace each tensor by its mean over the processes, in one exchange."""
+    if not _dividing:
+        return
+    import torch
+
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    torch.distributed.all_reduce(flat)
+    flat /= processes()
+    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))
+
+
+def start_alike(model: nn.Module) -> None:
+    """Give every process the first one's parameters and buffers."""
+    if _dividing:
+        import torch
+
+        for tensor in model.state_dict().values():
+            torch.distributed.broadcast(tensor, src=0)
+
+
+@contextmanager
+def team(device: str) -> Iterator[None]:
+    """Processes that torchrun started know each other within; leaving it as leader sends the others home."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+    torch.distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield
+        if leads():
+            _call(None)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def divided(spec: RunSpec) -> Iterator[None]:
+    """As leader: call the others to this run, if it can be divided."""
+    if launched() == 1 or not spec.divisible:
+        yield
+        return
+    _call(dump(spec))
+    with _division():
+        yield
+
+
+def follow(compute: Callable[[RunSpec], Any]) -> None:
+    """As one of the others: compute the same runs until the leader sends home; what they give is the leader's to keep."""
+    while (called := _call(None)) is not None:
+        with _division():
+            compute(rebuild(called))
+
+
+@contextmanager
+def _division() -> Iterator[None]:
+    global _dividing
+    _dividing = True
+    try:
+        yield
+    finally:
+        _dividing = False
+
+
+def _call(dumped: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What the leader says."""
+    import torch
+
+    message = [dumped]
+    torch.distributed.broadcast_object_list(message, src=0, device=torch.device("cpu"))
+    return message[0]

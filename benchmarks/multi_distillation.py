@@ -21,9 +21,9 @@ from vitlib.inputs.models import ResNet, build
 from vitlib.methods.distillation.exits import with_exits
 from vitlib.papers.entries import merged, read_entry
 from vitlib.papers.multi_distillation.search.settings import Settings
-from vitlib.papers.multi_distillation.specs import Objective
 from vitlib.papers.multi_distillation.training.compute import Peers
 from vitlib.papers.multi_distillation.training.objective import loss_terms
+from vitlib.papers.multi_distillation.training.reading import Objective
 from vitlib.runs.execute import one_thread
 from vitlib.runs.provenance import device_name
 
@@ -41,10 +41,10 @@ WARM, ROUNDS, STEPS = 5, 5, 10
 
 def main() -> None:
     entry = read_entry("multi_distillation")
-    objective = Objective(weights=Settings.parse(merged(entry["base"], entry["profile"]["cifar"])).prior)
+    settings = Settings.parse(merged(entry["base"], entry["profile"]["cifar"]))
     names = list(VARIANTS) if DEVICE == "cuda" else ["fp32", "fp32, channels_last", "bf16"]
     with one_thread(DEVICE):
-        rows = [{"variant": name} | measured(objective, *VARIANTS[name]) for name in names]
+        rows = [{"variant": name} | measured(settings.objective(settings.prior), *VARIANTS[name]) for name in names]
     network, batch = SIZE[DEVICE]
     found = {"device": device_name(DEVICE), "torch": torch.__version__, "network": network.model_dump(), "batch": batch, "rows": rows}
     print(json.dumps(found, indent=1))

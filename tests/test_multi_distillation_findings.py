@@ -60,10 +60,10 @@ def scores(**by_method):
 @pytest.mark.parametrize(
     ("plain", "said"),
     [  # 1, 2, 3: mean 2, half 4.303 / sqrt(3) = 2.484
-        ((49.0, 48.0, 47.0), "+2.0 points (95 % interval -0.5 to +4.5, n = 3), undecided."),
-        ((39.0, 38.0, 37.0), "+12.0 points (95 % interval +9.5 to +14.5, n = 3), better."),
-        ((61.0, 62.0, 63.0), "-12.0 points (95 % interval -14.5 to -9.5, n = 3), worse."),
-        ((np.nan, np.nan, 47.0), "+3.0 points (n = 1, no interval), one seed decides nothing."),
+        ((49.0, 48.0, 47.0), "+2.0 points (95 % interval -0.5 to +4.5, n = 3 seeds), undecided."),
+        ((39.0, 38.0, 37.0), "+12.0 points (95 % interval +9.5 to +14.5, n = 3 seeds), better."),
+        ((61.0, 62.0, 63.0), "-12.0 points (95 % interval -14.5 to -9.5, n = 3 seeds), worse."),
+        ((np.nan, np.nan, 47.0), "+3.0 points (one seed, no interval), one seed decides nothing."),
         ((np.nan, np.nan, np.nan), "cross-entropy alone at the same: not measured yet."),
     ],
 )
@@ -75,7 +75,7 @@ def test_the_result_table_is_told_either_way(plain, said):
 
 def test_what_the_step_alone_does_is_told():
     text = multi_distillation.finding_results(made(scores(**{PRIOR: (80.0, 81.0, 82.0)})))
-    assert "The prior-work row at label weight 2 minus itself at 0.18: +31.0 points (95 % interval +28.5 to +33.5, n = 3), better." in text
+    assert "The prior-work row at label weight 2 minus itself at 0.18: +31.0 points (95 % interval +28.5 to +33.5, n = 3 seeds), better." in text
     assert "minus the prior-work row at label weight 2: -31.0 points" in text
 
 
@@ -84,7 +84,7 @@ def test_experiment_2_is_told_either_way(successive, verdict):
     text = multi_distillation.finding_curriculum(made(scores(**{"three successive steps": successive})))
     first, second = text.split(". Three phases")
     assert first.startswith("Three successive steps minus one step on the sum: ") and first.endswith(verdict)
-    assert second == " minus one step on the sum: +0.0 points (95 % interval +0.0 to +0.0, n = 3), undecided."
+    assert second == " minus one step on the sum: +0.0 points (95 % interval +0.0 to +0.0, n = 3 seeds), undecided."
 
 
 @pytest.mark.parametrize(("tpe", "verdict"), [((40.0, 40.0, 41.0), "worse"), ((60.0, 60.0, 61.0), "better")])
@@ -95,7 +95,7 @@ def test_the_searches_are_told_either_way(tpe, verdict):
     text = multi_distillation.finding_search(made(scores(**{"best of TPE, equal step": tpe}), held_out))
     assert "60.0 % by random search (6 trials), 70.0 % by TPE (6 trials)" in text
     equal, given = text.split("As given")
-    assert equal.endswith(f"{verdict}. ") and given.endswith("+0.0 points (95 % interval +0.0 to +0.0, n = 3), undecided.")
+    assert equal.endswith(f"{verdict}. ") and given.endswith("+0.0 points (95 % interval +0.0 to +0.0, n = 3 seeds), undecided.")
 
 
 def varied(row, changes, **overrides):
@@ -204,6 +204,22 @@ def test_label_weights_are_those_of_an_update():
         "three phases": "3, 0, 3",
     }
     assert label_weights(Results(study_of(), {}))["best of TPE"] == DASH
+
+
+@pytest.mark.parametrize(
+    ("reading", "told"),
+    [({"exit_form": "convex"}, ("1.9", "1 + 0 + 0.9", "3, 0, 2.7")), ({"kd": "kl"}, ("1", "0 + 0 + 1", "0, 0, 3"))],
+)
+def test_label_weights_and_colours_follow_the_reading(reading, told):
+    results = made(scores(), reading=reading, space={"h": {"high": 0.9}})
+    steps = label_weights(results)
+    assert tuple(steps[name] for name in ("one step on the sum", "three successive steps", "three phases")) == told
+    assert steps[PLAIN] == steps[PRIOR] == told[0] and steps[METHODS["kd"]] == "1"
+    (axes,) = multi_distillation.figure_results(results).axes
+    colours = {container.get_label(): to_hex(container.lines[0].get_color()) for container in axes.containers}
+    assert colours[PLAIN] == colours[PRIOR] == colours["one step on the sum"] != colours["three phases"]
+    assert (colours[PLAIN] == colours[METHODS["kd"]]) == (told[0] == "1")
+    assert f"the prior-work row at label weight {told[0]}: +0.0 points" in multi_distillation.finding_results(results)
 
 
 @pytest.mark.parametrize(("h", "form", "kd", "expected"), [(0.25, "convex", "ce+kl", (3, 0, 2.25)), (0.25, "additive", "kl", (0, 0, 3))])

@@ -26,6 +26,17 @@ def with_exits(backbone: nn.Module) -> nn.Module:
     return TransformerExits(backbone) if isinstance(backbone, VisionTransformer) else ResNetExits(backbone)
 
 
+class DeepestEnd(nn.Module):
+    """A timm backbone alone, as a module from images (B, C, H, W) to `Outputs` of its own classifier."""
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone, self.classifiers = backbone, ()
+
+    def forward(self, images: Tensor) -> Outputs:
+        return classified([self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)], self)
+
+
 class ResNetExits(nn.Module):
     """A timm ResNet of four stages; each exit shrinks its stage's map to the last one's and widens it to as many features."""
 
@@ -70,7 +81,7 @@ class TransformerExits(nn.Module):
         return classified([*features, self.backbone.forward_head(deepest, pre_logits=True)], self)
 
 
-def classified(features: list[Tensor], model: ResNetExits | TransformerExits) -> Outputs:
+def classified(features: list[Tensor], model: DeepestEnd | ResNetExits | TransformerExits) -> Outputs:
     """Each exit's classifier on its features, and the backbone's own on the deepest."""
     classifiers = [*model.classifiers, model.backbone.get_classifier()]
     return Outputs([classifier(feature) for classifier, feature in zip(classifiers, features, strict=True)], features)

@@ -50,7 +50,8 @@ def angle_cosines(embeddings: Tensor) -> Tensor:
         differences = embeddings[None] - embeddings[:, None]
         squares = differences.square().sum(dim=-1, keepdim=True)
         coincide = squares <= DEGENERATE**2 * squares.detach().mean()
-        directions = torch.where(coincide, 0.0, differences / torch.where(coincide, 1.0, squares).sqrt())
+        lengths = torch.where(coincide, torch.inf, squares).sqrt()  # infinite: neither a direction nor a gradient
+        directions = differences / lengths
         return directions @ directions.mT
 
 

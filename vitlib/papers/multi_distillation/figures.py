@@ -19,6 +19,7 @@ from vitlib.papers.multi_distillation.tables import (
     FEWEST,
     METHODS,
     SEARCHES,
+    STEPS,
     complete_trials,
     frame_results,
     held_out_frame,
@@ -33,8 +34,17 @@ if TYPE_CHECKING:
     from vitlib.runs.study import Results
 
 COLOURS = {"random": PALETTE[0], "tpe": PALETTE[1]}
-BY_STEP = {"1": PALETTE[0], "2": PALETTE[1]}  # label weights that several rows share
 GROUPS = {"kd": PALETTE[0], "rkd": PALETTE[1], "skd": PALETTE[2]}
+FORMULAS = {  # of each loss, by the field of the reading that shapes it
+    "kd": {"ce+kl": "a [CE + KL(peer ‖ self)]", "ce": "a CE", "kl": "a KL(peer ‖ self)"},
+    "relation_reading": {
+        "threshold": "b [d distance$_f$ + e angle$_g$]",
+        "multiplicative": "b [d f distance + e g angle]",
+        "trade-off": "b f [d distance + e angle]",
+        "ctsl": "b [d distance + e f angle\n    + g KL(peer ‖ self)]",
+    },
+    "exit_form": {"additive": "c [CE + h soft + i hint]", "convex": "c [(1 - h) CE + h soft + i hint]"},
+}
 TERMS = {  # of the total loss, by group: darker and lighter shades
     "CE": "#01456b",
     "KL": "#5aa9d6",
@@ -52,6 +62,7 @@ def figure_method(results: Results) -> Figure:
     """The combined model: two peers of one shape with exits, and the three losses of peer 1 with the nine weights that scale them. Coloured
     arrows lead from what teaches to what learns; peer 2 is trained likewise. A drawing: nothing in it is measured.
     """
+    reading = results.study.settings.reading
     figure, ((axes,),) = canvas(height=3.1)
     axes.set(xlim=(0, 12.6), ylim=(0, 6.6))
     axes.axis("off")
@@ -67,17 +78,15 @@ def figure_method(results: Results) -> Figure:
         box(axes, 0.35 + 1.75 * stage, 5.75, 1.35, 0.6, f"exit {stage + 1}", "#a3dfcb")
         arrow(axes, 1.02 + 1.75 * stage, 5.25, 1.02 + 1.75 * stage, 5.7)
     arrow(axes, 8.45, 5.25, 5.4, 6.1, GROUPS["skd"])
-    arrow(axes, 8.45, 1.85, 8.45, 4.2, GROUPS["kd"])
+    if reading.compares_outputs:
+        colour = GROUPS["kd" if "kl" in reading.kd else "rkd"]
+        arrow(axes, 8.45, 1.85, 8.45, 4.2, colour)
+        axes.text(8.6, 3.0, "outputs", fontsize=7, color=colour)
     arrow(axes, 6.3, 1.85, 6.3, 4.2, GROUPS["rkd"])
-    axes.text(8.6, 3.0, "outputs", fontsize=7, color=GROUPS["kd"])
     axes.text(6.15, 3.0, "relations of features", fontsize=7, color=GROUPS["rkd"], ha="right")
     axes.text(7.3, 6.0, "deepest teaches exits", fontsize=7, color=GROUPS["skd"])
-    for y, group, text in (
-        (5.1, "kd", "a [CE + KL(peer ‖ self)]"),
-        (4.4, "rkd", "b [d distance$_f$ + e angle$_g$]"),
-        (3.7, "skd", "c [CE + h soft + i hint]"),
-    ):
-        axes.text(9.5, y, text, fontsize=7.5, color=GROUPS[group])
+    for y, colour, (field, formulas) in zip((5.1, 4.4, 3.7), GROUPS.values(), FORMULAS.items(), strict=True):
+        axes.text(9.5, y, formulas[getattr(reading, field)], fontsize=7.5, color=colour)
     return figure
 
 
@@ -154,8 +163,8 @@ def figure_importance(results: Results) -> Figure:
 @style()
 def figure_search(results: Results) -> Figure:
     """Left: held-out top-1 of each trial (points, one training each) and the best so far (lines); both searches share their first trials.
-    Right: test top-1 of their best settings trained anew, as given and scaled to label weight 2 (equal); dots are means, bars 95 %
-    intervals over seeds.
+    Right: test top-1 of their best settings trained anew, as given and scaled to the label weight of experiment 2 (equal); dots are means,
+    bars 95 % intervals over seeds.
     """
     settings = results.study.settings
     figure, ((left, right),) = canvas(1, 2, height=2.6)
@@ -179,15 +188,16 @@ def figure_search(results: Results) -> Figure:
 @style()
 def figure_results(results: Results) -> Figure:
     """Test top-1 of every method and of experiment 2: dots are means, bars 95 % intervals over seeds. In brackets the label weight, which
-    sets the effective step: blue dots have 1, orange ones 2, and are fairly compared with their own colour, whose dotted line is
-    cross-entropy alone; grey ones have another, or one that changes from update to update.
+    sets the effective step: blue dots have 1, orange ones that of experiment 2, and are fairly compared with their own colour, whose dotted
+    line is cross-entropy alone; grey ones have another, or one that changes from update to update.
     """
     table, steps = summary(frame_results(results), ["method"], "top1"), label_weights(results)
+    colours = {steps[METHODS["ce"] + STEPS["equal"]]: PALETTE[1], steps[METHODS["ce"]]: PALETTE[0]}
     figure, ((axes,),) = canvas(height=3.8)
     for place, (name, mean, half, _) in enumerate(table.itertuples(index=False)):
-        axes.errorbar([mean], [place], xerr=[half], fmt="o", color=BY_STEP.get(steps[name], TEACHER), label=name)
+        axes.errorbar([mean], [place], xerr=[half], fmt="o", color=colours.get(steps[name], TEACHER), label=name)
         if name.startswith(METHODS["ce"]):
-            axes.axvline(mean, color=BY_STEP.get(steps[name], TEACHER), linestyle=":", label=f"{name} (line)")
+            axes.axvline(mean, color=colours.get(steps[name], TEACHER), linestyle=":", label=f"{name} (line)")
     axes.set_yticks(range(len(table)), [f"{name} ({steps[name]})" for name in table["method"]])
     axes.set(xlabel="test top-1 (%)")
     axes.invert_yaxis()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,41 +16,12 @@ from vitlib.papers.multi_distillation.tables import (
     table_search,
     table_variations,
 )
-from vitlib.report.statistics import half_width, paired_differences
+from vitlib.report.statistics import half_width, paired_differences, worded
 
 if TYPE_CHECKING:
     from vitlib.runs.study import Results
 
 ONCE_IN = 20  # a measure exceeds all shuffles by chance
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Of the test top-1 of two methods, in points: mean over seeds, half of its 95 % interval (NaN of one seed), number of seeds."""
-
-    mean: float
-    half: float
-    n: int
-
-    @classmethod
-    def between(cls, frame: pd.DataFrame, first: str, second: str) -> Difference:
-        found = paired_differences(frame, "top1", {"method": first}, {"method": second}, ["seed"])
-        return cls(found.mean(), half_width(found), len(found))
-
-    def said(self, first: str, second: str) -> str:
-        """One sentence."""
-        if not self.n:
-            return f"{first} and {second}: not measured yet."
-        interval = f"95 % interval {self.mean - self.half:+.1f} to {self.mean + self.half:+.1f}, n = {self.n}"
-        told = "n = 1, no interval" if self.n == 1 else interval
-        return f"{first} minus {second}: {self.mean:+.1f} points ({told}), {self._verdict()}."
-
-    def _verdict(self) -> str:
-        if self.n == 1:
-            return "one seed decides nothing"
-        if abs(self.mean) <= self.half:
-            return "undecided"
-        return "better" if self.mean > 0 else "worse"
 
 
 def finding_importance(results: Results) -> str:
@@ -96,11 +66,11 @@ def finding_search(results: Results) -> str:
         return "The two searches are not measured yet."
     held_out = ", ".join(f"{row['best held-out']:.1f} % by {row['search']} ({row['trials']} trials)" for row in table.to_dict("records"))
     frame = frame_results(results)
-    equal, given = (Difference.between(frame, f"best of TPE{step}", f"best of random search{step}") for step in (", equal step", ""))
+    equal, given = (_differences(frame, f"best of TPE{step}", f"best of random search{step}") for step in (", equal step", ""))
     names = "TPE's best setting on the test images", "that of the random search"
     return (
         f"Best held-out top-1, by which settings are chosen, one training each: {held_out}. "
-        f"{equal.said(f'At an equal step, {names[0]}', names[1])} {given.said(f'As given, {names[0]}', names[1])}"
+        f"{_said(equal, f'At an equal step, {names[0]}', names[1])} {_said(given, f'As given, {names[0]}', names[1])}"
     )
 
 
@@ -110,13 +80,13 @@ def finding_results(results: Results) -> str:
     best, prior = "best of random search, equal step", "prior-work row, equal step"
     plain, published = "cross-entropy alone, equal step", "all three, prior-work row"
     pairs = [(best, plain), (best, prior), (prior, published)]
-    against_plain, against_prior, of_step = (Difference.between(frame, *pair) for pair in pairs)
+    against_plain, against_prior, of_step = (_differences(frame, *pair) for pair in pairs)
     named = f"the best setting of the random search at label weight {steps[best]}"
     return " ".join(
         [
-            against_plain.said(named[0].upper() + named[1:], "cross-entropy alone at the same"),
-            against_prior.said("The same best setting", f"the prior-work row at label weight {steps[prior]}"),
-            of_step.said(f"The prior-work row at label weight {steps[prior]}", f"itself at {steps[published]}"),
+            _said(against_plain, named[0].upper() + named[1:], "cross-entropy alone at the same"),
+            _said(against_prior, "The same best setting", f"the prior-work row at label weight {steps[prior]}"),
+            _said(of_step, f"The prior-work row at label weight {steps[prior]}", f"itself at {steps[published]}"),
         ]
     )
 
@@ -125,8 +95,27 @@ def finding_curriculum(results: Results) -> str:
     """Experiment 2: successive steps and phases against one step on the sum."""
     frame, together = frame_results(results), "one step on the sum"
     return " ".join(
-        Difference.between(frame, name.lower(), together).said(name, together) for name in ("Three successive steps", "Three phases")
+        _said(_differences(frame, name.lower(), together), name, together) for name in ("Three successive steps", "Three phases")
     )
+
+
+def _differences(frame: pd.DataFrame, first: str, second: str) -> pd.Series:
+    """Of the test top-1 of two methods, seed by seed."""
+    return paired_differences(frame, "top1", {"method": first}, {"method": second}, ["seed"])
+
+
+def _said(differences: pd.Series, first: str, second: str) -> str:
+    """One sentence."""
+    verdict = f", {_verdict(differences)}" if len(differences) else ""
+    return f"{first} minus {second}: {worded(differences)}{verdict}."
+
+
+def _verdict(differences: pd.Series) -> str:
+    if len(differences) == 1:
+        return "one seed decides nothing"
+    if abs(differences.mean()) <= half_width(differences):
+        return "undecided"
+    return "better" if differences.mean() > 0 else "worse"
 
 
 def _beyond_chance(table: pd.DataFrame, measure: str) -> list[str]:

@@ -9,70 +9,13 @@ from pydantic import Field, model_validator
 from vitlib.inputs.models import Positive, ResNet, Vit
 from vitlib.inputs.sources import Data
 from vitlib.papers.multi_distillation.search.space import Space, Weights
+from vitlib.papers.multi_distillation.training.reading import Above, Objective
 from vitlib.recipe import Recipe, WholeBatches
-from vitlib.spec import Context, Part, Result, RunSpec
+from vitlib.spec import Context, Result, RunSpec
 
 Network = Vit | ResNet
 Seed = Annotated[int, Field(ge=0)]
-Above = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Objective(Part):
-    """The total loss a kd + b rkd + c skd, and how the document's open places are read (method sheet, section 6).
-
-    Args:
-        kd: terms of kd_loss: cross-entropy with the labels, KL(peer || self), or both.
-        kd_temperature, exit_temperature: T of the KL and of the exits' soft targets.
-        relation_reading: f and g are smooth-L1 `threshold`s of distance and angle loss; or d L_D f + e L_A g (`multiplicative`);
-            f (d L_D + e L_A) (`trade-off`); d L_D + f e L_A + g KL(peer || self) (`ctsl`).
-        exit_form: `additive` CE + h KD + i F, or the reference's `convex` (1 - h) CE + h KD + i F.
-        hint_reduction: F_m as a mean over batch and features, or the reference's sum.
-        scale: of the total, to compare settings at an equal effective step.
-    """
-
-    weights: Weights
-    kd: Literal["ce+kl", "ce", "kl"] = "ce+kl"
-    kd_temperature: Above = 1.0
-    relation_reading: Literal["threshold", "multiplicative", "trade-off", "ctsl"] = "threshold"
-    exit_form: Literal["additive", "convex"] = "additive"
-    exit_temperature: Above = 3.0
-    hint_reduction: Literal["mean", "sum"] = "mean"
-    scale: Above = 1.0
-
-    @model_validator(mode="after")
-    def _learnable(self) -> Self:
-        w = self.weights
-        if self.exit_form == "convex" and w.h > 1:
-            raise ValueError(f"h={w.h} with exit_form='convex' trains away from the labels; allowed: at most 1, or exit_form='additive'")
-        if self.relation_reading == "threshold" and w.b and not w.f * w.g:
-            raise ValueError(f"f={w.f}, g={w.g} are smooth-L1 thresholds; allowed: above 0, or another relation_reading")
-        if not self.label_weight:
-            raise ValueError(f"a={w.a}, c={w.c} with kd={self.kd!r}: no label reaches the deepest classifier; allowed: a or c above 0")
-        return self
-
-    @property
-    def label_weight(self) -> float:
-        """Weight of the deepest classifier's cross-entropy with the labels: what sets the effective step."""
-        return self.scale * sum(self._label_shares().values())
-
-    @property
-    def label_weights(self) -> dict[str, float]:
-        """The part of each of the three losses in `label_weight`."""
-        return {loss: self.scale * share for loss, share in self._label_shares().items()}
-
-    def weighted(self, weights: Weights) -> Objective:
-        return self.changed(weights=weights)
-
-    def at_label_weight(self, wanted: float) -> Objective:
-        """The same objective, scaled to another effective step."""
-        return self.changed(scale=self.scale * wanted / self.label_weight)
-
-    def _label_shares(self) -> dict[str, float]:
-        """Before the scale."""
-        w = self.weights
-        exits = w.c * (1 - w.h if self.exit_form == "convex" else 1)
-        return {"kd": w.a if "ce" in self.kd else 0.0, "rkd": 0.0, "skd": exits}
 
 
 class Alone(RunSpec):
@@ -99,7 +42,7 @@ class Alone(RunSpec):
 
 
 class Combined(RunSpec):
-    """Two peers with exits that teach each other and themselves, or one student of a frozen teacher.
+    """Two peers that teach each other and, by exits where c is above 0, themselves; or one such student of a frozen teacher.
 
     Args:
         seed: of the batches.
@@ -158,6 +101,11 @@ class Proposals(RunSpec):
     first: Positive
     size: Positive
     previous: Proposals | None = None
+
+    @model_validator(mode="after")
+    def _learnable(self) -> Self:
+        self.base.objective.require_learnable(self.space.hardest)
+        return self
 
     def trials(self) -> list[Combined | Guided]:
         """What the proposals are drawn from, in order."""

@@ -15,6 +15,7 @@ from vitlib.report.statistics import summary
 from vitlib.report.tables import DASH
 
 if TYPE_CHECKING:
+    from vitlib.papers.multi_distillation.training.reading import Reading
     from vitlib.runs.store import Stored
     from vitlib.runs.study import Results
     from vitlib.spec import RunSpec
@@ -44,16 +45,21 @@ PARTS = {
     "angle relation": "angle relation of a network and its peer",
 }
 FEWEST = 4  # trials that an importance or a forest is taken from
-DOES = {
-    "a": "weight of kd_loss",
-    "b": "weight of rkd_loss",
-    "c": "weight of skd_loss",
-    "d": "distance relation",
-    "e": "angle relation",
-    "f": "smooth-L1 threshold, distance",
-    "g": "smooth-L1 threshold, angle",
-    "h": "exits' soft targets",
-    "i": "exits' feature hints",
+DOES = {"b": "weight of rkd_loss", "c": "weight of skd_loss", "d": "distance relation", "e": "angle relation"}
+READ_AS = {  # what the other weights do, by the reading's fields
+    "kd": {
+        "ce+kl": {"a": "weight of kd_loss"},
+        "ce": {"a": "weight of kd_loss, the labels alone"},
+        "kl": {"a": "weight of kd_loss, the peer alone"},
+    },
+    "relation_reading": {
+        "threshold": {"f": "smooth-L1 threshold, distance", "g": "smooth-L1 threshold, angle"},
+        "multiplicative": {"f": "factor of the distance relation", "g": "factor of the angle relation"},
+        "trade-off": {"f": "factor of both relations", "g": "nothing"},
+        "ctsl": {"f": "factor of the angle relation", "g": "KL of the outputs, in rkd_loss"},
+    },
+    "exit_form": {"additive": {"h": "exits' soft targets"}, "convex": {"h": "exits' soft targets; 1 - h of the labels"}},
+    "hint_reduction": {"mean": {"i": "exits' feature hints"}, "sum": {"i": "exits' feature hints, summed"}},
 }
 
 
@@ -62,6 +68,7 @@ def table_1(results: Results) -> pd.DataFrame:
     is used here. Nothing in it is measured.
     """
     settings, published = results.study.settings, results.published("table1")
+    does = read_as(settings.reading)
     values, ranges = (published[published["metric"] == metric].set_index("method") for metric in ("prior_work_value", "search_range"))
     rows = []
     for letter in LETTERS:
@@ -70,7 +77,7 @@ def table_1(results: Results) -> pd.DataFrame:
             {
                 "symbol": letter,
                 "name": values.loc[letter, "setting"],
-                "read as": DOES[letter],
+                "read as": does[letter],
                 "prior work": f"{printed:g}",
                 "search range": ranges.loc[letter, "value"],
                 "prior work in range": "yes" if printed in space else "outside the range",
@@ -100,7 +107,7 @@ def table_2(results: Results) -> pd.DataFrame:
 def table_search(results: Results) -> pd.DataFrame:
     """Random search and TPE at as many trials. Held-out top-1 (percent) is that of one training a trial, by which the best setting is
     chosen. Test top-1 is that of the best setting trained anew, mean and half of its 95 % interval (±) over n seeds, as given and scaled to
-    label weight 2 (equal).
+    the label weight of experiment 2 (equal).
     """
     best = results.frame("best").reindex(columns=["search", "step", "seed", "top1"])
     tests = {step: summary(best[best["step"] == step], ["search"], "top1").set_index("search") for step in ("as given", "equal")}
@@ -224,6 +231,11 @@ def frame_thirds(results: Results) -> pd.DataFrame:
         size = max(1, len(ranked) // 3)
         rows += [{"third": name, "seed": seed, "top1": part.mean()} for name, part in (("lower", ranked[:size]), ("upper", ranked[-size:]))]
     return pd.DataFrame(rows, columns=["third", "seed", "top1"])
+
+
+def read_as(reading: Reading) -> dict[str, str]:
+    """What each weight does."""
+    return DOES | {letter: text for field, texts in READ_AS.items() for letter, text in texts[getattr(reading, field)].items()}
 
 
 def written(weights: pd.Series) -> str:

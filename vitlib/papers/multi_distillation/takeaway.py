@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def save_best(results: Results, path: Path | str, search: str = "random") -> Path:
-    """Write the setting with the highest held-out accuracy as settings that add the method `best` to the comparison.
+    """Write the setting with the highest held-out accuracy, read as its search read it, as settings that add the method `best`.
 
     Raises:
         SpecError: for an unknown search, or one that is not stored whole.
@@ -25,11 +26,12 @@ def save_best(results: Results, path: Path | str, search: str = "random") -> Pat
     stored = [results.stored[trial.id] for trial in trials if trial.id in results.stored]
     if len(stored) < len(trials):
         raise SpecError(f"search: {len(stored)} of the {len(trials)} trials of {search!r} are stored; execute the study first")
-    data, weights = results.study.settings.data, best_weights(stored)
-    profile = results.study.profile
+    settings, profile, weights = results.study.settings, results.study.profile, best_weights(stored)
+    data, reading = settings.data, settings.reading.model_dump(exclude_defaults=True)
     lines = [
         f"# Best of {len(trials)} trials ({search}) by held-out accuracy; {data.source}, {data.image_size} px, profile {profile}.",
         f"# python -m vitlib run multi_distillation --profile {profile} --from THIS_FILE",
+        *(f"methods.best.objective.{name} = {json.dumps(value)}" for name, value in reading.items()),
         "[methods.best.objective.weights]",
         *(f"{letter} = {value}" for letter, value in weights.model_dump().items()),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,12 +11,12 @@ from pydantic import Field, model_validator
 from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
 from vitlib.papers.multi_distillation.search.space import LETTERS, Letter, Space, Weights
-from vitlib.papers.multi_distillation.specs import Alone, Best, Combined, Guided, Network, NetworkCost, Objective, Proposals, Seed, Share
+from vitlib.papers.multi_distillation.specs import Alone, Best, Combined, Guided, Network, NetworkCost, Proposals, Seed, Share
+from vitlib.papers.multi_distillation.training.reading import Objective, Reading
 from vitlib.recipe import Recipe, Seeds
 from vitlib.spec import Part
 
 FROZEN = 1000  # added to a run's seed for its frozen teacher's
-EQUAL_STEP = 2.0  # label weight of experiment 2, where a = b = c = 1
 
 
 class Method(Part):
@@ -29,8 +31,10 @@ class Settings(Part):
 
     Args:
         prior: the prior-work row of Table 1; its i is that of a mean over features, the published one that of a sum.
-        prior_form: of that row's exits in the comparison; trials and experiment 2 are additive, as h above 1 needs.
-        methods: further rows of the comparison, by name.
+        reading: of the document's open places: in both searches and their best settings, the prior-work row, its variations, experiment 2.
+        prior_form: exit form of the prior-work row in the comparison, in place of `reading.exit_form`, which is additive because h goes
+            above 1 in the search.
+        methods: further rows of the comparison, by name; each objective has a reading of its own.
         space: the ranges of Table 1.
         numbers: random trials; `trial_seeds`: trainings of each.
         rounds, positions: of the adaptive search, which starts from the first trials of the random one so that both have as many.
@@ -43,6 +47,7 @@ class Settings(Part):
     recipe: Recipe
     seeds: Seeds
     prior: Weights
+    reading: Reading = Reading()
     prior_form: Literal["additive", "convex"] = "convex"
     methods: dict[str, Method]
     space: Space
@@ -67,9 +72,37 @@ class Settings(Part):
         self.recipe.require_unset("mixup", "cutmix", why="experiment 2 takes several steps on one and the same batch")
         return self
 
+    @model_validator(mode="after")
+    def _learnable(self) -> Self:
+        for where, reading, weights in self._to_learn():
+            try:
+                reading.require_learnable(weights)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+        return self
+
     @property
     def prior_objective(self) -> Objective:
-        return Objective(weights=self.prior, exit_form=self.prior_form)
+        """Of the prior-work row in the comparison."""
+        return self.objective(self.prior, exit_form=self.prior_form)
+
+    @property
+    def unweighted(self) -> Weights:
+        """The prior-work row with a, b and c removed."""
+        return self.prior.changed(a=1.0, b=1.0, c=1.0)
+
+    @property
+    def equal_step(self) -> float:
+        """Label weight of experiment 2's sum, which other rows are scaled to."""
+        return self.objective(self.unweighted).label_weight
+
+    def objective(self, weights: Weights, **changed: Any) -> Objective:
+        """Of weights, as the settings read them."""
+        return Objective(weights=weights, **dict(self.reading) | changed)
+
+    def varied(self, letter: Letter, end: Literal["low", "high"]) -> Weights:
+        """The prior-work row with one weight at an end of its range."""
+        return self.prior.changed(**{letter: getattr(getattr(self.space, letter), end)})
 
     @property
     def method_names(self) -> list[str]:
@@ -100,6 +133,15 @@ class Settings(Part):
     def first_trial_seed(self) -> list[int]:
         return list(self.trial_seeds)[:1]
 
+    def _to_learn(self) -> Iterator[tuple[str, Reading, Weights]]:
+        """Where weights come from, how they are read there, and the weights that are the hardest to learn."""
+        yield "space", self.reading, self.space.hardest
+        yield "prior", self.reading, self.prior
+        yield "prior in prior_form", self.reading.changed(exit_form=self.prior_form), self.prior
+        yield "prior with a = b = c = 1", self.reading, self.unweighted
+        for letter, end in product(LETTERS, ("low", "high")):
+            yield f"prior with space.{letter}.{end}", self.reading, self.varied(letter, end)
+
 
 def run_trial(settings: Settings, *, number: int, seed: int) -> Combined:
     """Experiment 1: trial `number` of the random search."""
@@ -113,8 +155,7 @@ def run_guided(settings: Settings, *, round: int, position: int, seed: int) -> G
 
 def run_variation(settings: Settings, *, letter: Letter, end: Literal["low", "high"], seed: int) -> Combined:
     """The prior-work row with one weight at an end of its range."""
-    changed = {letter: getattr(getattr(settings.space, letter), end)}
-    return _trial(settings, settings.prior.changed(**changed), seed)
+    return _trial(settings, settings.varied(letter, end), seed)
 
 
 def run_prior_trial(settings: Settings, *, seed: int) -> Combined:
@@ -133,24 +174,24 @@ def run_method(settings: Settings, *, method: str, seed: int) -> Alone | Combine
 
 def run_curriculum(settings: Settings, *, order: str, seed: int) -> Combined:
     """Experiment 2: a, b and c removed; in phases each loss has a third of the epochs and three times the weight."""
-    objective = Objective(weights=settings.prior.changed(a=1.0, b=1.0, c=1.0), scale=3.0 if order == "phases" else 1.0)
+    objective = settings.objective(settings.unweighted, scale=3.0 if order == "phases" else 1.0)
     return _combined(settings, objective, seed, measured_on="test", order="together" if order == "sum" else order)
 
 
 def run_ce_equal(settings: Settings, *, seed: int) -> Alone:
     """Cross-entropy alone at experiment 2's effective step."""
-    return _alone(settings, seed).changed(label_weight=EQUAL_STEP)
+    return _alone(settings, seed).changed(label_weight=settings.equal_step)
 
 
 def run_prior_equal(settings: Settings, *, seed: int) -> Combined:
     """The prior-work row at experiment 2's effective step."""
-    return _combined(settings, settings.prior_objective.at_label_weight(EQUAL_STEP), seed, measured_on="test")
+    return _combined(settings, settings.prior_objective.at_label_weight(settings.equal_step), seed, measured_on="test")
 
 
 def run_best(settings: Settings, *, search: Literal["random", "tpe"], step: Literal["as given", "equal"], seed: int) -> Best:
     """The best setting of a search, as given or at experiment 2's effective step."""
-    base = _combined(settings, Objective(weights=settings.prior), seed, measured_on="test")
-    return Best(trials=tuple(searched(settings, search)), base=base, label_weight=EQUAL_STEP if step == "equal" else None)
+    base = _combined(settings, settings.objective(settings.prior), seed, measured_on="test")
+    return Best(trials=tuple(searched(settings, search)), base=base, label_weight=settings.equal_step if step == "equal" else None)
 
 
 def run_cost(settings: Settings, *, part: str) -> NetworkCost:
@@ -179,7 +220,7 @@ def _proposals(settings: Settings, number: int, seed: int) -> Proposals:
 
 
 def _trial(settings: Settings, weights: Weights, seed: int) -> Combined:
-    return _combined(settings, Objective(weights=weights), seed, measured_on="held-out")
+    return _combined(settings, settings.objective(weights), seed, measured_on="held-out")
 
 
 def _combined(settings: Settings, objective: Objective, seed: int, **fields: Any) -> Combined:

@@ -20,7 +20,7 @@ class Weights(Part):
     Args:
         a, b, c: of kd_loss, rkd_loss and skd_loss in the total.
         d, e: of the distance and the angle relation.
-        f, g: undefined in the document; `Objective.relation_reading` says what they do.
+        f, g: undefined in the document; `Reading.relation_reading` says what they do.
         h, i: of the exits' soft targets and of their feature hints.
     """
 
@@ -77,3 +77,9 @@ class Space(Part):
         """Trial `number` of the random search `seed`: each weight uniform on its grid; a function of these two alone."""
         generator = np.random.default_rng([seed, number])
         return Weights(**{letter: float(generator.choice(getattr(self, letter).values)) for letter in LETTERS})
+
+    @property
+    def hardest(self) -> Weights:
+        """The corner where labels weigh least and thresholds are smallest: what can be learnt there can be learnt in the whole space."""
+        ends = dict.fromkeys(LETTERS, "low") | {"b": "high", "h": "high"}
+        return Weights(**{letter: getattr(getattr(self, letter), end) for letter, end in ends.items()})

@@ -12,7 +12,7 @@ from vitlib.inputs.catalogue import stratified
 from vitlib.inputs.data import Batches, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import build, load_weights, weights_of
 from vitlib.inputs.sources import class_names
-from vitlib.methods.distillation.exits import Outputs, with_exits
+from vitlib.methods.distillation.exits import DeepestEnd, Outputs, with_exits
 from vitlib.papers.multi_distillation.specs import Alone, Combined
 from vitlib.papers.multi_distillation.training.curriculum import Losses
 from vitlib.papers.multi_distillation.training.objective import Knowledge, deepest, loss_terms
@@ -44,8 +44,9 @@ def train_combined(spec: Combined, context: Context) -> Result:
         model, losses.batches, losses, spec.recipe, num_classes=classes, context=context,
         evaluate=_follow(spec, measured, context), around_step=losses.around_step,
     )  # fmt: skip
-    weights = spec.objective.weights.model_dump()
-    metrics = accuracies(model, measured, exits=spec.objective.weights.c > 0) | weights | {"label weight": spec.objective.label_weight}
+    metrics = {name: value for name, value in trained.metrics.items() if name.startswith("top1")}
+    metrics |= exit_accuracies(model.networks[0], measured) if spec.objective.weights.c else {}
+    metrics |= spec.objective.weights.model_dump() | {"label weight": spec.objective.label_weight}
     return Result(metrics, trained.history, measured=trained.measured)
 
 
@@ -57,17 +58,17 @@ def untrained(spec: Alone | Combined, seed: int, context: Context) -> nn.Module:
 
 
 def pair(spec: Combined, context: Context) -> Peers | Taught:
-    """Two peers with exits, each drawn from its own seed, or the first with its frozen teacher."""
+    """Two peers, each drawn from its own seed, or the first with its frozen teacher."""
     if spec.teacher:
         teacher = untrained(spec.teacher, spec.teacher.seed, context)
         load_weights(teacher, context.weights(spec.teacher))
-        return Taught(_with_exits(spec, spec.peers[0], None, context), teacher)
+        return Taught(_learner(spec, spec.peers[0], None, context), teacher)
     starts = spec.warm_start or (None, None)
-    return Peers([_with_exits(spec, seed, start, context) for seed, start in zip(spec.peers, starts, strict=True)])
+    return Peers([_learner(spec, seed, start, context) for seed, start in zip(spec.peers, starts, strict=True)])
 
 
 class Peers(nn.Module):
-    """Networks with exits on one batch: for each its outputs, and what the other's deepest end says."""
+    """Networks on one batch: for each its outputs, and what the other's deepest end says."""
 
     def __init__(self, networks: list[nn.Module]):
         super().__init__()
@@ -79,16 +80,15 @@ class Peers(nn.Module):
 
 
 class Taught(nn.Module):
-    """A network with exits and its frozen teacher, which stays in eval mode."""
+    """A network and its frozen teacher, which stays in eval mode."""
 
     def __init__(self, student: nn.Module, teacher: nn.Module):
         super().__init__()
-        self.networks, self.teacher = nn.ModuleList([student]), teacher.requires_grad_(False)
+        self.networks, self.teacher = nn.ModuleList([student]), DeepestEnd(teacher).requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[tuple[Outputs, Knowledge]]:
         with torch.no_grad():
-            features = self.teacher.forward_head(self.teacher.forward_features(images), pre_logits=True)
-            taught = Knowledge(self.teacher.get_classifier()(features), features)
+            taught = deepest(self.teacher(images))
         return [(self.networks[0](images), taught)]
 
     def train(self, mode: bool = True) -> Taught:
@@ -97,13 +97,17 @@ class Taught(nn.Module):
         return self
 
 
-def accuracies(model: nn.Module, measured: Batches, exits: bool) -> dict[str, float]:
-    """Top-1 of the first peer's deepest classifier ('top1'), of the second peer's, and of the first one's exits if they were trained."""
+def accuracies(model: Peers | Taught, measured: Batches) -> dict[str, float]:
+    """Top-1 of the first peer's deepest classifier ('top1') and of the second peer's ('top1 peer 2')."""
     labels = labels_of(measured)
-    scores = [outputs(network, measured, lambda module, images: tuple(module(images).logits)) for network in model.networks]
-    named = {f"top1 peer {place}" if place > 1 else "top1": each[-1] for place, each in enumerate(scores, start=1)}
-    named |= {f"top1 exit {place}": found for place, found in enumerate(scores[0][:-1], start=1)} if exits else {}
-    return {name: accuracy(found.argmax(dim=1).numpy(), labels) for name, found in named.items()}
+    found = [accuracy(scores_of(network.backbone, measured).argmax(dim=1).numpy(), labels) for network in model.networks]
+    return {f"top1 peer {place}" if place > 1 else "top1": top1 for place, top1 in enumerate(found, start=1)}
+
+
+def exit_accuracies(network: nn.Module, measured: Batches) -> dict[str, float]:
+    """Top-1 of a network's exits ('top1 exit 1' and so on), shallow first."""
+    labels, scores = labels_of(measured), outputs(network, measured, lambda module, images: tuple(module(images).logits[:-1]))
+    return {f"top1 exit {place}": accuracy(found.argmax(dim=1).numpy(), labels) for place, found in enumerate(scores, start=1)}
 
 
 def _follow(spec: Combined, measured: Batches, context: Context) -> Callable[[nn.Module], dict[str, float]]:
@@ -115,14 +119,15 @@ def _follow(spec: Combined, measured: Batches, context: Context) -> Callable[[nn
         own, taught = model(images[:FOLLOWED])[0]
         _, targets = target_maker(spec.recipe.changed(mixup=0.0, cutmix=0.0), own.logits[-1].shape[1])(images, labels[:FOLLOWED])
         terms = loss_terms(own, taught, targets, spec.objective)
-        return {f"term {name}": float(value) for name, value in terms.items()} | accuracies(model, measured, exits=False)
+        return {f"term {name}": float(value) for name, value in terms.items()} | accuracies(model, measured)
 
     return follow
 
 
-def _with_exits(spec: Combined, seed: int, start: Alone | None, context: Context) -> nn.Module:
+def _learner(spec: Combined, seed: int, start: Alone | None, context: Context) -> nn.Module:
+    """A network, with exits if skd_loss trains them."""
     backbone = untrained(spec, seed, context)
-    network = with_exits(backbone).to(context.device)
+    network = (with_exits if spec.objective.weights.c else DeepestEnd)(backbone).to(context.device)
     if start:
         load_weights(backbone, context.weights(start))
     return network

@@ -12,9 +12,10 @@ from vitlib.methods.distillation.exits import Outputs
 from vitlib.methods.distillation.losses import soft_distillation_loss
 from vitlib.methods.distillation.relations import angle_relation_loss, distance_relation_loss
 from vitlib.methods.distillation.self_distillation import hint_loss, soft_target_loss
-from vitlib.papers.multi_distillation.specs import Objective
+from vitlib.papers.multi_distillation.training.reading import Objective
 
 Terms = dict[str, Tensor]
+label_loss = SoftTargetCrossEntropy()  # with dense targets (B, C), mean over the batch
 
 
 class Knowledge(NamedTuple):
@@ -32,7 +33,7 @@ def kd_terms(own: Outputs, taught: Knowledge, targets: Tensor, objective: Object
     """Section 2.2: cross-entropy with the labels and T^2 KL(peer || self), the peer without gradient; times a."""
     terms = {}
     if "ce" in objective.kd:
-        terms["CE"] = SoftTargetCrossEntropy()(own.logits[-1].float(), targets)
+        terms["CE"] = label_loss(own.logits[-1].float(), targets)
     if "kl" in objective.kd:
         terms["KL"] = peer_divergence(own, taught, objective)
     return weighted(terms, objective.weights.a)
@@ -54,7 +55,7 @@ def rkd_terms(own: Outputs, taught: Knowledge, targets: Tensor, objective: Objec
 def skd_terms(own: Outputs, taught: Knowledge, targets: Tensor, objective: Objective) -> Terms:
     """Section 2.4: cross-entropy of all four classifiers, h times the exits' soft targets, i times their feature hints; times c."""
     w, exits = objective.weights, list(zip(own.logits[:-1], own.features[:-1], strict=True))
-    labels = sum(SoftTargetCrossEntropy()(logits.float(), targets) for logits in own.logits)
+    labels = sum(label_loss(logits.float(), targets) for logits in own.logits)
     soft = sum(soft_target_loss(logits.float(), own.logits[-1].float(), objective.exit_temperature) for logits, _ in exits)
     hints = sum(hint_loss(features, own.features[-1], objective.hint_reduction) for _, features in exits)
     share = 1 - w.h if objective.exit_form == "convex" else 1.0

@@ -1,4 +1,4 @@
-"""What the spine's tests share: runs of a millisecond, comparisons to the bit, a tiny image folder."""
+"""What tests share: runs of a millisecond, comparisons to the bit, a tiny image folder, a transformer drawn at random."""
 
 from pathlib import Path
 
@@ -7,8 +7,12 @@ import pandas as pd
 from PIL import Image
 
 from vitlib import load_study
+from vitlib.inputs.models import Vit, build
 from vitlib.runs.execute import execute
 from vitlib.spec import Context, Result, RunSpec
+
+MICRO = Vit(embed_dim=8, depth=2, num_heads=2, patch_size=4)
+MICRO_SIZES = {"image_size": 8, "channels": 1, "num_classes": 3}
 
 
 class Number(RunSpec):
@@ -96,6 +100,17 @@ def flip_a_byte(path: Path, generator: np.random.Generator) -> None:
     content = bytearray(path.read_bytes())
     content[generator.integers(len(content))] ^= int(generator.integers(1, 256))
     path.write_bytes(content)
+
+
+def drawn_vit(spec: Vit = MICRO, **sizes):
+    """A transformer in eval mode all of whose parameters are drawn at random; `sizes` replace some of MICRO_SIZES."""
+    import torch  # which most tests that share this file do without
+
+    generator = torch.Generator().manual_seed(3)
+    model = build(spec, **MICRO_SIZES | sizes).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=generator)
+    return model
 
 
 def make_images(root: Path, classes=("cat", "dog"), splits=("train", "test"), images: int = 3) -> Path:

@@ -1,5 +1,8 @@
 """AFR pruning's runs: what is scored, that the pruned stays zero, what is stored and taken away, its tables, figures and findings."""
 
+from collections import Counter
+from contextlib import nullcontext
+from itertools import combinations, product
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,12 +16,13 @@ from vitlib.inputs.data import test_batches as batches_of
 from vitlib.inputs.models import load_weights
 from vitlib.inputs.sources import balanced, load
 from vitlib.methods.pruning.masks import MASK, load_pruned, prunable, semi_structured, two_of_four
-from vitlib.methods.pruning.saliency import magnitude
+from vitlib.methods.pruning.saliency import linear_features, magnitude, refer
 from vitlib.papers import afr_pruning
 from vitlib.papers.afr_pruning import compute
 from vitlib.papers.afr_pruning.specs import Pruning
 from vitlib.runs.execute import one_thread
 from vitlib.spec import Context, SpecError
+from vitlib.training import remembered
 from vitlib.training.evaluate import accuracy, labels_of, scores_of
 
 
@@ -50,6 +54,21 @@ def computed(spec, tmp_path, **fields):
 def zeros_outside(weights):
     masks = {name: weights[name] for name in weights if name.startswith(MASK)}
     return all(not weights[name.removeprefix(MASK)][~mask].any() for name, mask in masks.items()) and masks
+
+
+def start(spec, tmp_path):
+    """A run's model before it is pruned, and its pruning samples."""
+    model = compute.with_fresh_head(spec.teacher, spec.data, spec.seed, context(tmp_path))
+    return model, compute.pruning_samples(spec.data, spec.pruning, context(tmp_path))
+
+
+def scored(criterion, spec, tmp_path):
+    with one_thread("cpu"):
+        return compute.scored(criterion, spec, *start(spec, tmp_path))
+
+
+def equal(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 # ------------------------------------------------------------------------------------------------ samples
@@ -87,6 +106,43 @@ def test_pruning_samples_are_balanced_training_images_as_they_are_evaluated(spec
     assert [theirs[image.tobytes()] for image in found] == labels.tolist()
 
 
+# ------------------------------------------------------------------------------------------------ scores
+
+
+def test_runs_of_a_process_share_refer_by_all_seeds_and_snip_by_one_and_find_what_each_alone_finds(spec, tmp_path, monkeypatch):
+    computed_by = Counter()
+
+    def counted(name, plain):
+        def score(*given, **options):
+            computed_by[name] += 1
+            return plain(*given, **options)
+
+        return score
+
+    for name in ("snip", "refer"):
+        monkeypatch.setattr(compute, name, counted(name, getattr(compute, name)))
+    runs = [(criterion, spec.changed(seed=seed)) for seed, criterion in product((0, 1), ("refer", "snip", "afr"))]
+    together = [scored(*run, tmp_path) for run in runs]
+    assert computed_by == {"refer": 1, "snip": 2}
+    for run, found in zip(runs, together, strict=True):
+        remembered._KEPT.clear()
+        assert equal(scored(*run, tmp_path), found)
+
+
+@pytest.mark.parametrize("fields", [{"layers": "linears"}, {"rows": "images"}, {"center": True}, {"sample_seed": 1}], ids=str)
+def test_runs_of_a_process_with_other_settings_share_no_scores(fields, spec, tmp_path):
+    assert not equal(scored("refer", spec, tmp_path), scored("refer", spec.changed(pruning=spec.pruning.changed(**fields)), tmp_path))
+
+
+def test_refer_of_linears_reads_the_output_of_every_matrix_that_can_be_pruned(spec, tmp_path):
+    spec = spec.changed(pruning=spec.pruning.changed(layers="linears"))
+    model, samples = start(spec, tmp_path)
+    images = torch.cat([images for images, _ in samples.epoch(0)])
+    expected = refer(model, lambda: [images], prunable(model), linear_features("class"))
+    found = scored("refer", spec, tmp_path)
+    assert all((found[name] - expected[name]).norm() < 1e-4 * expected[name].norm() for name in expected)
+
+
 # ------------------------------------------------------------------------------------------------ runs
 
 
@@ -111,6 +167,12 @@ def test_the_pruned_stays_zero_under_momentum_averages_and_decay(recipe, spec, t
     assert zeros_outside(result.weights)
     dense = computed(spec.changed(sparsity=0.0), tmp_path).weights
     assert (result.weights["head.weight"] != dense["head.weight"]).any()
+
+
+@pytest.mark.parametrize("without", ["masked_gradients", "set_to_zero"])
+def test_masked_gradients_and_zeros_set_after_each_update_keep_the_pruned_at_zero_each_alone(without, spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(compute, without, lambda *_: nullcontext())
+    assert zeros_outside(computed(spec, tmp_path).weights)
 
 
 def test_sparsity_zero_is_plain_fine_tuning_whatever_the_criterion(spec, tmp_path):
@@ -150,6 +212,34 @@ def test_the_accuracy_and_the_spread_are_those_of_the_stored_model(spec, tmp_pat
     assert result.metrics["spread tuned"] == pytest.approx(np.mean(sums) / len(images), rel=1e-4)
 
 
+@pytest.mark.parametrize("rows", ["class", "patch_mean", "tokens", "images"])
+def test_a_spectrum_is_that_of_the_blocks_outputs_and_its_spread_a_sum_over_the_number_of_rows(rows, spec, tmp_path):
+    model, samples = start(spec, tmp_path)
+    found = compute.spectrum(model, samples, rows)
+    with torch.no_grad():
+        stream = model._pos_embed(model.patch_embed(torch.cat([images for images, _ in samples.epoch(0)])))
+        streams = [stream := block(stream) for block in model.blocks]
+    means = []
+    for sigma, stream in zip(found.sigma.numpy(), streams, strict=True):
+        matrices = {
+            "class": stream[None, :, 0],
+            "patch_mean": stream[None, :, 1:].mean(dim=2),
+            "tokens": stream.reshape(1, -1, 64),
+            "images": stream,
+        }[rows].double()
+        expected = [np.linalg.svd(matrix.numpy(), compute_uv=False) for matrix in matrices]
+        np.testing.assert_allclose(sigma, np.mean(expected, axis=0), rtol=1e-3, atol=1e-4)
+        means.append(np.mean([values.sum() / len(matrix) for values, matrix in zip(expected, matrices, strict=True)]))
+    assert compute.spread(found) == pytest.approx(np.mean(means), rel=1e-4)
+
+
+def test_refer_of_linears_prunes_otherwise_and_its_spectra_are_still_those_of_blocks(spec, tmp_path):
+    one, other = (computed(spec.changed(pruning=spec.pruning.changed(layers=layers)), tmp_path) for layers in ("blocks", "linears"))
+    assert any((mask != other.weights[name]).any() for name, mask in zeros_outside(one.weights).items())
+    assert zeros_outside(other.weights) and other.metrics["kept"] == 58_982
+    np.testing.assert_array_equal(one.arrays["spectrum dense"], other.arrays["spectrum dense"])
+
+
 def test_two_of_four_keeps_half_of_every_four_neighbours(spec, tmp_path):
     halved = spec.changed(sparsity=0.5, pruning=spec.pruning.changed(threshold="2:4"))
     for mask in zeros_outside(computed(halved, tmp_path).weights).values():
@@ -170,9 +260,17 @@ def test_a_threshold_for_each_matrix_gives_each_the_same_density(spec, tmp_path)
     assert np.allclose(result.arrays["densities"], 0.1, atol=2e-3)
 
 
-def test_settings_that_contradict_each_other_are_refused(spec):
+def test_settings_that_contradict_each_other_are_refused(spec, study):
     with pytest.raises(SpecError, match=r"sparsity=0.9 with pruning.threshold='2:4'; allowed: 0.5"):
         spec.changed(pruning=spec.pruning.changed(threshold="2:4"))
+    halved = {"sparsities": [0.5], "fine_sparsity": 0.5, "curve": [0.0, 0.5], "pruning": {"threshold": "2:4"}}
+    assert {cell.spec.pruning.threshold for cell in load_study("afr_pruning", "smoke", overrides=halved).cells} == {"2:4"}
+    for odd, named in (({"sparsities": [0.9]}, "sparsities"), ({"fine_sparsity": 0.9}, "fine_sparsity"), ({"curve": [0.0, 0.9]}, "curve")):
+        with pytest.raises(SpecError, match=f"{named}=0.9 with pruning.threshold='2:4'; allowed: 0.5"):
+            load_study("afr_pruning", "smoke", overrides=halved | odd)
+    diagnosis = next(cell.spec for cell in study.cells if cell.table == "diagnosis")
+    with pytest.raises(SpecError, match=r"sparsities=0.9 with pruning.threshold='2:4'; allowed: 0.5"):
+        diagnosis.changed(pruning=diagnosis.pruning.changed(threshold="2:4"))
     with pytest.raises(SpecError, match="at_most=5 is less than at_least=10"):
         spec.pruning.changed(at_most=5)
     with pytest.raises(SpecError, match="stands_for: other; allowed"):
@@ -213,6 +311,24 @@ def test_diagnosis_counts_what_masks_would_keep(results):
         sizes = np.tile([64 * 192, 64 * 64, 64 * 256, 64 * 256], 12)
         kept = run.arrays["densities"] @ sizes / sizes.sum()
         assert np.allclose(kept, [1.0, 0.1], atol=1e-5)
+
+
+def test_skewness_and_rank_correlations_of_the_scores_are_those_of_their_definitions(results, tmp_path):
+    (_, run), *_ = results.runs("diagnosis")
+    spec = results.study.specs[run.id]
+    scores = {name: scored(name, spec, tmp_path) for name in ("snip", "refer", "afr", "magnitude")}
+    flat = {name: torch.cat([part.flatten() for part in parts.values()]).double().numpy() for name, parts in scores.items()}
+    ranks = {name: pd.Series(values).rank() for name, values in flat.items()}
+    for name, values in flat.items():
+        z = (values - values.mean()) / values.std()
+        assert run.metrics[f"skewness {name}"] == pytest.approx((z**3).mean(), rel=1e-5)
+    for one, other in combinations(flat, 2):
+        assert run.metrics[f"spearman {one} {other}"] == pytest.approx(np.corrcoef(ranks[one], ranks[other])[0, 1], abs=1e-9)
+    for place, name in ((0, "blocks.0.attn.qkv.weight"), (-1, "blocks.11.mlp.fc2.weight")):
+        one, other = (pd.Series(scores[criterion][name].flatten().numpy()).rank() for criterion in ("snip", "refer"))
+        assert run.arrays["correlation by matrix"][place] == pytest.approx(np.corrcoef(one, other)[0, 1], abs=1e-9)
+    drawn = np.linspace(0, len(flat["snip"]) - 1, 1500).astype(int)
+    np.testing.assert_allclose(run.arrays["percentiles"], [100 * ranks[name][drawn] / len(flat[name]) for name in ("snip", "refer")])
 
 
 def test_the_weights_kept_are_those_of_the_formula(results):

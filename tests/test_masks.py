@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support import assert_same_arrays
+from support import MICRO, MICRO_SIZES, assert_same_arrays, drawn_vit
 from torch import nn
 from torch.testing import assert_close
 
-from vitlib.inputs.models import ResNet, Timm, Vit, build, weights_of
+from vitlib.inputs.models import ResNet, Timm, build, weights_of
 from vitlib.methods.pruning.masks import (
     apply_masks,
     densities,
@@ -27,25 +27,14 @@ from vitlib.methods.pruning.masks import (
 from vitlib.methods.pruning.saliency import chance, magnitude
 from vitlib.spec import SpecError
 
-MICRO = Vit(embed_dim=8, depth=2, num_heads=2, patch_size=4)
-OPTIONS = {"image_size": 8, "channels": 1, "num_classes": 3}
 KEPT = {0.8: 16_986_931, 0.9: 8_493_466, 0.95: 4_246_733, 0.98: 1_698_693}
 PRUNABLE = 84_934_656
 QKV = "blocks.0.attn.qkv.weight"
 
 
-def vit(spec=MICRO, **changes):
-    """A transformer all of whose parameters are drawn at random."""
-    generator = torch.Generator().manual_seed(3)
-    model = build(spec, **OPTIONS | changes).eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3, generator=generator)
-    return model
-
-
 @pytest.fixture
 def model():
-    return vit()
+    return drawn_vit()
 
 
 @pytest.fixture
@@ -106,7 +95,7 @@ def test_invariant_8_prunable_weights_of_vit_b_are_counted_as_in_the_sheet():
 
 @pytest.mark.parametrize("include", [False, True])
 def test_a_resnet_has_nothing_prunable(include):
-    resnet = build(ResNet(width=4, blocks=(1, 1, 1, 1)), **OPTIONS)
+    resnet = build(ResNet(width=4, blocks=(1, 1, 1, 1)), **MICRO_SIZES)
     with pytest.raises(SpecError, match=r"ResNet has none of attn\.qkv.*allowed: timm Vision Transformers"):
         prunable(resnet, include)
 
@@ -400,10 +389,10 @@ def test_a_layer_that_lost_all_weights_still_adds_its_bias(model):
 @pytest.fixture
 def pruned(tmp_path):
     """A pruned transformer, its masks and its file."""
-    model = vit()
+    model = drawn_vit()
     masks = keep_masks(magnitude(prunable(model, include_patch_embed=True)), 0.8)
     apply_masks(model, masks)
-    return model, masks, save_pruned(tmp_path / "new" / "folder" / "pruned.safetensors", model.state_dict(), masks, MICRO, **OPTIONS)
+    return model, masks, save_pruned(tmp_path / "new" / "folder" / "pruned.safetensors", model.state_dict(), masks, MICRO, **MICRO_SIZES)
 
 
 def rewritten(path, change):
@@ -430,7 +419,7 @@ def test_a_pruned_model_comes_back_with_its_outputs_its_zeros_and_its_masks_to_t
 def test_other_sizes_and_classes_and_channels_come_back_too(tmp_path, distilled):
     spec = MICRO.changed(distilled=distilled, depth=3, mlp_ratio=2.0)
     options = {"image_size": 12, "channels": 3, "num_classes": 5}
-    model, images = vit(spec, **options), torch.randn(2, 3, 12, 12)
+    model, images = drawn_vit(spec, **options), torch.randn(2, 3, 12, 12)
     masks = two_of_four(magnitude(prunable(model)))
     apply_masks(model, masks)
     again, found = load_pruned(save_pruned(tmp_path / "file", model.state_dict(), masks, spec, **options))
@@ -440,11 +429,11 @@ def test_other_sizes_and_classes_and_channels_come_back_too(tmp_path, distilled)
 
 def test_a_resnet_with_masks_of_its_own_comes_back_too(tmp_path, images):
     spec = ResNet(width=4, blocks=(1, 1, 1, 1))
-    model = build(spec, **OPTIONS).train()
+    model = build(spec, **MICRO_SIZES).train()
     model(images)
     masks = keep_masks({"layer1.0.conv1.weight": model.layer1[0].conv1.weight.detach().abs()}, 0.5)
     apply_masks(model, masks)
-    again, _ = load_pruned(save_pruned(tmp_path / "file", model.state_dict(), masks, spec, **OPTIONS))
+    again, _ = load_pruned(save_pruned(tmp_path / "file", model.state_dict(), masks, spec, **MICRO_SIZES))
     assert torch.equal(again(images), model.eval()(images))
 
 
@@ -462,7 +451,7 @@ def test_a_released_model_comes_back_without_its_released_weights(tmp_path):
 def test_saving_leaves_weights_and_masks_as_they_were(pruned):
     model, masks, path = pruned
     weights, copies = model.state_dict(), copy.deepcopy(masks)
-    save_pruned(path, weights, masks, MICRO, **OPTIONS)
+    save_pruned(path, weights, masks, MICRO, **MICRO_SIZES)
     assert list(weights) == list(model.state_dict())
     assert all(torch.equal(masks[name], copies[name]) for name in copies)
 

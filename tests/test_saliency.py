@@ -4,12 +4,13 @@ Invariants 8, 9, 10 and 12 are in test_masks.py.
 """
 
 import copy
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support import MICRO, MICRO_SIZES, drawn_vit
 from torch import nn
 from torch.testing import assert_close
 
@@ -20,6 +21,7 @@ from vitlib.methods.pruning.saliency import (
     afr,
     block_features,
     chance,
+    linear_features,
     magnitude,
     mean_singular_value,
     polar_factor,
@@ -30,24 +32,16 @@ from vitlib.methods.pruning.saliency import (
 )
 from vitlib.spec import SpecError
 
-MICRO = Vit(embed_dim=8, depth=2, num_heads=2, patch_size=4)
+FEATURES = {"blocks": block_features, "linears": linear_features}
+LAYERS = list(FEATURES)
 ROWS = ["class", "patch_mean", "tokens", "images"]
 SPLITS = [[6], [1] * 6, [2, 4], [5, 1], [1, 3, 2]]
 SHAPES = [(6, 20), (20, 6), (9, 9)]
 
 
-def vit(spec=MICRO, drop_path=0.0):
-    """A transformer in float64 all of whose parameters are drawn at random."""
-    generator = torch.Generator().manual_seed(3)
-    model = build(spec, image_size=8, channels=1, num_classes=3, drop_path=drop_path).double().eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3, generator=generator)
-    return model
-
-
 @pytest.fixture
 def model():
-    return vit()
+    return drawn_vit().double()
 
 
 @pytest.fixture
@@ -64,8 +58,8 @@ def batches(images, labels, sizes):
     return list(zip(images.split(sizes), labels.split(sizes), strict=True))
 
 
-def spread_scores(model, images, rows="class", center=False, sizes=(6,)):
-    return refer(model, lambda: images.split(list(sizes)), prunable(model), block_features(rows), center=center)
+def spread_scores(model, images, rows="class", center=False, sizes=(6,), layers="blocks"):
+    return refer(model, lambda: images.split(list(sizes)), prunable(model), FEATURES[layers](rows), center=center)
 
 
 def whole(features):
@@ -87,20 +81,40 @@ def streams(model, images):
     return [stream := block(stream) for block in model.blocks]
 
 
-def matrices(stream, rows, prefix=1):
+def products(model, images):
+    """Output of every matrix product of the blocks, by a plain loop."""
+    stream, found = model._pos_embed(model.patch_embed(images)), []
+    for block in model.blocks:
+        attn, mlp = block.attn, block.mlp
+        qkv = block.norm1(stream) @ attn.qkv.weight.T + attn.qkv.bias
+        q, k, v = (part.unflatten(2, (attn.num_heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=2))
+        mixed = (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1) @ v
+        proj = mixed.transpose(1, 2).flatten(2) @ attn.proj.weight.T + attn.proj.bias
+        stream = stream + proj
+        fc1 = block.norm2(stream) @ mlp.fc1.weight.T + mlp.fc1.bias
+        fc2 = F.gelu(fc1) @ mlp.fc2.weight.T + mlp.fc2.bias
+        stream = stream + fc2
+        found += [qkv, proj, fc1, fc2]
+    return found
+
+
+OUTPUTS = {"blocks": streams, "linears": products}
+
+
+def matrices(tokens, rows, prefix=1):
     return {
-        "class": [stream[:, 0]],
-        "patch_mean": [stream[:, prefix:].mean(dim=1)],
-        "tokens": [stream.reshape(-1, stream.shape[-1])],
-        "images": list(stream),
+        "class": [tokens[:, 0]],
+        "patch_mean": [tokens[:, prefix:].mean(dim=1)],
+        "tokens": [tokens.reshape(-1, tokens.shape[-1])],
+        "images": list(tokens),
     }[rows]
 
 
-def spread(model, images, rows, center=False):
-    """Equation 2's scalar: sum over blocks of the mean singular value, that of 'images' a mean over images."""
+def spread(model, images, rows, center=False, layers="blocks"):
+    """Equation 2's scalar: sum over layers of the mean singular value, that of 'images' a mean over images."""
     total = 0.0
-    for stream in streams(model, images):
-        layer = matrices(stream, rows)
+    for tokens in OUTPUTS[layers](model, images):
+        layer = matrices(tokens, rows)
         for matrix in layer:
             shifted = matrix - matrix.mean(dim=0) if center else matrix
             total = total + torch.linalg.svdvals(shifted).sum() / len(matrix) / len(layer)
@@ -154,7 +168,7 @@ def test_trap_a_sum_of_absolute_gradients_is_another_criterion(model, images, la
 
 
 def test_trap_a_classifier_that_starts_at_zero_is_refused_and_one_drawn_at_random_is_not(images, labels):
-    model = build(MICRO.changed(init="xavier"), image_size=8, channels=1, num_classes=3).double()
+    model = build(MICRO.changed(init="xavier"), **MICRO_SIZES).double()
     assert not model.head.weight.any()
     parts, weights = batches(images, labels, [6]), prunable(model)
     with pytest.raises(SpecError, match=r"every gradient of the loss is zero.*draw the classifier's weights at random"):
@@ -303,22 +317,44 @@ def test_invariant_3_a_diagonal_layer_on_the_identity_scores_its_diagonal(dtype)
 
 @pytest.mark.parametrize("distilled", [False, True])
 @pytest.mark.parametrize("rows", ROWS)
-def test_features_are_those_of_a_plain_loop_over_blocks(images, rows, distilled):
-    model, prefix = vit(MICRO.changed(distilled=distilled)), 2 if distilled else 1
-    found = block_features(rows)(model, images)
-    expected = [matrices(stream, rows, prefix) for stream in streams(model, images)]
-    shape = {"class": (6, 8), "patch_mean": (6, 8), "tokens": (6 * (4 + prefix), 8), "images": (6, 4 + prefix, 8)}[rows]
-    assert [layer.shape for layer in found] == [shape] * 2
+@pytest.mark.parametrize(("layers", "widths"), [("blocks", [8]), ("linears", [24, 8, 32, 8])])
+def test_features_are_those_of_a_plain_loop_over_blocks(images, layers, widths, rows, distilled):
+    model, prefix = drawn_vit(MICRO.changed(distilled=distilled)).double(), 2 if distilled else 1
+    found = FEATURES[layers](rows)(model, images)
+    expected = [matrices(tokens, rows, prefix) for tokens in OUTPUTS[layers](model, images)]
+    shape = {"class": (6,), "patch_mean": (6,), "tokens": (6 * (4 + prefix),), "images": (6, 4 + prefix)}[rows]
+    assert [layer.shape for layer in found] == [(*shape, width) for width in widths * 2]
     assert_close(found, [torch.stack(layer) if rows == "images" else layer[0] for layer in expected])
+
+
+def test_vit_b_has_features_of_48_linears():
+    with torch.device("meta"):
+        model = build(Vit(embed_dim=768, depth=12, num_heads=12, patch_size=16), image_size=224, channels=3, num_classes=10)
+        found = linear_features("class")(model, torch.empty(2, 3, 224, 224))
+    assert [layer.shape[1] for layer in found] == [2304, 768, 3072, 768] * 12
+
+
+@pytest.mark.parametrize("rows", ["class", "patch_mean"])
+@pytest.mark.parametrize("layers", LAYERS)
+def test_features_of_one_row_an_image_hold_no_other_token_in_memory(model, images, layers, rows):
+    with torch.no_grad():
+        found = FEATURES[layers](rows)(model, images)
+    assert [layer.untyped_storage().nbytes() for layer in found] == [layer.numel() * 8 for layer in found]
 
 
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("rows", ROWS)
-def test_refer_is_the_absolute_product_of_weight_and_the_gradient_that_autograd_finds(model, images, rows, center):
+@pytest.mark.parametrize("layers", LAYERS)
+def test_refer_is_the_absolute_product_of_weight_and_the_gradient_that_autograd_finds(model, images, layers, rows, center):
     weights = prunable(model)
-    expected = times_weight(gradients(spread(model, images, rows, center), weights), weights)
-    assert_close(spread_scores(model, images, rows, center), expected, rtol=1e-6, atol=1e-10)
+    expected = times_weight(gradients(spread(model, images, rows, center, layers), weights), weights)
+    assert_close(spread_scores(model, images, rows, center, layers=layers), expected, rtol=1e-6, atol=1e-10)
     assert all(score.any() for score in expected.values())
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_features_of_linears_give_other_scores_than_those_of_blocks(model, images, rows):
+    assert far_apart(spread_scores(model, images, rows), spread_scores(model, images, rows, layers="linears"))
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -341,11 +377,12 @@ def test_centred_refer_is_that_of_autograd_where_all_class_tokens_are_nearly_the
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("rows", ROWS)
-def test_invariant_6_refer_over_several_batches_is_that_of_one(model, images, rows, center, dtype):
+@pytest.mark.parametrize("layers", LAYERS)
+def test_invariant_6_refer_over_several_batches_is_that_of_one(model, images, layers, rows, center, dtype):
     model, images = model.to(dtype), images.to(dtype)
-    expected = spread_scores(model, images, rows, center)
+    expected = spread_scores(model, images, rows, center, layers=layers)
     for sizes in SPLITS[1:]:
-        scores = spread_scores(model, images, rows, center, sizes)
+        scores = spread_scores(model, images, rows, center, sizes, layers)
         for name in scores:
             assert (scores[name] - expected[name]).norm() < (1e-5 if dtype == torch.float32 else 1e-9) * expected[name].norm()
 
@@ -377,13 +414,13 @@ def test_images_that_can_be_walked_through_only_once_are_refused(model, images):
 
 
 def test_invariant_5_refer_asks_for_no_labels_and_no_order_and_no_head_but_snip_for_labels_and_head(model, images, labels):
-    order, weights, other = torch.tensor([4, 0, 3, 5, 1, 2]), prunable(model), vit()
+    order, weights, other = torch.tensor([4, 0, 3, 5, 1, 2]), prunable(model), copy.deepcopy(model)
     nn.init.normal_(other.head.weight)
     nn.init.normal_(other.head.bias)
-    for rows in ROWS:
-        scores = spread_scores(model, images, rows)
-        assert_close(spread_scores(model, images[order], rows), scores, rtol=1e-6, atol=1e-10)
-        again = spread_scores(other, images, rows)
+    for layers, rows in product(LAYERS, ROWS):
+        scores = spread_scores(model, images, rows, layers=layers)
+        assert_close(spread_scores(model, images[order], rows, layers=layers), scores, rtol=1e-6, atol=1e-10)
+        again = spread_scores(other, images, rows, layers=layers)
         assert all(torch.equal(again[name], scores[name]) for name in weights)
     scores = snip(model, [(images, labels)], weights)
     assert_close(snip(model, [(images[order], labels[order])], weights), scores)
@@ -419,10 +456,11 @@ def test_invariant_13_every_sample_twice_leaves_snip_and_multiplies_all_singular
 # ------------------------------------------------------------------------------------------------ what scoring leaves behind
 
 
-def scored(kind, model, images, labels, features=None):
-    if kind == "snip":
-        return snip(model, batches(images, labels, [2, 4]), prunable(model))
-    return refer(model, lambda: images.split([2, 4]), prunable(model), features or block_features("class"))
+KINDS = {
+    "snip": lambda model, images, labels: snip(model, batches(images, labels, [2, 4]), prunable(model)),
+    "refer": lambda model, images, labels: spread_scores(model, images, sizes=(2, 4)),
+    "refer of linears": lambda model, images, labels: spread_scores(model, images, sizes=(2, 4), layers="linears"),
+}
 
 
 def state(model):
@@ -436,13 +474,13 @@ def state(model):
     }
 
 
-@pytest.mark.parametrize("kind", ["snip", "refer"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("training", [False, True])
 def test_scoring_leaves_mode_and_flags_and_weights_as_they_were_and_no_gradients(model, images, labels, kind, training):
     model.train(training)
     model.blocks[0].requires_grad_(False)
     before = state(model)
-    scored(kind, model, images, labels)
+    KINDS[kind](model, images, labels)
     assert state(model) == before
 
 
@@ -451,7 +489,7 @@ class Broken(Exception):
 
 
 @pytest.mark.parametrize("call", range(1, 5))
-@pytest.mark.parametrize("kind", ["snip", "refer"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_scoring_that_fails_midway_leaves_mode_and_flags_as_they_were_and_no_gradients(model, images, labels, kind, call):
     """SNIP runs the model on two batches, ReFer twice on two."""
     calls = []
@@ -465,49 +503,49 @@ def test_scoring_that_fails_midway_leaves_mode_and_flags_as_they_were_and_no_gra
     model.train().blocks[0].requires_grad_(False)
     before = state(model)
     with pytest.raises(Broken):
-        scored(kind, model, images, labels)
+        KINDS[kind](model, images, labels)
     assert state(model) == before
 
 
-@pytest.mark.parametrize("kind", ["snip", "refer"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradients_that_were_there_before_are_there_afterwards_and_count_for_nothing(model, images, labels, kind):
-    expected = scored(kind, model, images, labels)
+    expected = KINDS[kind](model, images, labels)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     before = state(model)
-    scores = scored(kind, model, images, labels)
+    scores = KINDS[kind](model, images, labels)
     assert all(torch.equal(scores[name], expected[name]) for name in expected)
     assert state(model) == before
 
 
-@pytest.mark.parametrize("kind", ["snip", "refer"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_part_of_the_model_in_another_mode_stays_in_it(model, images, labels, kind):
     model.train().blocks[0].eval()
     before = state(model)
-    scored(kind, model, images, labels)
+    KINDS[kind](model, images, labels)
     assert state(model) == before
 
 
-@pytest.mark.parametrize("kind", ["snip", "refer"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_trap_a_model_in_training_mode_is_scored_without_drop_path(images, labels, kind):
-    model = vit(drop_path=0.5)
-    expected = scored(kind, model, images, labels)
-    scores = scored(kind, model.train(), images, labels)
+    model = drawn_vit(drop_path=0.5).double()
+    expected = KINDS[kind](model, images, labels)
+    scores = KINDS[kind](model.train(), images, labels)
     assert all(torch.equal(scores[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize("kind", ["snip", "refer"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_only_the_weights_that_are_asked_for_are_scored_and_frozen_ones_as_well(model, images, labels, kind):
-    expected = scored(kind, model, images, labels)
-    scores = scored(kind, copy.deepcopy(model).requires_grad_(False), images, labels)
+    expected = KINDS[kind](model, images, labels)
+    scores = KINDS[kind](copy.deepcopy(model).requires_grad_(False), images, labels)
     assert list(scores) == list(prunable(model))
     assert all(torch.equal(scores[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize("kind", ["snip", "refer"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_scores_of_a_float32_model_are_float32_of_its_weights_shapes_and_without_a_graph(model, images, labels, kind):
-    exact = scored(kind, model, images, labels)
-    scores = scored(kind, model.float(), images.float(), labels)
+    exact = KINDS[kind](model, images, labels)
+    scores = KINDS[kind](model.float(), images.float(), labels)
     for name, weight in prunable(model).items():
         assert (scores[name].dtype, scores[name].shape, scores[name].requires_grad) == (torch.float32, weight.shape, False)
         assert (scores[name] >= 0).all()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -93,27 +93,31 @@ def semi_structured(model: nn.Module, masks: Masks) -> None:
         layer.weight = nn.Parameter(torch.sparse.to_sparse_semi_structured(layer.weight.detach()), requires_grad=False)
 
 
+def left_out(model: nn.Module, masks: Masks) -> list[tuple[nn.Parameter, Tensor]]:
+    """Each masked weight and what its mask leaves out: True where the weight is pruned, on the weight's device."""
+    weights = [model.get_parameter(name) for name in masks]
+    return [(weight, ~mask.to(weight.device)) for weight, mask in zip(weights, masks.values(), strict=True)]
+
+
 @torch.no_grad()
+def set_to_zero(places: list[tuple[nn.Parameter, Tensor]]) -> None:
+    """Zero in place what `left_out` found."""
+    for weight, pruned in places:
+        weight.masked_fill_(pruned, 0.0)
+
+
 def apply_masks(model: nn.Module, masks: Masks) -> None:
-    """Zero in place what the masks leave out; the masks move to the weights' device."""
-    for name, mask in masks.items():
-        weight = model.get_parameter(name)
-        weight.masked_fill_(~mask.to(weight.device), 0.0)
+    """Zero in place what the masks leave out."""
+    set_to_zero(left_out(model, masks))
 
 
 @contextmanager
 def masked_gradients(model: nn.Module, masks: Masks) -> Iterator[None]:
     """While it lasts, gradients of pruned weights are zero: neither momentum nor the norm that clipping sees counts them."""
-    hooks = []
-    try:
-        for name, mask in masks.items():
-            weight = model.get_parameter(name)
-            pruned = ~mask.to(weight.device)
-            hooks.append(weight.register_hook(lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0.0)))
+    with ExitStack() as hooks:
+        for weight, pruned in left_out(model, masks):
+            hooks.enter_context(weight.register_hook(lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0.0)))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def densities(masks: Masks) -> dict[str, float]:

@@ -7,7 +7,7 @@ Sources: SNIP (N. Lee et al., ICLR 2019) and, for ReFer and AFR, the document's 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Literal
 
 import torch
@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from vitlib.methods.adapters.weight_copy import features as streams_after
+from vitlib.methods.pruning.masks import prunable
 from vitlib.spec import SpecError
 
 Scores = dict[str, Tensor]
@@ -150,15 +151,42 @@ def block_features(rows: Rows) -> Features:
 
     def features(model: nn.Module, images: Tensor) -> list[Tensor]:
         streams = streams_after(model, images, list(range(len(model.blocks))))
-        chosen = {
-            "class": lambda stream: stream[:, 0].clone(),  # a view would hold on to every token
-            "patch_mean": lambda stream: stream[:, model.num_prefix_tokens :].mean(dim=1),
-            "tokens": lambda stream: stream.flatten(0, 1),
-            "images": lambda stream: stream,
-        }[rows]
-        return [chosen(stream) for stream in streams]
+        return [_rows(stream, rows, model.num_prefix_tokens) for stream in streams]
 
     return features
+
+
+def linear_features(rows: Rows) -> Features:
+    """F^l of a timm transformer: the output of each Linear of `prunable`, so qkv, proj, fc1 and fc2 of each block, in this order.
+
+    Rows as those of `block_features`, of the Linear's own width. They are taken as soon as it has computed, so that with 'class' and
+    'patch_mean' a pass without gradients holds nothing else of its output.
+    """
+
+    def features(model: nn.Module, images: Tensor) -> list[Tensor]:
+        found: list[Tensor] = []
+
+        def take(layer: nn.Module, inputs: tuple[Tensor, ...], tokens: Tensor) -> None:
+            found.append(_rows(tokens, rows, model.num_prefix_tokens))
+
+        with ExitStack() as hooks:
+            for name in prunable(model):
+                layer = model.get_submodule(name.removesuffix(".weight"))
+                hooks.enter_context(layer.register_forward_hook(take))
+            model.forward_features(images)
+        return found
+
+    return features
+
+
+def _rows(tokens: Tensor, rows: Rows, prefix_tokens: int) -> Tensor:
+    """A layer's matrix of rows, from its output (B, tokens, D)."""
+    return {
+        "class": lambda: tokens[:, 0].clone(),  # a view would hold on to every token
+        "patch_mean": lambda: tokens[:, prefix_tokens:].mean(dim=1),
+        "tokens": lambda: tokens.flatten(0, 1),
+        "images": lambda: tokens,
+    }[rows]()
 
 
 @contextmanager

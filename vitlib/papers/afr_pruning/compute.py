@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,26 +13,47 @@ from torch import Tensor, nn
 from vitlib.inputs.data import Batches, test_batches, training_batches
 from vitlib.inputs.models import weights_of
 from vitlib.inputs.sources import Data, balanced, class_names
-from vitlib.methods.pruning.masks import MASK, Masks, apply_masks, densities, keep_masks, masked_gradients, prunable, two_of_four
-from vitlib.methods.pruning.saliency import Scores, afr, block_features, chance, magnitude, refer, snip
-from vitlib.papers.afr_pruning.specs import Criterion, Pruned, Pruning
+from vitlib.methods.pruning.masks import (
+    MASK,
+    Masks,
+    apply_masks,
+    densities,
+    keep_masks,
+    left_out,
+    masked_gradients,
+    prunable,
+    set_to_zero,
+    two_of_four,
+)
+from vitlib.methods.pruning.saliency import Rows, Scores, afr, block_features, chance, linear_features, magnitude, refer, snip
+from vitlib.papers.afr_pruning.specs import Criterion, Diagnosis, Pruned, Pruning
 from vitlib.spec import Context, Result
 from vitlib.teachers.task import with_fresh_head
 from vitlib.training.evaluate import accuracy, labels_of, scores_of
 from vitlib.training.loop import Trained, cross_entropy, train
+from vitlib.training.remembered import shared
+
+FEATURES = {"blocks": block_features, "linears": linear_features}
+
+
+class Spectrum(NamedTuple):
+    """Singular values of each block's features, largest first (blocks, min(rows, D)), and how many rows these have (blocks,)."""
+
+    sigma: Tensor
+    rows: Tensor
 
 
 def prune_and_tune(spec: Pruned, context: Context) -> Result:
     model = with_fresh_head(spec.teacher, spec.data, spec.seed, context, drop_path=spec.recipe.drop_path)
     samples = pruning_samples(spec.data, spec.pruning, context)
-    spectra = {"dense": spectrum(model, samples, spec.pruning)}
-    scores = scored(spec.criterion, model, samples, spec.pruning, spec.seed)
+    spectra = {"dense": Spectrum(*_once("spectrum", spec, model, lambda: spectrum(model, samples, spec.pruning.rows)))}
+    scores = scored(spec.criterion, spec, model, samples)
     masks = {name: mask.to(context.device) for name, mask in chosen(scores, spec.sparsity, spec.pruning).items()}
     apply_masks(model, masks)
-    spectra["pruned"] = spectrum(model, samples, spec.pruning)
+    spectra["pruned"] = spectrum(model, samples, spec.pruning.rows)
     trained = fine_tune(spec, model, masks, context)
     tuned = trained.ema or model
-    spectra["tuned"] = spectrum(tuned, samples, spec.pruning)
+    spectra["tuned"] = spectrum(tuned, samples, spec.pruning.rows)
     test = test_batches(spec.data, device=context.device, data_dir=context.data_dir)
     density = densities(masks)
     metrics = {
@@ -39,10 +61,11 @@ def prune_and_tune(spec: Pruned, context: Context) -> Result:
         "kept": sum(int(mask.sum()) for mask in masks.values()),
         "prunable": sum(mask.numel() for mask in masks.values()),
         "lowest density": min(density.values()),
-        **{f"spread {state}": float(spreads(values, samples.images).mean()) for state, values in spectra.items()},
+        **{f"spread {state}": spread(found) for state, found in spectra.items()},
     }
     weights = weights_of(tuned) | {MASK + name: mask.cpu().numpy() for name, mask in masks.items()} if spec.keep_weights else None
-    arrays = {f"spectrum {state}": values for state, values in spectra.items()} | {"densities": np.array(list(density.values()))}
+    arrays = {f"spectrum {state}": found.sigma.numpy() for state, found in spectra.items()}
+    arrays["densities"] = np.array(list(density.values()))
     return Result(metrics, trained.history, arrays=arrays, weights=weights, measured=trained.measured)
 
 
@@ -50,11 +73,12 @@ def fine_tune(spec: Pruned, model: nn.Module, masks: Masks, context: Context) ->
     """Train all weights but the pruned ones, which have no gradient and are set to zero again after every update."""
     batches = training_batches(spec.data, spec.recipe, seed=spec.seed, device=context.device, data_dir=context.data_dir)
     model.requires_grad_(True)
+    pruned = left_out(model, masks)
 
     @contextmanager
     def around_step(progress: float) -> Iterator[None]:
         yield
-        apply_masks(model, masks)
+        set_to_zero(pruned)
 
     with masked_gradients(model, masks):
         return train(
@@ -75,23 +99,28 @@ def pruning_samples(data: Data, pruning: Pruning, context: Context, batch_size: 
     )
 
 
-def scored(criterion: Criterion, model: nn.Module, samples: Batches, pruning: Pruning, seed: int) -> Scores:
-    """Scores of the prunable weights by a criterion."""
+def scored(criterion: Criterion, spec: Pruned | Diagnosis, model: nn.Module, samples: Batches) -> Scores:
+    """Scores of the prunable weights by a criterion, of the model as it starts."""
+    pruning = spec.pruning
     weights = prunable(model, pruning.include_patch_embed)
 
+    def once(name: str, compute: Callable[[], Scores]) -> Scores:
+        return dict(zip(weights, _once(name, spec, model, lambda: tuple(compute().values())), strict=True))
+
     def by_snip() -> Scores:
-        return snip(model, samples.epoch(0), weights)
+        return once(f"snip {spec.seed}", lambda: snip(model, samples.epoch(0), weights))
 
     def by_refer() -> Scores:
         images = lambda: (images for images, _ in samples.epoch(0))  # noqa: E731
-        return refer(model, images, weights, block_features(pruning.rows), center=pruning.center)
+        features = FEATURES[pruning.layers](pruning.rows)
+        return once("refer", lambda: refer(model, images, weights, features, center=pruning.center))
 
     return {
         "snip": by_snip,
         "refer": by_refer,
         "afr": lambda: afr(by_refer(), by_snip(), scope=pruning.standardised, scale=pruning.scale),
         "magnitude": lambda: magnitude(weights),
-        "random": lambda: chance(weights, seed),
+        "random": lambda: chance(weights, spec.seed),
     }[criterion]()
 
 
@@ -103,19 +132,26 @@ def chosen(scores: Scores, sparsity: float, pruning: Pruning) -> Masks:
 
 
 @torch.no_grad()
-def spectrum(model: nn.Module, samples: Batches, pruning: Pruning) -> np.ndarray:
-    """Singular values of every block's features of the pruning samples, largest first; (blocks, min(N, D)), mean over images' own."""
+def spectrum(model: nn.Module, samples: Batches, rows: Rows) -> Spectrum:
+    """Of the blocks' outputs for the pruning samples, not centred; of matrices that are images' own, the mean over images."""
     model.eval()
-    features = block_features(pruning.rows)
+    features = block_features(rows)
     batches = zip(*(features(model, images) for images, _ in samples.epoch(0)), strict=True)
-    return np.stack([_singular_values(torch.cat(layer)) for layer in batches])
+    found = [(_singular_values(layer), layer.shape[-2]) for layer in map(torch.cat, batches)]
+    sigma, lengths = zip(*found, strict=True)
+    return Spectrum(torch.stack(sigma), torch.tensor(lengths))
 
 
-def spreads(spectrum_values: np.ndarray, samples: int) -> np.ndarray:
-    """(1/N) sum_i sigma_i of each block."""
-    return spectrum_values.sum(axis=1) / samples
+def spread(found: Spectrum) -> float:
+    """(1/rows) sum_i sigma_i, mean over blocks."""
+    return float((found.sigma.numpy().sum(axis=1) / found.rows.numpy()).mean())
 
 
-def _singular_values(features: Tensor) -> np.ndarray:
-    values = torch.linalg.svdvals(features.double())
-    return (values if values.ndim == 1 else values.mean(dim=0)).cpu().numpy()
+def _singular_values(features: Tensor) -> Tensor:
+    values = torch.linalg.svdvals(features.double()).cpu()
+    return values if values.ndim == 1 else values.mean(dim=0)
+
+
+def _once(name: str, spec: Pruned | Diagnosis, model: nn.Module, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """What follows from the model as it starts and its pruning samples: from an earlier run of this process, or computed."""
+    return shared((name, spec.teacher, spec.data, spec.pruning, str(model.head.weight.device)), compute)

@@ -20,7 +20,7 @@ DRAWN = 1500  # weights whose ranks are kept for a scatter plot
 def diagnose(spec: Diagnosis, context: Context) -> Result:
     model = with_fresh_head(spec.teacher, spec.data, spec.seed, context)
     samples = pruning_samples(spec.data, spec.pruning, context)
-    scores = {criterion: scored(criterion, model, samples, spec.pruning, spec.seed) for criterion in CRITERIA}
+    scores = {criterion: scored(criterion, spec, model, samples) for criterion in CRITERIA}
     flat = {criterion: np.concatenate([part.numpy().ravel() for part in parts.values()]) for criterion, parts in scores.items()}
     metrics = {f"skewness {criterion}": float(skew(values)) for criterion, values in flat.items()}
     for one, other in itertools.combinations(CRITERIA[:4], 2):

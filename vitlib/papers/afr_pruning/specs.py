@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -23,17 +24,21 @@ class Pruning(Part):
 
     Args:
         per_class, at_least, at_most: N, the number of pruning samples, is per_class x classes, clipped; balanced over classes.
-        rows: of a block's feature matrix: a class token each image, the mean patch, every token, or a matrix for each image.
+        sample_seed: of the drawing of these samples.
+        layers: whose outputs ReFer's feature matrices are: the blocks', or those of every qkv, proj, fc1 and fc2 (48 in ViT-B).
+        rows: of a feature matrix: a class token each image, the mean patch, every token, or a matrix for each image.
         center: take the mean over rows from the features first.
         standardised: over all weights together, or matrix by matrix.
         scale: what is standardised: scores ('z', the document's), their ranks, or their logarithms.
         threshold: one for all weights, one a matrix, or the two largest of every four neighbours in a row (sparsity 0.5).
+        include_patch_embed: score and prune the patch embedding's kernel too.
     """
 
     per_class: Positive = 10
     at_least: Positive = 100
     at_most: Positive = 768
     sample_seed: Annotated[int, Field(ge=0)] = 0
+    layers: Literal["blocks", "linears"] = "blocks"
     rows: Literal["class", "patch_mean", "tokens", "images"] = "class"
     center: bool = False
     standardised: Scope = "global"
@@ -50,10 +55,21 @@ class Pruning(Part):
     def samples(self, classes: int) -> int:
         return min(max(self.per_class * classes, self.at_least), self.at_most)
 
+    def require_sparsities(self, **sparsities: Sequence[float]) -> None:
+        """Refuse sparsities, given by the names of their fields, that two of every four cannot have.
+
+        Raises:
+            ValueError: naming the first such field, its value and what is allowed.
+        """
+        odd = [f"{name}={value}" for name, values in sparsities.items() for value in values if value not in (0.0, 0.5)]
+        if self.threshold == "2:4" and odd:
+            raise ValueError(f"{odd[0]} with pruning.threshold='2:4'; allowed: 0.5, and 0 for the dense model")
+
 
 class Pruned(RunSpec):
     """A teacher pruned once and fine-tuned, its pruned weights staying zero. Sparsity 0 is the dense model.
 
+    The spectra that it stores are of the blocks' outputs, not centred, whatever ReFer's settings are; their rows are those of the settings.
     `keep_weights` stores the model and its masks, to be taken away.
     """
 
@@ -67,9 +83,8 @@ class Pruned(RunSpec):
     keep_weights: bool = False
 
     @model_validator(mode="after")
-    def _halved(self) -> Self:
-        if self.pruning.threshold == "2:4" and self.sparsity not in (0.0, 0.5):
-            raise ValueError(f"sparsity={self.sparsity} with pruning.threshold='2:4'; allowed: 0.5, and 0 for the dense model")
+    def _sparsity_fits(self) -> Self:
+        self.pruning.require_sparsities(sparsity=[self.sparsity])
         return self
 
     def compute(self, context: Context) -> Result:
@@ -86,6 +101,11 @@ class Diagnosis(RunSpec):
     seed: int
     pruning: Pruning
     sparsities: Annotated[tuple[Sparsity, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _sparsities_fit(self) -> Self:
+        self.pruning.require_sparsities(sparsities=self.sparsities)
+        return self
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.afr_pruning.diagnosis import diagnose
@@ -119,6 +139,11 @@ class Settings(Part):
             raise ValueError(f"generic and fine share {', '.join(sorted(both))}; allowed: a name for each set")
         if unknown := {*self.generic, *self.fine} ^ set(self.stands_for):
             raise ValueError(f"stands_for: {', '.join(sorted(unknown))}; allowed: the names of generic and fine, each once")
+        return self
+
+    @model_validator(mode="after")
+    def _sparsities_fit(self) -> Self:
+        self.pruning.require_sparsities(sparsities=self.sparsities, fine_sparsity=[self.fine_sparsity], curve=self.curve)
         return self
 
     @property

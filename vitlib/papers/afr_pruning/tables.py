@@ -159,7 +159,7 @@ def finding_singular_values(results: Results) -> str:
     means = frame.groupby("criterion", sort=False)[["kept", "after fine-tuning"]].mean().dropna()
     states = [f"{NAMES[name]} {means.loc[name, 'kept']:.1f} and {means.loc[name, 'after fine-tuning']:.1f}" for name in means.index]
     return (
-        "Mean singular value after the mask, in percent of the dense model's, mean over sparsities: "
+        "Mean singular value of the blocks' features after the mask, in percent of the dense model's, mean over sparsities: "
         f"{against('ReFer', 'SNIP', difference)}; {apart}. After the mask and after fine-tuning: {'; '.join(states)}."
     )
 

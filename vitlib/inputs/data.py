@@ -75,7 +75,7 @@ def test_batches(
     device: str,
     data_dir: Path,
     split: str = "test",
-    batch_size: int = 512,
+    batch_size: int = 256,
     count: int | None = None,
     chosen: Choice | None = None,
 ) -> Batches:

@@ -96,8 +96,11 @@ class AttentionTap:
         self._attention, self._qkv = attention, None
         self._hook = attention.qkv.register_forward_hook(self._keep)
 
-    def log_map(self, heads: list[int] | None = None) -> Tensor:
+    def log_map(self, heads: list[int] | None = None, prefix_tokens: int = 0) -> Tensor:
         """log softmax(q k^T / sqrt(d)); (B, heads, tokens, tokens), float32.
+
+        Args:
+            prefix_tokens: as many first queries and keys are left out, so that the rows are normalised over the rest.
 
         Raises:
             ValueError: before any forward pass.
@@ -105,7 +108,7 @@ class AttentionTap:
         if self._qkv is None:
             raise ValueError("attention: no forward pass was seen; allowed: after the model was called")
         module = self._attention
-        queries, keys, _ = self._qkv.unflatten(-1, (3, module.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        queries, keys, _ = self._qkv[:, prefix_tokens:].unflatten(-1, (3, module.num_heads, -1)).permute(2, 0, 3, 1, 4)
         queries, keys = module.q_norm(queries), module.k_norm(keys)
         if heads is not None:
             queries, keys = queries[:, heads], keys[:, heads]

@@ -13,6 +13,9 @@ from vitlib.recipe import Recipe
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """timm's optimiser of the recipe's name over the parameters that are trained; biases and norms are spared weight decay.
 
+    A model may give some of its parameters a rate of their own by `lr_scales()`: multipliers of the learning rate, at every step, by how
+    the parameters' names begin.
+
     Raises:
         ValueError: layer-wise rates for a model that names no layers.
     """
@@ -24,9 +27,13 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         "momentum": {"layer_decay": recipe.layer_decay},  # torch's fused form fails where a parameter first has a gradient after others
         "lars": {"param_group_fn": _matrices_and_vectors},
     }[recipe.optimizer]
-    return create_optimizer_v2(
+    optimizer = create_optimizer_v2(
         model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum, **options
     )  # fmt: skip
+    for start, scale in getattr(model, "lr_scales", dict)().items():
+        named = {id(parameter) for name, parameter in model.named_parameters() if name.startswith(start)}
+        optimizer.param_groups = [part for group in optimizer.param_groups for part in _split(group, named, scale)]
+    return optimizer
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> CosineLRScheduler:
@@ -42,6 +49,14 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) 
         warmup_prefix=after,
         t_in_epochs=False,
     )
+
+
+def _split(group: dict, named: set[int], scale: float) -> list[dict]:
+    """The group without the named parameters, and these at a scale of its rate, which timm's schedules multiply by `lr_scale`."""
+    rest = [parameter for parameter in group["params"] if id(parameter) not in named]
+    scaled = [parameter for parameter in group["params"] if id(parameter) in named]
+    parts = (group | {"params": rest}, group | {"params": scaled, "lr_scale": scale * group.get("lr_scale", 1.0)})
+    return [part for part in parts if part["params"]]
 
 
 def _matrices_and_vectors(model: nn.Module) -> list[dict]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from timm.loss import SoftTargetCrossEntropy
@@ -13,28 +15,38 @@ from vitlib.inputs.sources import Data, class_names
 from vitlib.methods.attention import attention_confidence, attention_maps, by_block
 from vitlib.methods.distillation.losses import soft_distillation_loss
 from vitlib.papers.dual_ssl_kd.ends import CUTS
-from vitlib.papers.dual_ssl_kd.joint import TwoTeachers, loss_terms
-from vitlib.papers.dual_ssl_kd.specs import AttentionMaps, Joint, Protocol, Taught, Tuned
+from vitlib.papers.dual_ssl_kd.joint import Heads, Ramp, TwoTeachers, left_out, loss_terms
+from vitlib.papers.dual_ssl_kd.specs import AttentionMaps, Joint, Protocol, Readout, Taught, Tuned
 from vitlib.spec import Context, Result
 from vitlib.teachers.task import with_fresh_head
+from vitlib.teachers.teacher import Teacher
 from vitlib.training.evaluate import accuracy, labels_of, scores_of
 from vitlib.training.loop import train
 from vitlib.training.remembered import Frozen, Lessons, examples, lessons
 
 FOLLOWED = 128  # test images on which the terms of the loss are followed
+TEACHERS = ("cl", "mim")
+POOLS: dict[Readout, str] = {"class": "token", "mean": "avg"}  # timm's names
 
 
 def tune(spec: Tuned, context: Context) -> Result:
-    model = with_fresh_head(spec.teacher, spec.data, spec.seed, context, drop_path=spec.recipe.drop_path)
+    model = ready(spec.teacher, spec.readout, spec, context, drop_path=spec.recipe.drop_path)
     trainable = adapt(model, spec.protocol)
     cut = CUTS[spec.protocol]
-    source = (spec.teacher, spec.data, spec.protocol)
+    source = (spec.teacher, spec.data, spec.protocol, spec.readout)
     taught = lessons(lambda images: (cut.front(model, images),), _training(spec, context), spec.recipe, model.num_classes, source)
     loss = taught.loss(lambda model, _, entering, targets: SoftTargetCrossEntropy()(cut.end(model, *entering).float(), targets))
     trained = train(model, taught.batches, loss, spec.recipe, num_classes=None, context=context)
     metrics = {"top1": top1(model, _test(spec.data, context)), "trainable": trainable}
     kept = weights_of(model) if spec.protocol == "finetune" else None
     return Result(metrics, trained.history, weights=kept, measured=trained.measured)
+
+
+def ready(teacher: Teacher, readout: Readout, spec: Tuned | Joint, context: Context, drop_path: float = 0.0) -> nn.Module:
+    """The teacher with a fresh classifier of what it is to read."""
+    model = with_fresh_head(teacher, spec.data, spec.seed, context, drop_path=drop_path)
+    model.global_pool = POOLS[readout]
+    return model
 
 
 def adapt(model: nn.Module, protocol: Protocol) -> int:
@@ -67,12 +79,10 @@ def taught_loss(model: nn.Module, images: Tensor, theirs: tuple[Tensor, ...], ta
 
 
 def train_jointly(spec: Joint, context: Context) -> Result:
-    cl, mim = (with_fresh_head(teacher, spec.data, spec.seed, context) for teacher in (spec.cl, spec.mim))
-    for teacher in (cl, mim):
-        adapt(teacher, "partial1")
-    model = TwoTeachers(scratch(spec, context), cl, mim)
+    model, ramp = three_networks(spec, context), Ramp(spec.output_ramp_epochs, spec.recipe.epochs)
+    heads = CHOICES[spec.attention.heads](model, spec, context)
     classes = model.student.num_classes
-    source = (spec.cl, spec.mim, spec.data)
+    source = (spec.cl, spec.mim, spec.data, spec.attention.blocks[-1])
     taught = lessons(model.frozen, _training(spec, context), spec.recipe, classes, source)
     test = examples(model.frozen, _test(spec.data, context), source)
     followed = test_batches(spec.data, device=context.device, data_dir=context.data_dir, count=FOLLOWED, batch_size=FOLLOWED)
@@ -80,16 +90,41 @@ def train_jointly(spec: Joint, context: Context) -> Result:
     entering, targets = model.frozen(images), nn.functional.one_hot(labels, classes).float()
 
     def loss(module: nn.Module, images: Tensor, entering: tuple[Tensor, ...], targets: Tensor) -> Tensor:
-        return loss_terms(module(images, entering), targets, spec).total
+        return loss_terms(module(images, entering), targets, spec, heads, ramp.share).total
 
     @torch.no_grad()
     def follow(module: TwoTeachers) -> dict[str, float]:
-        return loss_terms(module(images, entering), targets, spec).history | top1_of_each(module, test)
+        return loss_terms(module(images, entering), targets, spec, heads).history | top1_of_each(module, test)
 
-    trained = train(model, taught.batches, taught.loss(loss), spec.recipe, num_classes=None, context=context, evaluate=follow)
-    arrays = {f"confidence {name}": _confidences(net, images) for name, net in (("cl", cl), ("mim", mim), ("student", model.student))}
+    watched = {"evaluate": follow, "around_step": ramp.around_step}
+    trained = train(model, taught.batches, taught.loss(loss), spec.recipe, num_classes=None, context=context, **watched)
+    arrays = {f"confidence {name}": confidences(net, images, spec).cpu().numpy() for name, net in model.named_children()}
     metrics = {"top1": trained.metrics["top1 student"], **{f"top1 {name}": trained.metrics[f"top1 {name}"] for name in ("cl", "mim")}}
     return Result(metrics, trained.history, arrays=arrays, measured=trained.measured)
+
+
+def three_networks(spec: Joint, context: Context) -> TwoTeachers:
+    teachers = {name: ready(getattr(spec, name), getattr(spec.readout, name), spec, context) for name in TEACHERS}
+    for teacher in teachers.values():
+        adapt(teacher, "partial1")
+    return TwoTeachers(scratch(spec, context), **teachers, attention=spec.attention, teacher_lr_scale=spec.teacher_lr_scale)
+
+
+def calibrated_heads(model: TwoTeachers, spec: Joint, context: Context) -> Heads:
+    """The surest head of each teacher and block over images of the training split, as they are evaluated (equation 2)."""
+    where = {"device": context.device, "data_dir": context.data_dir}
+    batches = test_batches(spec.data, split="train", count=spec.attention.calibration_images, batch_size=FOLLOWED, **where)
+    heads = {}
+    for name in TEACHERS:
+        confidence = sum(len(images) * confidences(getattr(model, name), images, spec) for images, _ in batches.epoch(0))
+        heads[name] = {block: confidence[-block].argmax() for block in spec.attention.blocks}
+    return heads
+
+
+CHOICES: dict[str, Callable[[TwoTeachers, Joint, Context], Heads | None]] = {
+    "batch": lambda model, spec, context: None,
+    "fixed": calibrated_heads,
+}
 
 
 @torch.no_grad()
@@ -97,7 +132,7 @@ def top1_of_each(model: TwoTeachers, test: Lessons) -> dict[str, float]:
     """Accuracy (percent) of the three networks: 'top1 student', ..."""
     right = {name: 0 for name in ("cl", "mim", "student")}
     for images, entering, labels in test.epoch(0):
-        for name, logits in model(images, entering).logits.items():
+        for name, logits in model.logits(images, entering).items():
             right[name] += int((logits.argmax(dim=1) == labels).sum())
     return {f"top1 {name}": 100.0 * (count / test.batches.images) for name, count in right.items()}
 
@@ -110,6 +145,12 @@ def look(spec: AttentionMaps, context: Context) -> Result:
     maps = attention_maps(model, images).cpu()
     sizes = {"patch": model.patch_embed.patch_size[0], "prefix": model.num_prefix_tokens}
     return Result(sizes, arrays={"images": pictures_of(images, data), "attention": maps.numpy().astype(np.float16)})
+
+
+def confidences(model: nn.Module, images: Tensor, spec: Joint) -> Tensor:
+    """Attention confidence (blocks, heads) over the tokens that the attention term takes."""
+    prefix = left_out(model, spec.attention.tokens)
+    return torch.stack(by_block(model, images, lambda maps: attention_confidence(maps, prefix)))
 
 
 def scratch(spec: Taught | Joint, context: Context) -> nn.Module:
@@ -125,14 +166,9 @@ def top1(model: nn.Module, test: Batches) -> float:
 
 
 def _frozen(spec: Tuned, context: Context) -> nn.Module:
-    model = with_fresh_head(spec.teacher, spec.data, spec.seed, context)
+    model = ready(spec.teacher, spec.readout, spec, context)
     load_weights(model, context.weights(spec))
     return model.to(context.device).eval().requires_grad_(False)
-
-
-def _confidences(model: nn.Module, images: Tensor) -> np.ndarray:
-    """Attention confidence (blocks, heads)."""
-    return torch.stack(by_block(model, images, attention_confidence)).cpu().numpy()
 
 
 def _training(spec: Tuned | Taught | Joint, context: Context) -> Batches:

@@ -18,15 +18,15 @@ class Cut:
     end: Callable[[nn.Module, Tensor], Tensor]
 
 
-def entering_last_block(model: nn.Module, images: Tensor) -> Tensor:
-    """Tokens that enter the last block, (B, tokens, D): timm's `forward_features` up to there."""
+def entering_last_blocks(model: nn.Module, images: Tensor, count: int = 1) -> Tensor:
+    """Tokens that enter the last `count` blocks, (B, tokens, D): timm's `forward_features` up to there."""
     tokens = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
-    return model.blocks[:-1](tokens)
+    return model.blocks[:-count](tokens)
 
 
-def from_last_block(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Logits (B, C) of tokens that enter the last block."""
-    return model.forward_head(model.norm(model.blocks[-1](tokens)))
+def from_last_blocks(model: nn.Module, tokens: Tensor, count: int = 1) -> Tensor:
+    """Logits (B, C) of tokens that enter the last `count` blocks."""
+    return model.forward_head(model.norm(model.blocks[-count:](tokens)))
 
 
 def before_head(model: nn.Module, images: Tensor) -> Tensor:
@@ -37,5 +37,5 @@ def before_head(model: nn.Module, images: Tensor) -> Tensor:
 CUTS: dict[Protocol, Cut] = {
     "finetune": Cut(lambda model, images: images, lambda model, images: model(images)),
     "linear": Cut(before_head, lambda model, features: model.head(features)),
-    "partial1": Cut(entering_last_block, from_last_block),
+    "partial1": Cut(entering_last_blocks, from_last_blocks),
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
+from vitlib.papers.dual_ssl_kd.specs import AttentionTerm
 from vitlib.papers.dual_ssl_kd.tables import TEACHERS
 from vitlib.report.figures import PALETTE, canvas, style
 from vitlib.report.widgets import Explorer, NothingToExplore, choice, slider
@@ -44,7 +45,7 @@ def explore_weights(results: Results) -> Explorer | NothingToExplore:
         "lambda_2": slider("lambda_2", settings.lambda_2, 0.0, 1.0, 0.05),
         "image": slider("image", 1, 1, len(runs["cl"].arrays["images"]), 1),
     }
-    return Explorer(lambda **chosen: draw_targets(runs["cl"], runs["mim"], **chosen), controls, width=700)
+    return Explorer(lambda **chosen: draw_targets(runs["cl"], runs["mim"], attention=settings.attention, **chosen), controls, width=700)
 
 
 @style()
@@ -68,12 +69,24 @@ def draw_attention(run: Stored, model: str, image: int, patch: int, block: int, 
 
 
 @style()
-def draw_targets(cl: Stored, mim: Stored, lambda_1: float, lambda_2: float, image: int) -> Figure:
-    """Mean attention received by each patch under the surest head of each teacher, and the four weights of the two terms."""
+def draw_targets(
+    cl: Stored,
+    mim: Stored,
+    lambda_1: float,
+    lambda_2: float,
+    image: int,
+    attention: AttentionTerm = AttentionTerm(),  # noqa: B008  (frozen)
+) -> Figure:
+    """Mean attention received by each patch under the surest head of each teacher, and the four weights of the two terms.
+
+    The head is that of the last of the blocks that are taught, as it is before training.
+    """
     figure, (panels,) = canvas(1, 3, height=2.6)
     for axes, (name, run, share, student_head) in zip(panels, (("cl", cl, lambda_2, 1), ("mim", mim, 1 - lambda_2, 2)), strict=False):
-        surest = int(run.arrays["attention"][image - 1, -1].astype(float).max(axis=-1).mean(axis=-1).argmax())  # equation 2
-        maps = _over_patches(run, image, run.arrays["attention"].shape[1])
+        block = run.arrays["attention"].shape[1] + 1 - attention.blocks[0]
+        maps = _over_patches(run, image, block)
+        taken = {"all": run.arrays["attention"][image - 1, block - 1].astype(float), "patches": maps}[attention.tokens]
+        surest = int(taken.max(axis=-1).mean(axis=-1).argmax())  # equation 2
         side = int(maps.shape[-1] ** 0.5)
         axes.imshow(maps[surest].mean(axis=0).reshape(side, side), cmap="magma", label=f"{name} target")
         axes.set_title(f"{TEACHERS[name]}, head {surest + 1}\n× {share:g} → student head {student_head}", fontsize=8)

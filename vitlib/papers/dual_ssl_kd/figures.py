@@ -78,7 +78,8 @@ def figure_method(results: Results) -> Figure:
     for name, share, start, end, head in (("cl", settings.lambda_2, 4.9, 3.7, 1), ("mim", 1 - settings.lambda_2, 1.5, 2.7, 2)):
         arrow(axes, 5.6, start, 5.6, end, COLOURS[name] if share else "0.8")
         axes.text(5.75, (start + end) / 2, f"{share:g} KL to head {head}", fontsize=7, va="center", color=COLOURS[name] if share else "0.6")
-    axes.text(0.1, 6.2, "grey: frozen; coloured: trained; attention is taught by the teacher's surest head", fontsize=7.5)
+    taught = f"attention is taught by the teacher's surest head of {settings.attention.where}"
+    axes.text(0.1, 6.2, f"grey: frozen; coloured: trained; {taught}", fontsize=7.5)
     return figure
 
 
@@ -151,6 +152,8 @@ def figure_terms(results: Results) -> Figure:
 def figure_confidence(results: Results) -> Figure:
     """Left: attention confidence of every head of the teachers after joint training, by block, on 128 test images, first seed; each head
     is a dot. Right: how often each head of the last block was the surest on these images, over evaluated epochs and seeds.
+
+    Right, where heads are chosen once or attention is taught in other blocks: the heads that teach, over those blocks together.
     """
     runs = [run for point, run in results.runs("students") if point["method"] == "ours"]
     figure, ((left, right),) = canvas(1, 2, height=2.6)
@@ -160,13 +163,14 @@ def figure_confidence(results: Results) -> Figure:
             places = np.repeat(np.arange(1, len(values) + 1), values.shape[1])
             left.plot(places, values.ravel(), ".", color=COLOURS[name], label=TEACHERS[name])
     history = results.history("students")
-    if "cl_head" in history:
-        rows = history[history["method"] == "ours"].dropna(subset="cl_head")
+    if "ce_student" in history:
+        rows = history[history["method"] == "ours"].dropna(subset="ce_student")
         for place, name in enumerate(("cl", "mim")):
-            heads = rows[f"{name}_head"].astype(int).value_counts().sort_index()
+            heads = rows.filter(like=f"{name}_head").melt()["value"].astype(int).value_counts().sort_index()
             right.bar(heads.index + 1 + 0.36 * (place - 0.5), heads, 0.34, color=COLOURS[name], label=TEACHERS[name])
     left.set(xlabel="block", ylabel="attention confidence", title="heads of the teachers, first seed")
-    right.set(xlabel="head of the last block", ylabel="times chosen", title="surest head, over epochs and seeds")
+    taught = f"head of {results.study.settings.attention.where}"
+    right.set(xlabel=taught, ylabel="times chosen", title="surest head, over epochs and seeds")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(left, above=True)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -14,11 +15,56 @@ from vitlib.spec import Context, Part, Result, RunSpec
 from vitlib.teachers.teacher import Teacher
 
 Protocol = Literal["finetune", "linear", "partial1"]
+Readout = Literal["class", "mean"]  # of the tokens after the final norm: the class token, or the mean of the patch tokens
 Weight = Annotated[float, Field(ge=0, le=1)]
+Scale = Annotated[float, Field(gt=0)]
+
+
+class Readouts(Part):
+    """What the classifier of each teacher reads."""
+
+    cl: Readout = "class"
+    mim: Readout = "class"
+
+
+class AttentionTerm(Part):
+    """Which maps of the teachers teach attention (equations 2 and 3).
+
+    Args:
+        blocks: counted from the end, 1 is the last; student and teachers are paired from there, and the term is the mean over the blocks.
+            The teachers' blocks before the last are frozen, so that their maps stay those of pretraining.
+        heads: 'batch' takes each teacher's surest head of a block in every batch anew; 'fixed' chooses it once, before training, which
+            may go stale in the last block, because that one trains.
+        calibration_images: number of training images, evenly spaced and not augmented, that a fixed choice is made on.
+        tokens: queries and keys of a map: 'all', or 'patches', with the rows normalised over the patches.
+    """
+
+    blocks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1,)
+    heads: Literal["batch", "fixed"] = "batch"
+    calibration_images: Positive = 256
+    tokens: Literal["all", "patches"] = "all"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if any(one >= other for one, other in pairwise(self.blocks)):
+            raise ValueError(f"blocks={list(self.blocks)}; allowed: increasing numbers, each block once")
+        default = type(self).model_fields["calibration_images"].default
+        if self.heads == "batch" and self.calibration_images != default:
+            raise ValueError(f"calibration_images={self.calibration_images} with heads='batch', which needs none; allowed: {default}")
+        return self
+
+    @property
+    def where(self) -> str:
+        """The blocks in words."""
+        return {(1,): "the last block"}.get(self.blocks, f"each of the blocks {', '.join(map(str, self.blocks))} from the end")
 
 
 class Tuned(RunSpec):
-    """A teacher adapted to labels: all weights, the classifier alone, or the last block, final norm and classifier (Partial-1)."""
+    """A teacher adapted to labels: all weights, the classifier alone, or the last block, final norm and classifier (Partial-1).
+
+    Args:
+        readout: what the classifier reads.
+    """
 
     version: ClassVar[int] = 2
 
@@ -27,6 +73,7 @@ class Tuned(RunSpec):
     recipe: Recipe
     seed: int
     protocol: Protocol
+    readout: Readout = "class"
 
     @model_validator(mode="after")
     def _frozen_blocks_run_whole(self) -> Self:
@@ -65,6 +112,10 @@ class Joint(RunSpec):
         lambda_1: share of the contrastive teacher in the output term (equation 1).
         lambda_2: its share in the attention term (equation 3).
         output_weight, attention_weight: of the two terms; the document's are 1.
+        attention: which maps of the teachers are taught.
+        readout: what the teachers' classifiers read.
+        output_ramp_epochs: epochs over which the output term's weight grows linearly from 0; 0 is none, the document's.
+        teacher_lr_scale: multiplies the learning rate of what is trained of the teachers, at every step.
     """
 
     version: ClassVar[int] = 3
@@ -79,10 +130,17 @@ class Joint(RunSpec):
     lambda_2: Weight
     output_weight: NonNegative = 1.0
     attention_weight: NonNegative = 1.0
+    attention: AttentionTerm = AttentionTerm()
+    readout: Readouts = Readouts()
+    output_ramp_epochs: NonNegative = 0.0
+    teacher_lr_scale: Scale = 1.0
 
     @model_validator(mode="after")
-    def _one_rate_for_all(self) -> Self:
-        self.recipe.require_unset("layer_decay", why="one rate trains the three networks")
+    def _consistent(self) -> Self:
+        self.recipe.require_unset("layer_decay", why="each of the three networks has one rate")
+        if self.output_ramp_epochs and not self.output_weight:
+            raise ValueError(f"output_ramp_epochs={self.output_ramp_epochs} with output_weight=0.0, so that nothing grows; allowed: 0.0")
+        _require_reach(self)
         return self
 
     def compute(self, context: Context) -> Result:
@@ -111,6 +169,7 @@ class Settings(Part):
         references: further models of Figure 1.
         downstream: the sets of Figure 3; `stands_for` names the document's set whose place each takes.
         distance_data: the images of Figure 1.
+        attention, readout, output_ramp_epochs, teacher_lr_scale: of the joint training, see `Joint`; `readout` also of Table 1.
     """
 
     cl: Teacher
@@ -130,9 +189,14 @@ class Settings(Part):
     partial1: Recipe
     looked_at: Positive
     shown: Positive
+    attention: AttentionTerm = AttentionTerm()
+    readout: Readouts = Readouts()
+    output_ramp_epochs: NonNegative = 0.0
+    teacher_lr_scale: Scale = 1.0
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        _require_reach(self)
         if unknown := set(self.downstream) ^ set(self.stands_for):
             raise ValueError(f"stands_for: {', '.join(sorted(unknown))}; allowed: the names of downstream, each once")
         facts = [teacher.normalised(self.data).model_dump(include={"mean", "std"}) for teacher in (self.cl, self.mim)]
@@ -152,21 +216,35 @@ class Settings(Part):
         return {**self.teachers, **self.references, "untrained": self.cl.untrained()}
 
 
+def _require_reach(spec: Joint | Settings) -> None:
+    """Refuse the attention of blocks that a network does not have, and a ramp that is longer than the training."""
+    models = {"student": spec.student, "cl": spec.cl.model, "mim": spec.mim.model}
+    depth, shallowest = min((model.depth, name) for name, model in models.items() if isinstance(model, Vit))
+    if spec.attention.blocks[-1] > depth:
+        raise ValueError(f"attention.blocks={list(spec.attention.blocks)}; allowed: at most {depth}, the depth of {shallowest}")
+    if spec.output_ramp_epochs > spec.recipe.epochs:
+        raise ValueError(f"output_ramp_epochs={spec.output_ramp_epochs}; allowed: at most recipe.epochs={spec.recipe.epochs}")
+
+
 ABLATIONS = {
     "lambda_1 = 0": {"lambda_1": 0.0},
     "lambda_1 = 1": {"lambda_1": 1.0},
     "lambda_2 = 0.5": {"lambda_2": 0.5},
     "lambda_2 = 1": {"lambda_2": 1.0},
-    "no output term": {"output_weight": 0.0},
+    "no output term": {"output_weight": 0.0, "output_ramp_epochs": 0.0},
     "no attention term": {"attention_weight": 0.0},
 }
+
+
+OURS = ("cl", "mim", "lambda_1", "lambda_2", "attention", "readout", "output_ramp_epochs", "teacher_lr_scale")  # ours alone has these
 
 
 def run_tuned(settings: Settings, *, protocol: Protocol, teacher: str, seed: int, data: Data | None = None) -> Tuned:
     """Table 1."""
     origin = settings.teachers[teacher]
     data = origin.normalised(data or settings.data)
-    return Tuned(teacher=origin, data=data, recipe=getattr(settings, protocol), seed=seed, protocol=protocol)
+    recipe, readout = getattr(settings, protocol), getattr(settings.readout, teacher)
+    return Tuned(teacher=origin, data=data, recipe=recipe, seed=seed, protocol=protocol, readout=readout)
 
 
 def run_student(settings: Settings, *, method: str, seed: int) -> Taught | Joint:
@@ -196,7 +274,7 @@ def run_maps(settings: Settings, *, model: str) -> AttentionMaps:
 def _student(settings: Settings, method: str, seed: int, data: Data) -> Taught | Joint:
     common = {"student": settings.student, "data": settings.cl.normalised(data), "recipe": settings.recipe, "seed": seed}
     if method == "ours":
-        return Joint(cl=settings.cl, mim=settings.mim, lambda_1=settings.lambda_1, lambda_2=settings.lambda_2, **common)
+        return Joint(**{name: getattr(settings, name) for name in OURS}, **common)
     names = {"baseline": (), "kd-cl": ("cl",), "kd-mim": ("mim",), "two-frozen": ("cl", "mim")}[method]
     tuned = (run_tuned(settings, protocol="finetune", teacher=name, seed=seed, data=data) for name in names)
     return Taught(teachers=tuple(tuned), **common)

@@ -75,7 +75,7 @@ def test_the_result_table_is_told_either_way(plain, said):
 
 def test_what_the_step_alone_does_is_told():
     text = multi_distillation.finding_results(made(scores(**{PRIOR: (80.0, 81.0, 82.0)})))
-    assert "The prior-work row at label weight 2 minus itself at 0.18: +31.0 points (95 % interval +28.5 to +33.5, n = 3 seeds), better." in text
+    assert "row at label weight 2 minus itself at 0.18: +31.0 points (95 % interval +28.5 to +33.5, n = 3 seeds), better." in text
     assert "minus the prior-work row at label weight 2: -31.0 points" in text
 
 

@@ -66,6 +66,14 @@ class Timm(Part):
 
 
 Model = Vit | ResNet | Timm
+VIT_B16 = Vit(embed_dim=768, depth=12, num_heads=12, patch_size=16)
+
+
+def known_vit(model: Model) -> Vit | None:
+    """A transformer's sizes, as formulas ask for them; of timm's, those of ViT-B/16 are known by its name."""
+    if isinstance(model, Timm):
+        return VIT_B16 if "base_patch16" in model.name else None
+    return model if isinstance(model, Vit) else None
 
 
 def build(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from vitlib.inputs.models import Vit
+from vitlib.inputs.models import known_vit
 from vitlib.report.statistics import against, beside, paired_differences, summary
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ SHOWN = ["measured", "±", "n", "published", "difference"]
 TEACHERS = {"supervised": "supervised", "dino": "DINO"}
 SPOKEN = NAMES | {"magnitude": "magnitude pruning", "random": "random pruning"}
 CORRELATIONS = ["rank correlation with SNIP", "rank correlation with ReFer"]
-VIT_B16 = Vit(embed_dim=768, depth=12, num_heads=12, patch_size=16)
 NOTHING = "Not measured yet."
 
 
@@ -249,9 +248,8 @@ def _scores_said(teacher: str, rows: pd.DataFrame) -> str:
 
 def _prunable_sizes(settings: Settings) -> list[int]:
     """Weights of each prunable matrix of the first teacher by formula; none if its width is not known here."""
-    model = settings.teachers[settings.first_teacher[0]].model
-    vit = VIT_B16 if "base_patch16" in getattr(model, "name", "") else model
-    if not isinstance(vit, Vit):
+    vit = known_vit(settings.teachers[settings.first_teacher[0]].model)
+    if vit is None:
         return []
     square, hidden = vit.embed_dim**2, round(vit.mlp_ratio * vit.embed_dim**2)
     patch = [settings.data.channels * vit.patch_size**2 * vit.embed_dim] if settings.pruning.include_patch_embed else []

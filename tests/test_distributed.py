@@ -142,3 +142,20 @@ def test_each_process_draws_augmentation_of_its_own(as_rank):
             next(training_batches(DIGITS, recipe, seed=0, device="cpu", data_dir=Path()).epoch(0))
             drawn.append(torch.rand(1).item())
     assert drawn[0] != drawn[1]
+
+
+OWN = [("auto", 0, "cpu"), ("cpu", 4, "cpu"), ("auto", 4, "cuda:1"), ("cuda", 2, "cuda:1"), ("cuda:0", 2, "cuda:1")]
+
+
+@pytest.mark.parametrize(("wanted", "count", "found"), OWN)
+def test_each_process_has_a_gpu_of_its_own(monkeypatch, wanted, count, found):
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert distributed.device(wanted, count) == found
+
+
+@pytest.mark.parametrize(("wanted", "count"), [("auto", 1), ("cuda", 0)])
+def test_fewer_gpus_than_processes_are_refused(monkeypatch, wanted, count):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SpecError, match=f"device: got '{wanted}' in 2 processes .* sees {count} GPUs here; allowed: cpu"):
+        distributed.device(wanted, count)

@@ -30,10 +30,18 @@ def leads() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def device(count: int) -> str:
-    """Of `count` GPUs this process's own, or the CPU."""
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    return f"cuda:{local}" if local < count else "cpu"
+def device(wanted: str, count: int) -> str:
+    """This process's own of `count` GPUs, or the CPU if that is wanted or all there is.
+
+    Raises:
+        SpecError: if there are fewer GPUs than processes on this machine, or none where one is wanted.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not count):
+        return "cpu"
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", launched()))
+    if count < here:
+        raise SpecError(f"device: got {wanted!r} in {here} processes that torchrun started, and torch sees {count} GPUs here; allowed: cpu")
+    return f"cuda:{os.environ['LOCAL_RANK']}"
 
 
 def processes() -> int:

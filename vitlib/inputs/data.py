@@ -125,7 +125,7 @@ class ResidentBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = self._order(epoch)
         for step in range(start, self.steps):
-            index = self._part(order[step * self._batch_size : (step + 1) * self._batch_size])
+            index = _own(order[step * self._batch_size : (step + 1) * self._batch_size], self._training)
             images = (self._images[index].float().div_(255) - self._mean) / self._std
             if self._training:
                 seed_everything(seed_for(self._training.seed, epoch, step, *distributed.share()), images.device)
@@ -142,9 +142,6 @@ class ResidentBatches:
     def plain(self) -> Tensor:
         """All images normalised and not augmented, in order; (N, C, H, W)."""
         return (self._images.float().div_(255) - self._mean) / self._std
-
-    def _part(self, index: Tensor) -> Tensor:
-        return distributed.part(index) if self._training else index
 
     def _order(self, epoch: int) -> Tensor:
         order = self._training.order(self.images, epoch) if self._training else np.arange(self.images)
@@ -167,7 +164,7 @@ class StreamedBatches:
         firsts = range(start * self._batch_size, self.steps * self._batch_size, self._batch_size)
         loader = DataLoader(
             _EpochView(self._files, order, epoch),
-            batch_sampler=[self._part(range(first, min(first + self._batch_size, self.images))) for first in firsts],
+            batch_sampler=[_own(range(first, min(first + self._batch_size, self.images)), self._training) for first in firsts],
             num_workers=min(8, paths.cores()),
             collate_fn=fast_collate,
             pin_memory=self._device.startswith("cuda"),
@@ -179,9 +176,6 @@ class StreamedBatches:
                 seed_everything(seed_for(self._training.seed, epoch, step, *distributed.share()), images.device)
                 images = erased(images, self._training.augment.erasing)
             yield images, labels.to(self._device, non_blocking=True)
-
-    def _part(self, positions: range) -> range:
-        return distributed.part(positions) if self._training else positions
 
 
 class _Files(Dataset):
@@ -247,6 +241,11 @@ def evenly_spaced(count: int | None) -> Choice:
     if count is None:
         return every
     return lambda labels: np.unique(np.linspace(0, len(labels) - 1, min(count, len(labels))).round().astype(int))
+
+
+def _own(positions: Tensor | range, training: Training | None) -> Tensor | range:
+    """Of a training batch this process's part; whoever evaluates takes all."""
+    return distributed.part(positions) if training else positions
 
 
 def _step_count(images: int, batch_size: int, training: Training | None) -> int:

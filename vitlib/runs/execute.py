@@ -277,12 +277,12 @@ def _read(store: Store, run_id: str, mode: Mode) -> Stored | None:
 
 
 def _device(wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
     import torch
 
     if distributed.launched() > 1:
-        return distributed.device(torch.cuda.device_count())
+        return distributed.device(wanted, torch.cuda.device_count())
+    if wanted != "auto":
+        return wanted
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -7,7 +7,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch.testing import assert_close
 
 from vitlib.inputs.models import ResNet, Vit, build
-from vitlib.training.probe import knn_accuracy, linear_probe_accuracy, token_features
+from vitlib.training.probe import features_read, knn_accuracy, linear_probe_accuracy, readouts
 
 
 def features(count, seed, width=6):
@@ -123,7 +123,8 @@ def test_features_of_a_transformer_are_its_class_token_and_the_mean_of_its_patch
     images = torch.randn(5, 1, 8, 8)
     normed = []
     model.norm.register_forward_hook(lambda _, __, output: normed.append(output))
-    cls, mean = token_features(model, images)
+    assert readouts(model) == ("class", "mean")
+    cls, mean = features_read(model, images)
     (tokens,) = normed
     assert tokens.shape == (5, prefix + 4, 8)
     assert_close(cls, tokens[:, 0])
@@ -132,13 +133,14 @@ def test_features_of_a_transformer_are_its_class_token_and_the_mean_of_its_patch
 
 
 @torch.no_grad()
-def test_the_mean_leaves_out_the_distillation_token_too():
+def test_a_distilled_model_pools_both_tokens_and_its_mean_leaves_both_out():
     model = build(Vit(embed_dim=8, depth=1, num_heads=2, patch_size=4, distilled=True), image_size=8, channels=1, num_classes=3).eval()
     images = torch.randn(5, 1, 8, 8)
-    cls, mean = token_features(model, images)
+    assert readouts(model) == ("pooled", "mean")
+    pooled, mean = features_read(model, images)
     tokens = model.forward_features(images)
     assert tokens.shape == (5, 2 + 4, 8)
-    assert_close(cls, tokens[:, 0])
+    assert_close(pooled, (tokens[:, 0] + tokens[:, 1]) / 2)
     assert_close(mean, tokens[:, 2:].sum(dim=1) / 4)
 
 
@@ -146,6 +148,7 @@ def test_the_mean_leaves_out_the_distillation_token_too():
 def test_features_of_a_convnet_are_what_its_classifier_reads():
     model = build(ResNet(width=4, blocks=(1, 1, 1, 1)), image_size=16, channels=1, num_classes=3).eval()
     images = torch.randn(5, 1, 16, 16)
-    (pooled,) = token_features(model, images)
+    assert readouts(model) == ("pooled",)
+    (pooled,) = features_read(model, images)
     assert pooled.shape == (5, 32)
     assert_close(model.fc(pooled), model(images))

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -63,6 +63,13 @@ class Part(BaseModel):
         }
 
 
+class Demand(Protocol):
+    """Something that is checked when a study is loaded: hashable, so that what many runs demand is checked once."""
+
+    def check(self, data_dir: Path) -> None:
+        """Raise a SpecError if it does not hold."""
+
+
 class RunSpec(Part):
     """One run: fields in, one `Result` out.
 
@@ -97,6 +104,10 @@ class RunSpec(Part):
 
         visit(self)
         yield from found.values()
+
+    def demands(self) -> Iterable[Demand]:
+        """What must hold of models and data before this run is computed; its parents say theirs themselves."""
+        return ()
 
     def compute(self, context: Context) -> Result:
         raise NotImplementedError(f"{type(self).__name__} does not say how it is computed")

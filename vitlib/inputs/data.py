@@ -260,4 +260,4 @@ def pictures_of(images: Tensor, data: Data) -> np.ndarray:
 
 def channel_constants(data: Data, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the data, each (1, C, 1, 1)."""
-    return tuple(torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (data.mean, data.std))
+    return tuple(torch.tensor(values, device=device).view(1, -1, 1, 1) for values in data.normalisation)

@@ -6,7 +6,8 @@ seconds, and a wrong head count must be refused before that.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -53,27 +54,24 @@ class ResNet(Part):
 
 
 class Timm(Part):
-    """A timm model by its full `architecture.tag`; `pretrained` loads the released weights."""
+    """A timm model by its name; `pretrained` loads the released weights, which the full `architecture.tag` alone says for certain."""
 
     name: str
     pretrained: bool = False
 
     @model_validator(mode="after")
     def _full_tag(self) -> Self:
-        if "." not in self.name:
+        if self.pretrained and "." not in self.name:
             raise ValueError(f"name={self.name!r} has no tag; allowed: 'architecture.tag', as in deit_tiny_patch16_224.fb_in1k")
         return self
+
+    @property
+    def architecture(self) -> str:
+        return self.name.partition(".")[0]
 
 
 Model = Vit | ResNet | Timm
 VIT_B16 = Vit(embed_dim=768, depth=12, num_heads=12, patch_size=16)
-
-
-def known_vit(model: Model) -> Vit | None:
-    """A transformer's sizes, as formulas ask for them; of timm's, those of ViT-B/16 are known by its name."""
-    if isinstance(model, Timm):
-        return VIT_B16 if "base_patch16" in model.name else None
-    return model if isinstance(model, Vit) else None
 
 
 def build(
@@ -88,7 +86,7 @@ def build(
         SpecError: if patches do not tile the image, or timm does not know the name.
     """
     classes = {} if num_classes is None else {"num_classes": num_classes}
-    common = {"in_chans": channels, "drop_path_rate": drop_path, **classes}
+    common = {"in_chans": channels, **({"drop_path_rate": drop_path} if drop_path else {}), **classes}
     if isinstance(model, Vit):
         return _vit(model, image_size, common | {"dynamic_img_size": any_size})
     if isinstance(model, ResNet):
@@ -163,7 +161,11 @@ def _vit(model: Vit, image_size: int, common: dict) -> nn.Module:
 
 def check_tiling(model: Model, image_size: int) -> None:
     if isinstance(model, Vit) and image_size % model.patch_size:
-        raise SpecError(f"patch_size: got {model.patch_size}, which does not tile {image_size} px; allowed: divisors of {image_size}")
+        raise SpecError(_untiled(model.patch_size, image_size))
+
+
+def _untiled(patch_size: int, image_size: int) -> str:
+    return f"patch_size: got {patch_size}, which does not tile {image_size} px; allowed: divisors of {image_size}"
 
 
 def _resnet(model: ResNet, common: dict) -> nn.Module:
@@ -178,16 +180,55 @@ def _resnet(model: ResNet, common: dict) -> nn.Module:
     return module
 
 
+def released(name: str) -> dict[str, Any]:
+    """What timm says of a model by its name: image size, mean, std and number of classes of its weights.
+
+    Raises:
+        SpecError: for an architecture or a tag that timm does not know.
+    """
+    import timm
+
+    architecture, _, tag = name.partition(".")
+    if architecture not in timm.list_models():
+        hint = nearest(architecture, timm.list_models()).partition(" allowed:")[0]
+        raise SpecError(f"model.name: got {name!r}{hint} allowed: the names of timm.list_models(), with or without a tag")
+    tags = [other.partition(".")[2] for other in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise SpecError(f"model.name: got {name!r}; allowed: {architecture} with one of the tags {', '.join(tags) or 'none'}")
+    facts = timm.get_pretrained_cfg(name).to_dict()
+    return {"image_size": facts["input_size"][-1], "mean": facts["mean"], "std": facts["std"], "num_classes": facts["num_classes"]}
+
+
 def _timm(model: Timm, image_size: int, common: dict) -> nn.Module:
     import timm
 
-    if model.name.partition(".")[0] not in timm.list_models():
-        raise SpecError(f"model.name: got {model.name!r}{nearest(model.name, timm.list_pretrained())[:200]}")
-    sized = {"img_size": image_size} if model.name.startswith(("vit_", "deit")) else {}
+    native = released(model.name)["image_size"]
+    sized = {"img_size": image_size} if _has_size(model.architecture) else {}
     try:
-        return timm.create_model(model.name, pretrained=model.pretrained, **sized, **common)
+        module = timm.create_model(model.name, pretrained=model.pretrained, **sized, **common)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise SpecError(f"model.name: {model.name!r} cannot be built for images of {image_size} px with {common}; {error}") from None
     except (RuntimeError, OSError) as error:
         raise SpecError(
             f"model.name: weights of {model.name!r} could not be had ({type(error).__name__}: {error}). Put them into the "
             "hub cache (HF_HOME) by hand, or use the profiles smoke, quick or cifar, which download nothing."
         ) from error
+    side = getattr(getattr(module, "patch_embed", None), "patch_size", 1)
+    side = side if isinstance(side, int) else side[0]
+    if image_size % side and image_size != native:  # some are released at a size whose margin they leave out
+        raise SpecError(_untiled(side, image_size))
+    return module
+
+
+@lru_cache(maxsize=256)
+def _has_size(architecture: str) -> bool:
+    """Whether the architecture is built for images of one size, as timm's transformers are; its convnets take any."""
+    import timm
+    import torch
+
+    try:
+        with torch.device("meta"):
+            timm.create_model(architecture, img_size=released(architecture)["image_size"])
+    except TypeError:
+        return False
+    return True

@@ -44,7 +44,7 @@ class Data(Part):
             the files lie under data_dir/NAME.
         image_size: pixels, square.
         fraction: share of the training set, stratified; `per_class` (images a class) instead of it.
-        mean, std: of the normalised range, by channel.
+        mean, std: that images are normalised with, by channel; None is the teacher's own where there is one, and otherwise ImageNet's.
         resident: hold all images on the device as uint8; False streams them from disk.
         crop_share: share of the resized side that the centre crop keeps; None is 1 for resident images, 0.875 for streamed ones.
         shift: a shifted test set in place of the test set.
@@ -56,8 +56,8 @@ class Data(Part):
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     per_class: Annotated[int, Field(ge=1)] | None = None
     subset_seed: Annotated[int, Field(ge=0)] = 0
-    mean: Annotated[tuple[float, ...], Field(min_length=1)] = IMAGENET_MEAN
-    std: tuple[Annotated[float, Field(gt=0)], ...] = IMAGENET_STD
+    mean: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     resident: bool = True
     crop_share: Annotated[float, Field(gt=0, le=1)] | None = None
     shift: Shift | None = None
@@ -78,8 +78,9 @@ class Data(Part):
     def _one_subset(self) -> Self:
         if self.per_class is not None and self.fraction != 1.0:
             raise ValueError(f"per_class={self.per_class} and fraction={self.fraction} exclude each other; give one")
-        if len(self.mean) != len(self.std):
-            raise ValueError(f"mean has {len(self.mean)} channels and std {len(self.std)}; they must agree")
+        counts = [len(values or ()) for values in (self.mean, self.std)]
+        if counts[0] != counts[1]:
+            raise ValueError(f"mean has {counts[0]} channels and std {counts[1]}; they must agree")
         if not self.resident and not self.source.startswith("folder/"):
             raise ValueError(f"resident=False streams from folders only, and source is {self.source!r}; allowed: 'folder/NAME'")
         if self.shift and not self.resident:
@@ -87,8 +88,13 @@ class Data(Part):
         return self
 
     @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation by channel."""
+        return (IMAGENET_MEAN, IMAGENET_STD) if self.mean is None else (self.mean, self.std)
+
+    @property
     def channels(self) -> int:
-        return len(self.mean)
+        return len(self.normalisation[0])
 
     @property
     def name(self) -> str:
@@ -179,6 +185,13 @@ def subset(labels: np.ndarray, data: Data) -> np.ndarray:
                 f"data.per_class: got {data.per_class}, class {label} of {data.source} has {images} images; allowed: at most that"
             )
     return np.flatnonzero(stratified(labels, data.fraction, data.per_class, data.subset_seed))
+
+
+def training_count(data: Data, data_dir: Path, held_out: float = 0.0) -> int:
+    """Number of training images, those of the subset but for a stratified share that is held out."""
+    labels = _training_labels(data.changed(per_class=None, fraction=1.0), data_dir)
+    labels = labels[subset(labels, data)]
+    return len(labels) - int(stratified(labels, held_out).sum()) if held_out else len(labels)
 
 
 def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

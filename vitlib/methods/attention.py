@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -33,13 +33,11 @@ def by_block(model: nn.Module, images: Tensor, measure: Callable[[Tensor], Tenso
     """
     model.eval()
     measured: list[Tensor] = []
-    with unfused_attention(model) as modules:
-        hooks = [module.attn_drop.register_forward_hook(lambda _, __, maps: measured.append(measure(maps))) for module in modules]
-        try:
-            model(images)
-        finally:
-            for hook in hooks:
-                hook.remove()
+    blocks = getattr(model, "blocks", ())
+    with unfused_attention(model) as unfused, ExitStack() as hooks:
+        for layer in (block.attn for block in blocks if getattr(block, "attn", None) in unfused):
+            hooks.enter_context(layer.attn_drop.register_forward_hook(lambda _, __, maps: measured.append(measure(maps))))
+        model(images)
     if not measured:
         raise ValueError(f"{type(model).__name__} gave no attention maps; allowed: timm Vision Transformers")
     return measured

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -226,6 +227,7 @@ def load_study(
     fields = merged(entry["base"], entry["profile"][profile], overrides or {})
     settings = _pinned(module.Settings.parse(_with_teachers(fields)), place)
     cells = tuple(_cells(entry, module, settings))
+    _meet_demands(cells, place.data_dir)
     return Study(paper, profile, entry, settings, cells, place, paths.figures_dir(figures_dir), overrides or {})
 
 
@@ -264,6 +266,13 @@ def _cells(entry: dict[str, Any], module: ModuleType, settings: Part) -> list[Ce
         for block in blocks
         for point in _points(block, settings)
     ]
+
+
+def _meet_demands(cells: Iterable[Cell], data_dir: Path) -> None:
+    """Refuse models and data that some run could not be computed with, before any is."""
+    runs = {run.id: run for cell in cells for run in cell.spec.family()}
+    for demand in dict.fromkeys(demand for run in runs.values() for demand in run.demands()):
+        demand.check(data_dir)
 
 
 def _points(block: dict[str, Any], settings: Part) -> list[dict[str, Any]]:

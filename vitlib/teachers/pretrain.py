@@ -5,14 +5,16 @@ Point them at any image folder: `python -m vitlib run teachers --overrides '{"da
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from vitlib.inputs.foreign.demands import TrainsOn
 from vitlib.inputs.models import Positive, ResNet, Vit, check_tiling
 from vitlib.inputs.sources import Data
 from vitlib.recipe import NonNegative, Recipe, Share, WholeBatches
-from vitlib.spec import Context, Part, Result, RunSpec
+from vitlib.spec import Context, Demand, Part, Result, RunSpec
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Temperature = Annotated[float, Field(gt=0)]
@@ -114,6 +116,9 @@ class SupervisedTeacher(RunSpec):
         check_tiling(self.model, self.data.image_size)
         return self
 
+    def demands(self) -> Iterator[Demand]:
+        yield TrainsOn(self.data, self.recipe.batch_size)
+
     def compute(self, context: Context) -> Result:
         from vitlib.teachers.training import train_supervised
 
@@ -133,6 +138,9 @@ class DinoTeacher(RunSpec):
         for size in (self.data.image_size, self.method.views.global_size, self.method.views.local_size):
             check_tiling(self.model, size)
         return self
+
+    def demands(self) -> Iterator[Demand]:
+        yield TrainsOn(self.data, self.method.recipe.batch_size)
 
     def compute(self, context: Context) -> Result:
         from vitlib.teachers.training import train_dino
@@ -156,6 +164,9 @@ class MaeTeacher(RunSpec):
         if self.model.embed_dim % 4:
             raise ValueError(f"model.embed_dim={self.model.embed_dim}; allowed: multiples of 4, for sines and cosines")
         return self
+
+    def demands(self) -> Iterator[Demand]:
+        yield TrainsOn(self.data, self.method.recipe.batch_size)
 
     def compute(self, context: Context) -> Result:
         from vitlib.teachers.training import train_mae

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from vitlib.inputs.data import seed_everything
+from vitlib.inputs.foreign.architecture import classifiers
 from vitlib.inputs.sources import Data, class_names
 from vitlib.spec import Context
 from vitlib.teachers.teacher import Teacher
@@ -15,6 +16,7 @@ def with_fresh_head(teacher: Teacher, data: Data, seed: int, context: Context, d
     model = teacher.module(context, image_size=data.image_size, num_classes=0, drop_path=drop_path)
     seed_everything(seed, context.device)
     model.reset_classifier(len(class_names(data, context.data_dir)))
-    nn.init.trunc_normal_(model.head.weight, std=0.02)
-    nn.init.zeros_(model.head.bias)
+    for layer in classifiers(model):
+        nn.init.trunc_normal_(layer.weight, std=0.02)
+        nn.init.zeros_(layer.bias)
     return model.to(context.device)

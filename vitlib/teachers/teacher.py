@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from vitlib.inputs.models import Model, ResNet, Timm, Vit, build, check_tiling, classifier_outputs, load_weights, without_classifier
+from vitlib.inputs.models import (
+    Model,
+    ResNet,
+    Timm,
+    Vit,
+    build,
+    check_tiling,
+    classifier_outputs,
+    load_weights,
+    released,
+    without_classifier,
+)
 from vitlib.inputs.sources import Data
 from vitlib.spec import Context, Part, SpecError
 from vitlib.teachers import shipped
@@ -109,17 +120,31 @@ class Teacher(Part):
     def untrained(self, seed: int = 0) -> Teacher:
         """The same network for the same images, as it is drawn."""
         model = self.model.changed(pretrained=False) if isinstance(self.model, Timm) else self.model
-        return Teacher(origin=Untrained(model=model, seed=seed, **self._facts()))
+        facts = {name: self._facts()[name] for name in ("image_size", "mean", "std")}
+        return Teacher(origin=Untrained(model=model, seed=seed, **facts))
 
     @property
     def image_size(self) -> int:
         """Pixels that it was pretrained at."""
         return self._facts()["image_size"]
 
+    @property
+    def channels(self) -> int:
+        """Of the images that it was pretrained on."""
+        return len(self._facts()["mean"])
+
     def normalised(self, data: Data) -> Data:
-        """The data with the mean and standard deviation that the model was pretrained with."""
-        facts = self._facts()
-        return data.changed(mean=facts["mean"], std=facts["std"])
+        """The data with the mean and standard deviation that the model was pretrained with, unless they say their own.
+
+        Raises:
+            SpecError: if they say their own for another number of channels.
+        """
+        if data.mean is None:
+            facts = self._facts()
+            return data.changed(mean=facts["mean"], std=facts["std"])
+        if data.channels != self.channels:
+            raise SpecError(f"data.mean: got {data.channels} channels, and the teacher takes {self.channels}; allowed: as many, or none")
+        return data
 
     def check(self, data_dir: Path) -> None:
         """Refuse weights that are missing or damaged, before anything is computed."""
@@ -139,11 +164,11 @@ class Teacher(Part):
         Raises:
             SpecError: if weights are missing or damaged, or patches do not tile the image.
         """
-        model, channels = self.model, len(self._facts()["mean"])
+        model = self.model
         if patch_size:
             model = _repatched(model, patch_size)
         check_tiling(model, image_size)
-        sizes = {"image_size": image_size, "channels": channels, "drop_path": drop_path}
+        sizes = {"image_size": image_size, "channels": self.channels, "drop_path": drop_path}
         if isinstance(self.origin, Timm):
             return build(model, num_classes=num_classes, **sizes).to(context.device)
         if isinstance(self.origin, Untrained):
@@ -174,19 +199,14 @@ class Teacher(Part):
             given = origin.entry["input"]
             return {"image_size": given["image_size"], "mean": tuple(given["mean"]), "std": tuple(given["std"])}
         if isinstance(origin, Timm):
-            return _released_facts(origin.name)
-        given = origin if isinstance(origin, Checkpoint | Untrained) else origin.data
-        return given.model_dump(include={"image_size", "mean", "std"})
+            return released(origin.name)
+        if isinstance(origin, Checkpoint | Untrained):
+            return origin.model_dump(include={"image_size", "mean", "std"})
+        mean, std = origin.data.normalisation
+        return {"image_size": origin.data.image_size, "mean": mean, "std": std}
 
 
 def _repatched(model: Model, patch_size: int) -> Vit:
     if not isinstance(model, Vit):
         raise SpecError(f"patch_size: got {patch_size} for {model!r}; allowed: for transformers given as a Vit")
     return model.changed(patch_size=patch_size)
-
-
-def _released_facts(name: str) -> dict[str, Any]:
-    import timm
-
-    known = timm.get_pretrained_cfg(name).to_dict()
-    return {"image_size": known["input_size"][-1], "mean": known["mean"], "std": known["std"]}

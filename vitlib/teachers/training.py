@@ -19,7 +19,7 @@ from vitlib.spec import Context, Result
 from vitlib.teachers.pretrain import DinoTeacher, MaeTeacher, MultiCrop, Pretrained, SupervisedTeacher, Tracking
 from vitlib.training.evaluate import accuracy, labels_of, outputs, scores_of
 from vitlib.training.loop import Evaluate, Loss, Trained, cross_entropy, train
-from vitlib.training.probe import READOUTS, knn_accuracy, token_features
+from vitlib.training.probe import features_read, knn_accuracy, readouts
 
 
 def train_supervised(spec: SupervisedTeacher, context: Context) -> Result:
@@ -117,8 +117,9 @@ def tracker(data: Data, tracking: Tracking, backbone: Callable[[nn.Module], nn.M
     labels = [labels_of(batches) for batches in sets]
 
     def tracked(model: nn.Module) -> dict[str, float]:
-        bank, queries = (outputs(backbone(model), batches, token_features) for batches in sets)
-        pairs = zip(READOUTS, bank, queries, strict=True)
+        network = backbone(model)
+        bank, queries = (outputs(network, batches, features_read) for batches in sets)
+        pairs = zip(readouts(network), bank, queries, strict=True)
         return {f"knn {name}": knn_accuracy(known, labels[0], asked, labels[1]) for name, known, asked in pairs}
 
     return tracked

@@ -1,6 +1,6 @@
 """What frozen features are worth: k nearest neighbours and a linear probe.
 
-Features are read at the class token and as the mean of the patch tokens, both after the final norm.
+Features are what the model's own classifier would read, and the mean of the patch tokens after the final norm.
 """
 
 from __future__ import annotations
@@ -13,20 +13,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlib.inputs.data import seed_everything, seed_for
+from vitlib.inputs.foreign.architecture import classifiers
 from vitlib.recipe import Recipe
 from vitlib.spec import Context
 from vitlib.training.evaluate import accuracy
 from vitlib.training.loop import Trained, cross_entropy, train
 
-READOUTS = ("class", "mean")
+
+def readouts(model: nn.Module) -> tuple[str, ...]:
+    """Names of what `features_read` gives: 'class' if the model's classifier reads the class token alone, or 'pooled'; and 'mean'."""
+    own = "class" if getattr(model, "global_pool", None) == "token" and len(classifiers(model)) == 1 else "pooled"
+    return (own, "mean") if hasattr(model, "num_prefix_tokens") else (own,)
 
 
-def token_features(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """Class token and mean of the patch tokens, each (B, D); of a convnet, whose features are (B, D, h, w), their mean alone."""
-    tokens = model.forward_features(images)
-    if tokens.dim() == 4:
-        return (tokens.mean((2, 3)),)
-    return tokens[:, 0], tokens[:, model.num_prefix_tokens :].mean(dim=1)
+def features_read(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """What the model's own classifier reads, and of a transformer the mean of its patch tokens after the final norm; each (B, D)."""
+    features = model.forward_features(images)
+    own = model.forward_head(features, pre_logits=True)
+    return (own, features[:, model.num_prefix_tokens :].mean(dim=1)) if len(readouts(model)) == 2 else (own,)
 
 
 def knn_accuracy(

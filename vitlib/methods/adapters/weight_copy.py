@@ -7,6 +7,7 @@ arXiv 2404.09326), section 3; reference code lora_layers.py and engine_kd.py. Bl
 from __future__ import annotations
 
 import copy
+import inspect
 from dataclasses import dataclass
 
 import torch
@@ -39,10 +40,15 @@ def weight_copy(teacher: nn.Module, reduction: int) -> nn.Module:
 
 def features(model: nn.Module, images: Tensor, blocks: list[int]) -> list[Tensor]:
     """Residual stream after these blocks, before the final norm, each (B, tokens, D), prefix tokens first; no later block is run."""
-    streams = model.forward_intermediates(
-        images, indices=blocks, return_prefix_tokens=True, stop_early=True, output_fmt="NLC", intermediates_only=True
-    )
-    return [torch.cat([prefix, patches], dim=1) for patches, prefix in streams]
+    prefix = {"return_prefix_tokens": True} if prefix_tokens(model) else {}
+    streams = model.forward_intermediates(images, indices=blocks, stop_early=True, output_fmt="NLC", intermediates_only=True, **prefix)
+    return [torch.cat([first, patches], dim=1) for patches, first in streams] if prefix else streams
+
+
+def prefix_tokens(model: nn.Module) -> int:
+    """How many of the blocks' tokens are no patches: none where the class token joins them after the blocks, as in CaiT and XCiT."""
+    joined = "return_prefix_tokens" in inspect.signature(model.forward_intermediates).parameters
+    return model.num_prefix_tokens if joined else 0
 
 
 def feature_loss(student: list[Tensor], teacher: list[Tensor]) -> Tensor:

@@ -16,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vitlib.inputs.foreign.architecture import MATRICES
 from vitlib.inputs.models import Model, ResNet, Timm, Vit, build
 from vitlib.spec import SpecError
 
 Masks = dict[str, Tensor]
-FAMILIES = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 MASK = "mask."
 
 
@@ -30,11 +30,12 @@ def prunable(model: nn.Module, include_patch_embed: bool = False) -> dict[str, n
     Raises:
         SpecError: if the model has no such weights.
     """
-    layers = FAMILIES + (("patch_embed.proj",) if include_patch_embed else ())
-    endings = tuple(f"{layer}.weight" for layer in layers)
-    chosen = {name: weight for name, weight in model.named_parameters() if name.endswith(endings)}
+    first = "patch_embed.proj.weight" if include_patch_embed else None
+    endings = tuple(f".{layer}.weight" for layer in MATRICES)
+    weights = model.named_parameters()
+    chosen = {name: weight for name, weight in weights if name == first or (name.startswith("blocks.") and name.endswith(endings))}
     if not chosen:
-        raise SpecError(f"model: {type(model).__name__} has none of {', '.join(FAMILIES)}; allowed: timm Vision Transformers")
+        raise SpecError(f"model: {type(model).__name__} has none of {', '.join(MATRICES)}; allowed: timm Vision Transformers")
     return chosen
 
 

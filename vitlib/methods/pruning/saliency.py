@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from vitlib.methods.adapters.weight_copy import features as streams_after
+from vitlib.methods.adapters.weight_copy import prefix_tokens
 from vitlib.methods.pruning.masks import prunable
 from vitlib.spec import SpecError
 
@@ -151,7 +152,7 @@ def block_features(rows: Rows) -> Features:
 
     def features(model: nn.Module, images: Tensor) -> list[Tensor]:
         streams = streams_after(model, images, list(range(len(model.blocks))))
-        return [_rows(stream, rows, model.num_prefix_tokens) for stream in streams]
+        return [_rows(stream, rows, prefix_tokens(model)) for stream in streams]
 
     return features
 
@@ -167,7 +168,7 @@ def linear_features(rows: Rows) -> Features:
         found: list[Tensor] = []
 
         def take(layer: nn.Module, inputs: tuple[Tensor, ...], tokens: Tensor) -> None:
-            found.append(_rows(tokens, rows, model.num_prefix_tokens))
+            found.append(_rows(tokens, rows, prefix_tokens(model)))
 
         with ExitStack() as hooks:
             for name in prunable(model):

@@ -154,4 +154,4 @@ def _singular_values(features: Tensor) -> Tensor:
 
 def _once(name: str, spec: Pruned | Diagnosis, model: nn.Module, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     """What follows from the model as it starts and its pruning samples: from an earlier run of this process, or computed."""
-    return shared((name, spec.teacher, spec.data, spec.pruning, str(model.head.weight.device)), compute)
+    return shared((name, spec.teacher, spec.data, spec.pruning, str(next(model.parameters()).device)), compute)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from vitlib.inputs.foreign.demands import TrainsOn, Uses
 from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
+from vitlib.methods import needs
 from vitlib.recipe import Recipe, Seeds
-from vitlib.spec import Context, Part, Result, RunSpec
+from vitlib.spec import Context, Demand, Part, Result, RunSpec
 from vitlib.teachers.teacher import Teacher
 
 CRITERIA = ("snip", "refer", "afr", "magnitude", "random")
@@ -87,6 +89,10 @@ class Pruned(RunSpec):
         self.pruning.require_sparsities(sparsity=[self.sparsity])
         return self
 
+    def demands(self) -> Iterator[Demand]:
+        yield _prunes(self)
+        yield TrainsOn(self.data, self.recipe.batch_size)
+
     def compute(self, context: Context) -> Result:
         from vitlib.papers.afr_pruning.compute import prune_and_tune
 
@@ -107,10 +113,19 @@ class Diagnosis(RunSpec):
         self.pruning.require_sparsities(sparsities=self.sparsities)
         return self
 
+    def demands(self) -> Iterator[Demand]:
+        yield _prunes(self)
+
     def compute(self, context: Context) -> Result:
         from vitlib.papers.afr_pruning.diagnosis import diagnose
 
         return diagnose(self, context)
+
+
+def _prunes(run: Pruned | Diagnosis) -> Uses:
+    rows = [needs.CLASS_ROWS] if run.pruning.rows == "class" else []
+    layers = [needs.LINEAR_ROWS] if run.pruning.layers == "linears" else []
+    return Uses("teacher", run.teacher.model, run.data.image_size, run.data.channels, (needs.PRUNING, *rows, *layers))
 
 
 class Settings(Part):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from vitlib.inputs.models import known_vit
+from vitlib.inputs.foreign.architecture import known_vit
 from vitlib.report.statistics import against, beside, paired_differences, summary
 
 if TYPE_CHECKING:
@@ -247,12 +247,13 @@ def _scores_said(teacher: str, rows: pd.DataFrame) -> str:
 
 
 def _prunable_sizes(settings: Settings) -> list[int]:
-    """Weights of each prunable matrix of the first teacher by formula; none if its width is not known here."""
-    vit = known_vit(settings.teachers[settings.first_teacher[0]].model)
+    """Weights of each prunable matrix of the first teacher by formula; none if no formula holds for it."""
+    teacher = settings.teachers[settings.first_teacher[0]]
+    vit = known_vit(teacher.model, settings.data.image_size, teacher.channels)
     if vit is None:
         return []
     square, hidden = vit.embed_dim**2, round(vit.mlp_ratio * vit.embed_dim**2)
-    patch = [settings.data.channels * vit.patch_size**2 * vit.embed_dim] if settings.pruning.include_patch_embed else []
+    patch = [teacher.channels * vit.patch_size**2 * vit.embed_dim] if settings.pruning.include_patch_embed else []
     return patch + vit.depth * [3 * square, square, hidden, hidden]
 
 

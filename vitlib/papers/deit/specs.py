@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from vitlib.inputs.foreign.demands import TrainsOn, Uses
 from vitlib.inputs.models import ResNet, Timm, Vit, check_tiling
 from vitlib.inputs.sources import Data
+from vitlib.methods import needs
 from vitlib.recipe import Recipe, Seeds
-from vitlib.spec import Context, Part, Result, RunSpec
+from vitlib.spec import Context, Demand, Part, Result, RunSpec
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 Objective = Literal["none", "soft", "hard"]
@@ -23,6 +26,9 @@ class Released(RunSpec):
     data: Data
     second_test: Data | None = None
     real_labels: bool = False
+
+    def demands(self) -> Iterator[Demand]:
+        yield Uses("model", self.model, self.data.image_size, self.data.channels)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.deit.compute import evaluate_released
@@ -71,6 +77,13 @@ class Student(RunSpec):
         check_tiling(self.model, self.data.image_size)
         return self
 
+    def demands(self) -> Iterator[Demand]:
+        sizes = {"image_size": self.data.image_size, "channels": self.data.channels}
+        yield Uses("model", self.model, drop_path=self.recipe.drop_path, **sizes)
+        if self.teacher:
+            yield Uses("teacher.model", self.teacher.model, **sizes)
+        yield TrainsOn(self.data, self.recipe.batch_size)
+
     def compute(self, context: Context) -> Result:
         from vitlib.papers.deit.compute import train_student
 
@@ -82,6 +95,9 @@ class Tokens(RunSpec):
 
     student: Student
     images: Annotated[int, Field(ge=1, le=64)] = 12
+
+    def demands(self) -> Iterator[Demand]:
+        yield Uses("student.model", self.student.model, self.student.data.image_size, self.student.data.channels, (needs.TOKENS,))
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.deit.compute import look_at_tokens
@@ -96,6 +112,9 @@ class Anatomy(RunSpec):
     image_size: int
     channels: int
     num_classes: int
+
+    def demands(self) -> Iterator[Demand]:
+        yield Uses("model", self.model, self.image_size, self.channels)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.deit.compute import dissect
@@ -113,6 +132,9 @@ class Throughput(RunSpec):
     channels: int
     num_classes: int
     batch_size: Annotated[int, Field(ge=1)]
+
+    def demands(self) -> Iterator[Demand]:
+        yield Uses("model", self.model, self.image_size, self.channels)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.deit.compute import time_model

@@ -10,11 +10,12 @@ from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
 from vitlib.inputs.data import Batches, pictures_of, seed_everything, test_batches, training_batches
+from vitlib.inputs.foreign.architecture import classifiers
 from vitlib.inputs.models import build, load_weights, weights_of
 from vitlib.inputs.sources import Data, class_names
 from vitlib.methods.attention import attention_confidence, attention_maps, by_block
 from vitlib.methods.distillation.losses import soft_distillation_loss
-from vitlib.papers.dual_ssl_kd.ends import CUTS
+from vitlib.papers.dual_ssl_kd.ends import CUTS, after_blocks
 from vitlib.papers.dual_ssl_kd.joint import Heads, Ramp, TwoTeachers, left_out, loss_terms
 from vitlib.papers.dual_ssl_kd.specs import AttentionMaps, Joint, Protocol, Readout, Taught, Tuned
 from vitlib.spec import Context, Result
@@ -26,7 +27,14 @@ from vitlib.training.remembered import Frozen, Lessons, examples, lessons
 
 FOLLOWED = 128  # test images on which the terms of the loss are followed
 TEACHERS = ("cl", "mim")
-POOLS: dict[Readout, str] = {"class": "token", "mean": "avg"}  # timm's names
+POOLS: dict[Readout, str] = {"class": "token", "mean": "avg"}  # timm's names; 'own' leaves what the model has
+
+
+TRAINED: dict[Protocol, Callable[[nn.Module], list[nn.Module]]] = {
+    "finetune": lambda model: [model],
+    "linear": classifiers,
+    "partial1": lambda model: [model.blocks[-1], *after_blocks(model)],
+}
 
 
 def tune(spec: Tuned, context: Context) -> Result:
@@ -45,15 +53,14 @@ def tune(spec: Tuned, context: Context) -> Result:
 def ready(teacher: Teacher, readout: Readout, spec: Tuned | Joint, context: Context, drop_path: float = 0.0) -> nn.Module:
     """The teacher with a fresh classifier of what it is to read."""
     model = with_fresh_head(teacher, spec.data, spec.seed, context, drop_path=drop_path)
-    model.global_pool = POOLS[readout]
+    model.global_pool = POOLS.get(readout, model.global_pool)
     return model
 
 
 def adapt(model: nn.Module, protocol: Protocol) -> int:
-    """Leave gradients to what the protocol trains; the number of those parameters."""
+    """Leave gradients to what the protocol trains, all of it from some layer on; the number of those parameters."""
     model.requires_grad_(False)
-    parts = {"finetune": [model], "linear": [model.head], "partial1": [model.blocks[-1], model.norm, model.head]}[protocol]
-    for part in parts:
+    for part in TRAINED[protocol](model):
         part.requires_grad_(True)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 

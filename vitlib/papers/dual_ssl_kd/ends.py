@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from vitlib.inputs.foreign.architecture import classifiers
 from vitlib.papers.dual_ssl_kd.specs import Protocol
 
 
@@ -29,6 +30,11 @@ def from_last_blocks(model: nn.Module, tokens: Tensor, count: int = 1) -> Tensor
     return model.forward_head(model.norm(model.blocks[-count:](tokens)))
 
 
+def after_blocks(model: nn.Module) -> list[nn.Module]:
+    """What a VisionTransformer's tokens go through after the last block: norms, pooling where that has weights, and the classifier."""
+    return [part for part in (model.norm, model.attn_pool, model.fc_norm, *classifiers(model)) if part is not None]
+
+
 def before_head(model: nn.Module, images: Tensor) -> Tensor:
     """What the classifier reads, (B, D)."""
     return model.forward_head(model.forward_features(images), pre_logits=True)
@@ -36,6 +42,6 @@ def before_head(model: nn.Module, images: Tensor) -> Tensor:
 
 CUTS: dict[Protocol, Cut] = {
     "finetune": Cut(lambda model, images: images, lambda model, images: model(images)),
-    "linear": Cut(before_head, lambda model, features: model.head(features)),
+    "linear": Cut(before_head, lambda model, features: classifiers(model)[0](features)),
     "partial1": Cut(entering_last_blocks, from_last_blocks),
 }

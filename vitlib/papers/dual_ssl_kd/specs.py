@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vitlib.inputs.models import Positive, Vit
+from vitlib.inputs.foreign.architecture import architecture
+from vitlib.inputs.foreign.demands import Need, Needs, TrainsOn, Uses
+from vitlib.inputs.models import Model, Positive, Vit
 from vitlib.inputs.sources import Data
+from vitlib.methods import needs
 from vitlib.papers.teachers.measure import AttentionDistances
 from vitlib.recipe import NonNegative, Recipe, Seeds, WholeBatches
-from vitlib.spec import Context, Part, Result, RunSpec
+from vitlib.spec import Context, Demand, Part, Result, RunSpec
 from vitlib.teachers.teacher import Teacher
 
 Protocol = Literal["finetune", "linear", "partial1"]
-Readout = Literal["class", "mean"]  # of the tokens after the final norm: the class token, or the mean of the patch tokens
+Readout = Literal[
+    "own", "class", "mean"
+]  # the model's own pooling, or of the tokens after the final norm the class token or the patches' mean
 Weight = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(gt=0)]
 
@@ -23,8 +29,8 @@ Scale = Annotated[float, Field(gt=0)]
 class Readouts(Part):
     """What the classifier of each teacher reads."""
 
-    cl: Readout = "class"
-    mim: Readout = "class"
+    cl: Readout = "own"
+    mim: Readout = "own"
 
 
 class AttentionTerm(Part):
@@ -66,20 +72,25 @@ class Tuned(RunSpec):
         readout: what the classifier reads.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     teacher: Teacher
     data: Data
     recipe: Recipe
     seed: int
     protocol: Protocol
-    readout: Readout = "class"
+    readout: Readout = "own"
 
     @model_validator(mode="after")
     def _frozen_blocks_run_whole(self) -> Self:
         if self.protocol != "finetune":
             self.recipe.require_unset("drop_path", why="frozen blocks run whole")
         return self
+
+    def demands(self) -> Iterator[Demand]:
+        frozen = {"finetune": (), "linear": (needs.LINEAR,), "partial1": (needs.LAST_BLOCKS,)}[self.protocol]
+        yield _uses(self, "teacher", self.teacher.model, *frozen, *READOUT_NEEDS[self.readout])
+        yield TrainsOn(self.data, self.recipe.batch_size)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.dual_ssl_kd.compute import tune
@@ -97,6 +108,10 @@ class Taught(RunSpec):
     recipe: Recipe
     seed: int
     teachers: tuple[Tuned, ...] = ()
+
+    def demands(self) -> Iterator[Demand]:
+        yield _uses(self, "student", self.student)
+        yield TrainsOn(self.data, self.recipe.batch_size)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.dual_ssl_kd.compute import teach
@@ -118,7 +133,7 @@ class Joint(RunSpec):
         teacher_lr_scale: multiplies the learning rate of what is trained of the teachers, at every step.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     student: Vit
     cl: Teacher
@@ -143,6 +158,13 @@ class Joint(RunSpec):
         _require_reach(self)
         return self
 
+    def demands(self) -> Iterator[Demand]:
+        yield _uses(self, "student", self.student, needs.ATTENTION_TERM, TWO_HEADS)
+        for name in ("cl", "mim"):
+            readout = READOUT_NEEDS[getattr(self.readout, name)]
+            yield _uses(self, name, getattr(self, name).model, needs.ATTENTION_TERM, needs.LAST_BLOCKS, *readout, _same_maps(self))
+        yield TrainsOn(self.data, self.recipe.batch_size)
+
     def compute(self, context: Context) -> Result:
         from vitlib.papers.dual_ssl_kd.compute import train_jointly
 
@@ -156,10 +178,38 @@ class AttentionMaps(RunSpec):
     data: Data
     images: Positive
 
+    def demands(self) -> Iterator[Demand]:
+        yield Uses("teacher", self.teacher.model, self.data.image_size, self.teacher.channels, (needs.ATTENTION_MAPS,))
+
     def compute(self, context: Context) -> Result:
         from vitlib.papers.dual_ssl_kd.compute import look
 
         return look(self, context)
+
+
+READOUT_NEEDS: dict[Readout, tuple[Needs, ...]] = {"own": (), "class": (needs.CLASS_READOUT,), "mean": (needs.MEAN_READOUT,)}
+TWO_HEADS = Needs(
+    "the attention term", (Need("two heads, one for each teacher", lambda found: found.heads >= 2),), "num_heads of at least 2"
+)
+
+
+def _uses(run: Tuned | Taught | Joint, field: str, model: Model, *all_needs: Needs) -> Uses:
+    return Uses(field, model, run.data.image_size, run.data.channels, all_needs)
+
+
+def _same_maps(run: Joint) -> Needs:
+    """Maps of the student's size, of as many blocks as are asked for."""
+    student = architecture(run.student, run.data.image_size, run.data.channels)
+    counted = "patches" if run.attention.tokens == "patches" else "tokens"
+    size, deepest = getattr(student, counted), run.attention.blocks[-1]
+    return Needs(
+        "the attention term",
+        (
+            Need(f"maps of {size} {counted}, as the student has", lambda found: getattr(found, counted) == size),
+            Need(f"{deepest} blocks", lambda found: found.depth >= deepest),
+        ),
+        "attention.tokens = 'patches', a student with the teachers' patches, or fewer attention.blocks",
+    )
 
 
 class Settings(Part):
@@ -199,9 +249,12 @@ class Settings(Part):
         _require_reach(self)
         if unknown := set(self.downstream) ^ set(self.stands_for):
             raise ValueError(f"stands_for: {', '.join(sorted(unknown))}; allowed: the names of downstream, each once")
-        facts = [teacher.normalised(self.data).model_dump(include={"mean", "std"}) for teacher in (self.cl, self.mim)]
-        if facts[0] != facts[1]:
-            raise ValueError(f"mim: pretrained with {facts[1]}, cl with {facts[0]}; allowed: the same, since one batch serves all networks")
+        (mean, std), theirs = (teacher.normalised(self.data).normalisation for teacher in (self.cl, self.mim))
+        if (mean, std) != theirs:
+            raise ValueError(
+                f"mim: pretrained with mean {theirs[0]} and std {theirs[1]}, cl with {mean} and {std}; one batch serves all networks, "
+                "so allowed: the same, or a mean and std of data (and of downstream), which then hold for both"
+            )
         for name in ("recipe", "finetune", "linear", "partial1"):
             getattr(self, name).require_unset("ema_decay", why="the trained weights are evaluated")
         return self

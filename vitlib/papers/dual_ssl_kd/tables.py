@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from vitlib.inputs.models import Vit, known_vit
+from vitlib.inputs.foreign.architecture import known_vit
+from vitlib.inputs.models import Vit
 from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sources import class_names
 from vitlib.report.statistics import against, half_width, interval_said, paired_differences, summary, uniform_attention_distance
@@ -246,10 +247,9 @@ def _trained(vit: Vit, protocol: str, *, image_size: int, channels: int, classes
 
 
 def _trained_by_formula(settings: Settings, protocol: str, teacher: str, classes: int | None) -> float:
-    vit = known_vit(settings.teachers[teacher].model)
-    if classes is None or vit is None:
-        return np.nan
-    return _trained(vit, protocol, image_size=settings.data.image_size, channels=settings.data.channels, classes=classes)
+    sizes = {"image_size": settings.data.image_size, "channels": settings.teachers[teacher].channels}
+    vit = known_vit(settings.teachers[teacher].model, **sizes)
+    return np.nan if classes is None or vit is None else _trained(vit, protocol, classes=classes, **sizes)
 
 
 def _classes(results: Results) -> int | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from vitlib.inputs.foreign.demands import TrainsOn, Uses
 from vitlib.inputs.models import Positive, ResNet, Vit
 from vitlib.inputs.sources import Data
+from vitlib.methods import needs
 from vitlib.papers.multi_distillation.search.space import Space, Weights
 from vitlib.papers.multi_distillation.training.reading import Above, Objective
 from vitlib.recipe import Recipe, WholeBatches
-from vitlib.spec import Context, Result, RunSpec
+from vitlib.spec import Context, Demand, Result, RunSpec
 
 Network = Vit | ResNet
 Seed = Annotated[int, Field(ge=0)]
@@ -34,6 +37,10 @@ class Alone(RunSpec):
     held_out: Share
     measured_on: Literal["held-out", "test"]
     label_weight: Above = 1.0
+
+    def demands(self) -> Iterator[Demand]:
+        yield Uses("model", self.model, self.data.image_size, self.data.channels, (needs.DEEPEST_END,))
+        yield TrainsOn(self.data, self.recipe.batch_size, self.held_out)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.multi_distillation.training.compute import train_alone
@@ -78,6 +85,11 @@ class Combined(RunSpec):
         if self.order != "together" and not w.a * w.b * w.c:
             raise ValueError(f"order={self.order!r} with a={w.a}, b={w.b}, c={w.c}; allowed: all three above 0")
         return self
+
+    def demands(self) -> Iterator[Demand]:
+        exits = (needs.EXITS,) if self.objective.weights.c else ()
+        yield Uses("model", self.model, self.data.image_size, self.data.channels, (needs.DEEPEST_END, *exits))
+        yield TrainsOn(self.data, self.recipe.batch_size, self.held_out)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.multi_distillation.training.compute import train_combined
@@ -188,6 +200,10 @@ class NetworkCost(RunSpec):
     data: Data
     batch_size: Positive
     part: Literal["alone", "with exits", "angle relation"]
+
+    def demands(self) -> Iterator[Demand]:
+        exits = (needs.EXITS,) if self.part == "with exits" else ()
+        yield Uses("model", self.model, self.data.image_size, self.data.channels, (needs.DEEPEST_END, *exits))
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.multi_distillation.training.cost import count_cost

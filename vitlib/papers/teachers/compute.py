@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from vitlib.inputs.data import test_batches
+from vitlib.inputs.sources import class_names
 from vitlib.methods.attention import attention_distances
 from vitlib.papers.teachers.measure import AttentionDistances, Quality
 from vitlib.spec import Context, Result
 from vitlib.training.evaluate import accuracy, labels_of, outputs, scores_of
-from vitlib.training.probe import READOUTS, knn_accuracy, linear_probe_accuracy, token_features
+from vitlib.training.probe import features_read, knn_accuracy, linear_probe_accuracy, readouts
 
 
 def measure_quality(spec: Quality, context: Context) -> Result:
@@ -23,11 +24,11 @@ def measure_quality(spec: Quality, context: Context) -> Result:
     )
     known, labels = labels_of(bank), labels_of(queries)
     metrics: dict[str, float] = {"images": len(labels)}
-    pairs = zip(outputs(model, bank, token_features), outputs(model, queries, token_features), strict=True)
-    for name, (reference, asked) in zip(READOUTS, pairs, strict=False):
+    pairs = zip(outputs(model, bank, features_read), outputs(model, queries, features_read), strict=True)
+    for name, (reference, asked) in zip(readouts(model), pairs, strict=True):
         metrics[f"knn {name}"] = knn_accuracy(reference, known, asked, labels)
         metrics[f"linear {name}"] = linear_probe_accuracy(reference, known, asked, labels)
-    if model.num_classes:
+    if model.num_classes == len(class_names(data, context.data_dir)):  # a classifier of other classes has no accuracy here
         metrics["top1"] = accuracy(scores_of(model, queries).argmax(dim=1).numpy(), labels)
     return Result(metrics)
 

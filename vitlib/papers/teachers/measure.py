@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import ClassVar
+
+from vitlib.inputs.foreign.demands import Uses
 from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
-from vitlib.spec import Context, Result, RunSpec
+from vitlib.methods import needs
+from vitlib.spec import Context, Demand, Result, RunSpec
 from vitlib.teachers.teacher import Teacher
 
 
 class Quality(RunSpec):
-    """k-NN and linear-probe accuracy of frozen features on the test split, and top-1 where there is a classifier.
+    """k-NN and linear-probe accuracy of frozen features on the test split, and top-1 where the classifier tells the data's classes apart.
 
     Args:
         bank, queries: evenly spaced training and test images to use; None is all of them.
     """
 
+    version: ClassVar[int] = 2
+
     teacher: Teacher
     data: Data
     bank: Positive | None = None
     queries: Positive | None = None
+
+    def demands(self) -> Iterator[Demand]:
+        yield Uses("teacher", self.teacher.model, self.data.image_size, self.teacher.channels)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.teachers.compute import measure_quality
@@ -32,6 +42,9 @@ class AttentionDistances(RunSpec):
     teacher: Teacher
     data: Data
     images: Positive
+
+    def demands(self) -> Iterator[Demand]:
+        yield Uses("teacher", self.teacher.model, self.data.image_size, self.teacher.channels, (needs.ATTENTION_MAPS,))
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.teachers.compute import measure_distances

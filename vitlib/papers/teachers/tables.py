@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
 READOUTS = {
     "knn class": "k-NN, class token",
+    "knn pooled": "k-NN, own pooling",
     "knn mean": "k-NN, patch mean",
     "linear class": "linear, class token",
+    "linear pooled": "linear, own pooling",
     "linear mean": "linear, patch mean",
 }
 
 
 def table_quality(results: Results) -> pd.DataFrame:
-    """Accuracy (%) of frozen features on the test images: k-NN and a linear classifier, both over all training images, from the class token
-    or the mean of the patches (a convnet: its pooled features); top-1 where a network has a classifier of its own. The same networks
+    """Accuracy (%) of frozen features on the test images: k-NN and a linear classifier, both over all training images, from the class token,
+    from what a model without one pools, or from the mean of the patches; top-1 where a network has a classifier of its own. The same networks
     untrained stand among the rows. One training of each.
     """
     columns = ["method", "model", "images", *READOUTS, "top1"]

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from vitlib.inputs.foreign.demands import Need, Needs, TrainsOn, Uses
 from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
+from vitlib.methods import needs
 from vitlib.recipe import Recipe, Seeds
-from vitlib.spec import Context, Part, Result, RunSpec
+from vitlib.spec import Context, Demand, Part, Result, RunSpec
 from vitlib.teachers.teacher import Teacher
 
 Start = Literal["zero_b", "random", "svd", "svd_shift"]
 STEP_0 = ("zero_b", "svd", "svd_shift")  # starts whose step-0 loss is followed over ranks
+
+
+def _of_teacher(run: Copied | Distilled | Downstream | Spectra | StageTimes, *all_needs: Needs) -> Uses:
+    return Uses("teacher", run.teacher.model, run.data.image_size, run.data.channels, all_needs)
+
+
+def _time_for_stages(staged_epochs: int, reduction: int, epochs: int) -> Needs:
+    """That the stages leave an epoch for the whole student: known once the depth of the teacher is."""
+    fits = Need(
+        f"depth that leaves an epoch for the whole student after stages of {staged_epochs}",
+        lambda found: staged_epochs * (-(-found.depth // reduction) - 1) < epochs,
+    )
+    return Needs(f"staged distillation of {epochs} epochs", (fits,), "more recipe.epochs, fewer staged_epochs, or a larger reduction")
 
 
 class Copied(RunSpec):
@@ -22,6 +38,9 @@ class Copied(RunSpec):
     teacher: Teacher
     data: Data
     reduction: Annotated[int, Field(ge=1)]
+
+    def demands(self) -> Iterator[Demand]:
+        yield _of_teacher(self, needs.WEIGHT_COPY)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.wecolora.compute import copy_weights
@@ -63,10 +82,11 @@ class Distilled(RunSpec):
             raise ValueError("cached=True with augmented or streamed images, whose features are new each time; allowed: False")
         self.recipe.require_unset("mixup", "cutmix", "label_smoothing", why="features are taught, not labels")
         self.recipe.require_unset("ema_decay", "drop_path", why="the student is the trained one, all of whose active blocks run")
-        depth = getattr(self.teacher.model, "depth", None)
-        if depth and self.staged_epochs * (-(-depth // self.reduction) - 1) >= self.recipe.epochs:
-            raise ValueError(f"staged_epochs={self.staged_epochs} leave none of {self.recipe.epochs} epochs for the whole student")
         return self
+
+    def demands(self) -> Iterator[Demand]:
+        yield _of_teacher(self, needs.ADAPTERS, _time_for_stages(self.staged_epochs, self.reduction, self.recipe.epochs))
+        yield TrainsOn(self.data, self.recipe.batch_size)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.wecolora.compute import distil
@@ -94,6 +114,11 @@ class Downstream(RunSpec):
             self.recipe.require_unset("augment", "repeats", why="features are computed once")
         return self
 
+    def demands(self) -> Iterator[Demand]:
+        yield _of_teacher(self)
+        if self.protocol == "finetune":
+            yield TrainsOn(self.data, self.recipe.batch_size)
+
     def compute(self, context: Context) -> Result:
         from vitlib.papers.wecolora.compute import evaluate_downstream
 
@@ -109,6 +134,9 @@ class Spectra(RunSpec):
     ranks: Annotated[tuple[Positive, ...], Field(min_length=1)]
     images: Positive
     seed: int = 0
+
+    def demands(self) -> Iterator[Demand]:
+        yield _of_teacher(self, needs.ADAPTERS)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.wecolora.compute import look_at_spectra
@@ -127,6 +155,9 @@ class Costs(RunSpec):
     reduction: Annotated[int, Field(ge=1)]
     rank: Positive
     batch_size: Positive
+
+    def demands(self) -> Iterator[Demand]:
+        yield Uses("teacher", self.teacher.model, self.image_size, self.teacher.channels, (needs.ADAPTERS,))
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.wecolora.timing import cost_of_student
@@ -147,6 +178,10 @@ class StageTimes(RunSpec):
     rank: Positive
     staged_epochs: Positive
     repeats: Positive
+
+    def demands(self) -> Iterator[Demand]:
+        yield _of_teacher(self, needs.ADAPTERS, _time_for_stages(self.staged_epochs, self.reduction, self.recipe.epochs))
+        yield TrainsOn(self.data, self.recipe.batch_size)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.wecolora.timing import time_stages
@@ -177,6 +212,11 @@ class Settings(Part):
     timing_repeats: Positive
 
     @property
+    def seen(self) -> Data:
+        """The images as teacher and student see them."""
+        return self.teacher.normalised(self.data)
+
+    @property
     def sets(self) -> list[str]:
         return list(self.downstream)
 
@@ -201,7 +241,7 @@ def run_distilled(settings: Settings, *, lora_init: Start, schedule: str, reduct
     """A student; schedules: plain, staged."""
     return Distilled(
         teacher=settings.teacher,
-        data=settings.data,
+        data=settings.seen,
         recipe=settings.recipe,
         seed=seed,
         reduction=reduction,
@@ -224,12 +264,12 @@ def run_accuracy(
 
 def run_reference(settings: Settings, *, row: str, reduction: int, seed: int, dataset: str) -> Downstream:
     """Table 1: the teacher itself, or weight copy alone."""
-    student = Copied(teacher=settings.teacher, data=settings.data, reduction=reduction) if row == "weight copy" else None
+    student = Copied(teacher=settings.teacher, data=settings.seen, reduction=reduction) if row == "weight copy" else None
     return _downstream(settings, student, seed, dataset)
 
 
 def run_spectra(settings: Settings, *, reduction: int) -> Spectra:
-    return Spectra(teacher=settings.teacher, data=settings.data, reduction=reduction, ranks=settings.ranks, images=settings.looked_at)
+    return Spectra(teacher=settings.teacher, data=settings.seen, reduction=reduction, ranks=settings.ranks, images=settings.looked_at)
 
 
 def run_costs(settings: Settings, *, reduction: int) -> Costs:
@@ -245,7 +285,7 @@ def run_costs(settings: Settings, *, reduction: int) -> Costs:
 def run_times(settings: Settings, *, reduction: int) -> StageTimes:
     return StageTimes(
         teacher=settings.teacher,
-        data=settings.timing_data or settings.data,
+        data=settings.teacher.normalised(settings.timing_data or settings.data),
         recipe=settings.recipe,
         reduction=reduction,
         rank=settings.rank,
@@ -258,7 +298,7 @@ def _downstream(settings: Settings, student: Copied | Distilled | None, seed: in
     return Downstream(
         teacher=settings.teacher,
         student=student,
-        data=settings.downstream[dataset],
+        data=settings.teacher.normalised(settings.downstream[dataset]),
         recipe=settings.probe,
         seed=seed,
         protocol=settings.protocol,

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
+from vitlib.inputs.foreign.architecture import sizes_of
 from vitlib.inputs.models import Vit, parameter_count
 from vitlib.methods.adapters.lora import adapters
 from vitlib.methods.adapters.weight_copy import weight_copy
@@ -18,34 +19,25 @@ from vitlib.training.cost import VitCost, counted_macs, speed
 
 
 def cost_of_student(spec: Costs, context: Context) -> Result:
-    """The merged student has the blocks that weight copy leaves; its weights do not change what it costs."""
+    """The merged student has the blocks that weight copy leaves; its weights do not change what it costs.
+
+    Formulas are those of a plain Vision Transformer, and left out for a model that is none.
+    """
     teacher = frozen_teacher(spec.teacher, spec.image_size, context)
     models = {"teacher": teacher, "student": weight_copy(teacher, spec.reduction)}
-    channels = teacher.patch_embed.proj.in_channels
+    channels = spec.teacher.channels
     metrics: dict[str, float] = {}
     for name, model in models.items():
-        formula = VitCost(shape_of(model), spec.image_size, channels, num_classes=0)
         timed = speed(model, spec.image_size, channels, batch_size=spec.batch_size, device=context.device)
         metrics |= {
             f"{name} parameters": parameter_count(model),
-            f"{name} parameters, by formula": formula.parameters,
             f"{name} macs": counted_macs(model, spec.image_size, channels),
-            f"{name} macs, by formula": formula.macs,
             f"{name} images/s": timed.images_per_second,
         }
+        if sizes := sizes_of(model, spec.image_size, channels):
+            formula = VitCost(sizes, spec.image_size, channels, num_classes=0)
+            metrics |= {f"{name} parameters, by formula": formula.parameters, f"{name} macs, by formula": formula.macs}
     return Result(metrics | _cost_of_adapters(spec, teacher, models["student"]))
-
-
-def shape_of(module: nn.Module) -> Vit:
-    """The sizes of a built transformer, as formulas ask for them."""
-    block, patches = module.blocks[0], module.patch_embed
-    return Vit(
-        embed_dim=module.embed_dim,
-        depth=len(module.blocks),
-        num_heads=block.attn.num_heads,
-        patch_size=patches.patch_size[0],
-        mlp_ratio=block.mlp.fc1.out_features / module.embed_dim,
-    )
 
 
 def adapter_parameters(model: Vit, rank: int) -> int:
@@ -55,16 +47,17 @@ def adapter_parameters(model: Vit, rank: int) -> int:
 
 def _cost_of_adapters(spec: Costs, teacher: nn.Module, merged: nn.Module) -> dict[str, float]:
     """What the adapters add until they are merged: each of their parameters is used once a token."""
-    student, shape = started(teacher, spec.reduction, spec.rank, "zero_b"), shape_of(merged)
-    channels = teacher.patch_embed.proj.in_channels
+    student, channels = started(teacher, spec.reduction, spec.rank, "zero_b"), spec.teacher.channels
     macs = [counted_macs(model, spec.image_size, channels) for model in (student, merged)]
-    formula = adapter_parameters(shape, spec.rank)
-    return {
+    counted = {
         "adapters parameters": sum(layer.a.numel() + layer.b.numel() for _, layer in adapters(student)),
-        "adapters parameters, by formula": formula,
         "adapters macs": macs[0] - macs[1],
-        "adapters macs, by formula": VitCost(shape, spec.image_size, channels, num_classes=0).tokens * formula,
     }
+    if not (sizes := sizes_of(merged, spec.image_size, channels)):
+        return counted
+    formula = adapter_parameters(sizes, spec.rank)
+    tokens = VitCost(sizes, spec.image_size, channels, num_classes=0).tokens
+    return counted | {"adapters parameters, by formula": formula, "adapters macs, by formula": tokens * formula}
 
 
 def time_stages(spec: StageTimes, context: Context) -> Result:

@@ -112,9 +112,16 @@ def test_a_model_is_the_same_for_the_same_seed():
     assert not torch.equal(seeded(3), seeded(4))
 
 
-def test_a_timm_name_needs_its_full_tag():
+def test_released_weights_need_their_full_tag_and_a_fresh_model_none():
     with pytest.raises(ValidationError, match=r"has no tag; allowed: 'architecture\.tag', as in deit_tiny_patch16_224"):
-        Timm(name="regnety_160")
+        Timm(name="regnety_160", pretrained=True)
+    assert Timm(name="regnety_160").architecture == Timm(name="regnety_160.deit_in1k").architecture == "regnety_160"
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224.nope", "deit_tiny_patch16_224.fb_in1k.more"])
+def test_an_unknown_tag_is_refused_with_those_there_are(name):
+    with pytest.raises(SpecError, match=r"got 'deit_tiny_patch16_224\..*'; allowed: deit_tiny_patch16_224 with one of the tags fb_in1k$"):
+        build(Timm(name=name), image_size=224, channels=3, num_classes=1000)
 
 
 def test_an_unknown_timm_name_is_refused_with_the_nearest_one():
@@ -124,8 +131,12 @@ def test_an_unknown_timm_name_is_refused_with_the_nearest_one():
 
 @pytest.mark.parametrize("error", [RuntimeError("no route to host"), OSError("no route to host")], ids=type)
 def test_missing_weights_say_what_is_missing_and_which_profiles_need_none(monkeypatch, error):
-    def create_model(*_, **__):
-        raise error
+    real = timm.create_model
+
+    def create_model(*given, pretrained=False, **options):
+        if pretrained:
+            raise error
+        return real(*given, **options)
 
     monkeypatch.setattr(timm, "create_model", create_model)
     with pytest.raises(SpecError) as refused:

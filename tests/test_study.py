@@ -207,7 +207,8 @@ def on_images(tmp_path):
     make_images(tmp_path / "data" / "pets", classes=[f"c{number}" for number in range(10)])
 
     def load(data_dir):
-        overrides = {"data": {"source": "folder/pets", "per_class": None}}
+        recipes = {name: {"batch_size": 30} for name in ("recipe", "teacher_recipe", "finetune")}
+        overrides = {"data": {"source": "folder/pets", "per_class": None}, **recipes}
         return load_study(
             "deit",
             "smoke",

@@ -25,6 +25,13 @@ class SpecError(ValueError):
     """A field that cannot be accepted; the message names the field, the value and what is allowed."""
 
 
+class Demand(Protocol):
+    """Something that is checked when a study is loaded: hashable, so that what many runs demand is checked once."""
+
+    def check(self, data_dir: Path) -> None:
+        """Raise a SpecError if it does not hold."""
+
+
 class Part(BaseModel):
     """A frozen group of strictly typed fields; unknown names and non-finite numbers are refused."""
 
@@ -50,6 +57,10 @@ class Part(BaseModel):
         except ValidationError as error:
             raise SpecError(explain(type(self), error)) from None
 
+    def demands(self) -> Iterable[Demand]:
+        """What must hold of models and data before a run is computed, or with any settings; a run's parents say theirs themselves."""
+        return ()
+
     def canonical(self) -> dict[str, Any]:
         """Class name and non-default fields, sorted: what the identity is made of."""
         fields = type(self).model_fields
@@ -61,13 +72,6 @@ class Part(BaseModel):
                 if fields[name].is_required() or value != fields[name].get_default(call_default_factory=True)
             }
         }
-
-
-class Demand(Protocol):
-    """Something that is checked when a study is loaded: hashable, so that what many runs demand is checked once."""
-
-    def check(self, data_dir: Path) -> None:
-        """Raise a SpecError if it does not hold."""
 
 
 class RunSpec(Part):
@@ -104,10 +108,6 @@ class RunSpec(Part):
 
         visit(self)
         yield from found.values()
-
-    def demands(self) -> Iterable[Demand]:
-        """What must hold of models and data before this run is computed; its parents say theirs themselves."""
-        return ()
 
     def compute(self, context: Context) -> Result:
         raise NotImplementedError(f"{type(self).__name__} does not say how it is computed")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from timm.data import create_transform
 from timm.data.loader import fast_collate
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from vitlib import distributed, paths
@@ -256,6 +256,18 @@ def pictures_of(images: Tensor, data: Data) -> np.ndarray:
     """Normalised images (N, C, H, W) as they were taken in, uint8."""
     mean, std = channel_constants(data, images.device)
     return (255 * (images * std + mean)).round().clamp(0, 255).byte().cpu().numpy()
+
+
+def renormalised(model: nn.Module, seen: Data, own: Data) -> nn.Module:
+    """The model for images that are normalised as `seen`: a layer before it normalises them as its own were, where these differ."""
+    if seen.normalisation == own.normalisation:
+        return model
+    device = next(model.parameters()).device
+    (mean, std), (own_mean, own_std) = channel_constants(seen, device), channel_constants(own, device)
+    layer = nn.Conv2d(seen.channels, seen.channels, 1, groups=seen.channels, device=device)
+    layer.weight.data.copy_((std / own_std).view_as(layer.weight))
+    layer.bias.data.copy_(((mean - own_mean) / own_std).flatten())
+    return nn.Sequential(layer, model)
 
 
 def channel_constants(data: Data, device: torch.device) -> tuple[Tensor, Tensor]:

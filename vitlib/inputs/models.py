@@ -190,7 +190,7 @@ def released(name: str) -> dict[str, Any]:
 
     architecture, _, tag = name.partition(".")
     if architecture not in timm.list_models():
-        hint = nearest(architecture, timm.list_models()).partition(" allowed:")[0]
+        hint = nearest(name, timm.list_pretrained() if tag else timm.list_models()).partition(" allowed:")[0]
         raise SpecError(f"model.name: got {name!r}{hint} allowed: the names of timm.list_models(), with or without a tag")
     tags = [other.partition(".")[2] for other in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:

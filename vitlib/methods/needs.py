@@ -6,6 +6,7 @@ What reads more is said here.
 
 from __future__ import annotations
 
+from vitlib.inputs.foreign.architecture import Architecture
 from vitlib.inputs.foreign.demands import Need, Needs
 
 BLOCKS = Need("chain of equal transformer blocks", lambda found: found.depth > 0)
@@ -32,4 +33,17 @@ EXITS = Needs("skd_loss", (FOUR_BLOCKS,), "at least 4 blocks, a ResNet, or c = 0
 LINEAR = Needs("linear evaluation", (ONE_CLASSIFIER,))
 CLASS_READOUT = Needs("readout = 'class'", (CLASS_TOKEN, POOLED_TOKENS), "readout = 'own', or another model")
 MEAN_READOUT = Needs("readout = 'mean'", (POOLED_TOKENS,), "readout = 'own', or another model")
+READOUTS = {"own": (), "class": (CLASS_READOUT,), "mean": (MEAN_READOUT,)}
+TWO_HEADS = Needs(
+    "the attention term", (Need("two heads, one for each teacher", lambda found: found.heads >= 2),), "num_heads of at least 2"
+)
 TOKENS = Needs("looking at both tokens", (BLOCKS, MAPS, TWO_TOKENS))
+
+
+def maps_like(student: Architecture, of_patches: bool, deepest: int) -> Needs:
+    """Attention maps of the student's size, in as many last blocks as are taught."""
+    counted = "patches" if of_patches else "tokens"
+    size = getattr(student, counted)
+    same = Need(f"maps of {size} {counted}, as the student has", lambda found: getattr(found, counted) == size)
+    deep = Need(f"{deepest} blocks", lambda found: found.depth >= deepest)
+    return Needs("the attention term", (same, deep), "attention.tokens = 'patches' for teachers with registers, or fewer attention.blocks")

@@ -227,7 +227,7 @@ def load_study(
     fields = merged(entry["base"], entry["profile"][profile], overrides or {})
     settings = _pinned(module.Settings.parse(_with_teachers(fields)), place)
     cells = tuple(_cells(entry, module, settings))
-    _meet_demands(cells, place.data_dir)
+    _meet_demands(settings, cells, place.data_dir)
     return Study(paper, profile, entry, settings, cells, place, paths.figures_dir(figures_dir), overrides or {})
 
 
@@ -268,10 +268,10 @@ def _cells(entry: dict[str, Any], module: ModuleType, settings: Part) -> list[Ce
     ]
 
 
-def _meet_demands(cells: Iterable[Cell], data_dir: Path) -> None:
+def _meet_demands(settings: Part, cells: Iterable[Cell], data_dir: Path) -> None:
     """Refuse models and data that some run could not be computed with, before any is."""
     runs = {run.id: run for cell in cells for run in cell.spec.family()}
-    for demand in dict.fromkeys(demand for run in runs.values() for demand in run.demands()):
+    for demand in dict.fromkeys(demand for part in (settings, *runs.values()) for demand in part.demands()):
         demand.check(data_dir)
 
 

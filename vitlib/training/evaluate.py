@@ -11,16 +11,32 @@ from torch import Tensor, nn
 
 from vitlib.inputs.data import Batches
 from vitlib.inputs.sources import Data, listing
+from vitlib.training.loop import DivergedError
 
 
 @torch.inference_mode()
 def outputs(model: nn.Module, batches: Batches, forward: Callable[[nn.Module, Tensor], tuple[Tensor, ...]]) -> list[Tensor]:
-    """`forward(model, images)` over all batches in eval mode: each of its tensors as float32 (N, ...), on the CPU."""
+    """`forward(model, images)` over all batches in eval mode: each of its tensors as float32 (N, ...), on the CPU.
+
+    Raises:
+        DivergedError: if some of them are not finite: no prediction can be read from them.
+    """
     was_training = model.training
     model.eval()
     collected = [[tensor.float().cpu() for tensor in forward(model, images)] for images, _ in batches.epoch(0)]
     model.train(was_training)
-    return [torch.cat(column) for column in zip(*collected, strict=True)]
+    return [finite(torch.cat(column)) for column in zip(*collected, strict=True)]
+
+
+def finite(values: Tensor) -> Tensor:
+    """The values, if no prediction is read from a NaN or an infinity.
+
+    Raises:
+        DivergedError: otherwise.
+    """
+    if not bool(values.isfinite().all()):
+        raise DivergedError("model: it gives values that are not finite; lower recipe.lr, or set recipe.clip_grad")
+    return values
 
 
 def scores_of(model: nn.Module, batches: Batches) -> Tensor:

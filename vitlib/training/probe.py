@@ -16,7 +16,7 @@ from vitlib.inputs.data import seed_everything, seed_for
 from vitlib.inputs.foreign.architecture import classifiers
 from vitlib.recipe import Recipe
 from vitlib.spec import Context
-from vitlib.training.evaluate import accuracy
+from vitlib.training.evaluate import accuracy, finite
 from vitlib.training.loop import Trained, cross_entropy, train
 
 
@@ -80,7 +80,7 @@ def linear_probe(
     batches = FeatureBatches(bank, torch.from_numpy(bank_labels), recipe.batch_size, seed, context.device)
     trained = train(probe, batches, cross_entropy, recipe, num_classes=classes, context=context)
     with torch.inference_mode():
-        return probe.eval()(queries.to(context.device)).float().cpu(), trained
+        return finite(probe.eval()(queries.to(context.device)).float().cpu()), trained
 
 
 class FeatureBatches:

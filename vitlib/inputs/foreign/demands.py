@@ -86,7 +86,7 @@ class TrainsOn:
         images = training_count(self.data, data_dir, self.held_out)
         if images < self.batch_size:
             raise DataError(
-                f"recipe.batch_size: got {self.batch_size}, but {self.data.source} has {images} training images; allowed: at most that"
+                f"batch_size: got {self.batch_size}, but {self.data.source} has {images} training images; allowed: at most that"
             )
 
 

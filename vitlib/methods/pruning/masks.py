@@ -51,9 +51,8 @@ def keep_masks(scores: dict[str, Tensor], sparsity: float, scope: str = "global"
         raise SpecError(f"sparsity: got {sparsity}; allowed: 0 to 1")
     if scope == "layer":
         return {name: keep_masks({name: score}, sparsity)[name] for name, score in scores.items()}
+    _require_finite(scores)
     flat = np.concatenate([score.numpy().ravel() for score in scores.values()])
-    if not np.isfinite(flat).all():
-        raise SpecError("scores: some are not finite; allowed: finite numbers")
     kept = torch.from_numpy(_largest(flat, round((1 - sparsity) * len(flat))))
     parts = kept.split([score.numel() for score in scores.values()])
     return {name: part.view_as(scores[name]) for name, part in zip(scores, parts, strict=True)}
@@ -63,8 +62,9 @@ def two_of_four(scores: dict[str, Tensor]) -> Masks:
     """The two largest of every four neighbours in a row: the pattern that semi-structured kernels run.
 
     Raises:
-        SpecError: if a matrix's columns are no multiple of four.
+        SpecError: if a matrix's columns are no multiple of four, or a score is not finite.
     """
+    _require_finite(scores)
     masks = {}
     for name, score in scores.items():
         if score.shape[-1] % 4:
@@ -160,6 +160,11 @@ def load_pruned(path: Path | str) -> tuple[nn.Module, Masks]:
     model = build(spec, **described["build"])
     model.load_state_dict(tensors)
     return model.eval(), masks
+
+
+def _require_finite(scores: dict[str, Tensor]) -> None:
+    if odd := [name for name, score in scores.items() if not bool(score.isfinite().all())]:
+        raise SpecError(f"scores: some of {odd[0]} are not finite; allowed: finite numbers")
 
 
 def _largest(flat: np.ndarray, count: int) -> np.ndarray:

@@ -9,7 +9,8 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
-from vitlib.inputs.data import pictures_of, seed_everything, test_batches, training_batches
+from vitlib.inputs.data import pictures_of, renormalised, seed_everything, test_batches, training_batches
+from vitlib.inputs.foreign.classes import columns_of, keep_columns
 from vitlib.inputs.models import build, load_weights, parameter_count, weights_of
 from vitlib.inputs.sources import Data, class_names
 from vitlib.methods.attention import attention_maps
@@ -85,15 +86,22 @@ def frozen_teacher(spec: Student, num_classes: int, context: Context) -> nn.Modu
     """The teacher in eval mode, at the student's resolution, without gradients."""
     if spec.teacher is None:
         return None
-    teacher = _build(spec.teacher, num_classes, image_size=spec.data.image_size)
-    if isinstance(spec.teacher, Student):
+    if isinstance(spec.teacher, Released):
+        teacher = renormalised(released_model(spec.teacher, context, image_size=spec.data.image_size), spec.data, spec.teacher.data)
+    else:
+        teacher = _build(spec.teacher, num_classes, image_size=spec.data.image_size)
         load_weights(teacher, context.weights(spec.teacher))
     return teacher.to(context.device).eval().requires_grad_(False)
 
 
+def released_model(spec: Released, context: Context, *, image_size: int = 0) -> nn.Module:
+    """The released model, left with the outputs that are the data's classes."""
+    model = build(spec.model, image_size=image_size or spec.data.image_size, channels=spec.data.channels, num_classes=None)
+    return keep_columns(model, columns_of(spec.model.name, spec.columns, class_names(spec.data, context.data_dir)))
+
+
 def evaluate_released(spec: Released, context: Context) -> Result:
-    num_classes = len(class_names(spec.data, context.data_dir))
-    model = _build(spec, num_classes).to(context.device)
+    model = released_model(spec, context).to(context.device)
     metrics, predictions = _evaluated(model, spec.data, spec.second_test, context, real_labels=spec.real_labels)
     labels = labels_of(test_batches(spec.data, device=context.device, data_dir=context.data_dir))
     return Result(metrics | {"parameters": parameter_count(model)}, arrays=predictions | {"labels": labels})
@@ -158,7 +166,7 @@ def time_model(spec: Throughput, context: Context) -> Result:
     return Result(asdict(measured) | {"parameters": parameter_count(model)})
 
 
-def _build(spec: Student | Released, num_classes: int, *, image_size: int = 0, drop_path: float = 0.0) -> nn.Module:
+def _build(spec: Student, num_classes: int, *, image_size: int = 0, drop_path: float = 0.0) -> nn.Module:
     data = spec.data
     return build(spec.model, image_size=image_size or data.image_size, channels=data.channels, num_classes=num_classes, drop_path=drop_path)
 

@@ -7,12 +7,14 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vitlib.inputs.foreign.demands import TrainsOn, Uses
+from vitlib.inputs.foreign.classes import Columns, Knows
+from vitlib.inputs.foreign.demands import Tells, TrainsOn, Uses
 from vitlib.inputs.models import ResNet, Timm, Vit, check_tiling
 from vitlib.inputs.sources import Data
 from vitlib.methods import needs
 from vitlib.recipe import Recipe, Seeds
 from vitlib.spec import Context, Demand, Part, Result, RunSpec
+from vitlib.teachers.teacher import Teacher
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 Objective = Literal["none", "soft", "hard"]
@@ -20,15 +22,27 @@ Reduction = Literal["batchmean", "numel"]
 
 
 class Released(RunSpec):
-    """A released timm checkpoint, evaluated as it is; `real_labels` adds ImageNet-Real."""
+    """A released timm checkpoint, evaluated as it is; `real_labels` adds ImageNet-Real.
+
+    Args:
+        columns: which of its outputs are the data's classes, see `vitlib.inputs.foreign.classes`.
+    """
 
     model: Timm
     data: Data
     second_test: Data | None = None
     real_labels: bool = False
+    columns: Columns = "all"
+
+    @model_validator(mode="after")
+    def _real_labels_are_of_all_classes(self) -> Self:
+        if self.real_labels and self.columns != "all":
+            raise ValueError(f"real_labels=True with columns={self.columns!r}; allowed: columns='all', ImageNet's thousand classes")
+        return self
 
     def demands(self) -> Iterator[Demand]:
         yield Uses("model", self.model, self.data.image_size, self.data.channels)
+        yield Knows("released", self.model.name, self.columns, self.data)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.deit.compute import evaluate_released
@@ -146,6 +160,8 @@ class Settings(Part):
     """What the entry, a profile and a notebook's overrides may set.
 
     Args:
+        classifier: of a released teacher on other data than ImageNet-1k: the columns that are their classes, or 'trained': the teacher
+            gets a classifier for them and is trained by `teacher_recipe` like a teacher of one's own.
         soft_weight, hard_weight, token_weight: lambda of Table 3's rows "soft" and "hard", without a token, and "token". The first two
             carry no mark for labels there: 1 trains them on the teacher alone.
     """
@@ -170,6 +186,7 @@ class Settings(Part):
     soft_reduction: Reduction = "batchmean"
     throughput_batch: Annotated[int, Field(ge=1)]
     released: tuple[str, ...] = ()
+    classifier: Columns | Literal["trained"] = "all"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -180,6 +197,14 @@ class Settings(Part):
                 if pixels % model.patch_size:
                     raise ValueError(f"students.{size}.patch_size={model.patch_size} does not tile {pixels} px; choose a divisor")
         return self
+
+    def demands(self) -> Iterator[Demand]:
+        yield Tells("num_classes", self.num_classes, self.data)
+
+    @property
+    def columns(self) -> Columns:
+        """Of the released models that are evaluated as they are."""
+        return "all" if self.classifier == "trained" else self.classifier
 
     @property
     def sizes(self) -> list[str]:
@@ -240,9 +265,21 @@ def run_teacher_throughput(settings: Settings) -> Throughput:
 
 def run_released(settings: Settings, *, released: str) -> Released:
     size = 384 if "384" in released else settings.data.image_size
-    data = settings.data.changed(image_size=size, crop_share=1.0 if size == 384 else settings.data.crop_share)
-    second = settings.second_test and settings.second_test.changed(image_size=size, crop_share=data.crop_share)
-    return Released(model=Timm(name=released, pretrained=True), data=data, second_test=second, real_labels=settings.real_labels)
+    shown = {"image_size": size, "crop_share": 1.0 if size == 384 else settings.data.crop_share}
+    second = settings.second_test and settings.second_test.changed(**shown)
+    return _released(settings, Timm(name=released, pretrained=True), settings.data.changed(**shown), second)
+
+
+def _released(settings: Settings, model: Timm, data: Data, second: Data | None) -> Released:
+    """A released model on images that are normalised as its own were."""
+    own = Teacher(origin=model)
+    return Released(
+        model=model,
+        data=own.normalised(data),
+        second_test=second and own.normalised(second),
+        real_labels=settings.real_labels,
+        columns=settings.columns,
+    )
 
 
 def _student(settings: Settings, method: str, size: str, resolution: str, seed: int, teacher: str) -> Student:
@@ -282,8 +319,8 @@ def _teacher(settings: Settings, name: str, resolution: str) -> Student | Releas
     if name not in settings.teachers:
         return _student(settings, "none", settings.sizes[-1], resolution, 0, settings.teacher)
     model = settings.teachers[name]
-    if isinstance(model, Timm) and model.pretrained:
-        return Released(model=model, data=settings.data, second_test=settings.second_test, real_labels=settings.real_labels)
+    if isinstance(model, Timm) and model.pretrained and settings.classifier != "trained":
+        return _released(settings, model, settings.data, settings.second_test)
     native = Student(data=settings.data, model=model, recipe=settings.teacher_recipe, seed=0, second_test=settings.second_test)
     return native if resolution == "native" else _finetuned(settings, native, None, settings.finetune)
 

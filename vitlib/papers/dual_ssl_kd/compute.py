@@ -21,7 +21,7 @@ from vitlib.papers.dual_ssl_kd.specs import AttentionMaps, Joint, Protocol, Read
 from vitlib.spec import Context, Result
 from vitlib.teachers.task import with_fresh_head
 from vitlib.teachers.teacher import Teacher
-from vitlib.training.evaluate import accuracy, labels_of, scores_of
+from vitlib.training.evaluate import accuracy, finite, labels_of, scores_of
 from vitlib.training.loop import train
 from vitlib.training.remembered import Frozen, Lessons, examples, lessons
 
@@ -140,7 +140,7 @@ def top1_of_each(model: TwoTeachers, test: Lessons) -> dict[str, float]:
     right = {name: 0 for name in ("cl", "mim", "student")}
     for images, entering, labels in test.epoch(0):
         for name, logits in model.logits(images, entering).items():
-            right[name] += int((logits.argmax(dim=1) == labels).sum())
+            right[name] += int((finite(logits).argmax(dim=1) == labels).sum())
     return {f"top1 {name}": 100.0 * (count / test.batches.images) for name, count in right.items()}
 
 

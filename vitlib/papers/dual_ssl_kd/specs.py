@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from vitlib.inputs.foreign.architecture import architecture
-from vitlib.inputs.foreign.demands import Need, Needs, TrainsOn, Uses
+from vitlib.inputs.foreign.demands import Needs, TrainsOn, Uses
 from vitlib.inputs.models import Model, Positive, Vit
 from vitlib.inputs.sources import Data
 from vitlib.methods import needs
@@ -88,8 +88,8 @@ class Tuned(RunSpec):
         return self
 
     def demands(self) -> Iterator[Demand]:
-        frozen = {"finetune": (), "linear": (needs.LINEAR,), "partial1": (needs.LAST_BLOCKS,)}[self.protocol]
-        yield _uses(self, "teacher", self.teacher.model, *frozen, *READOUT_NEEDS[self.readout])
+        trained = {"finetune": (), "linear": (needs.LINEAR,), "partial1": (needs.LAST_BLOCKS,)}[self.protocol]
+        yield _uses(self, "teacher", self.teacher.model, *trained, *needs.READOUTS[self.readout])
         yield TrainsOn(self.data, self.recipe.batch_size)
 
     def compute(self, context: Context) -> Result:
@@ -159,10 +159,12 @@ class Joint(RunSpec):
         return self
 
     def demands(self) -> Iterator[Demand]:
-        yield _uses(self, "student", self.student, needs.ATTENTION_TERM, TWO_HEADS)
+        yield _uses(self, "student", self.student, needs.ATTENTION_TERM, needs.TWO_HEADS)
+        student = architecture(self.student, self.data.image_size, self.data.channels)
+        maps = needs.maps_like(student, self.attention.tokens == "patches", self.attention.blocks[-1])
         for name in ("cl", "mim"):
-            readout = READOUT_NEEDS[getattr(self.readout, name)]
-            yield _uses(self, name, getattr(self, name).model, needs.ATTENTION_TERM, needs.LAST_BLOCKS, *readout, _same_maps(self))
+            readout = needs.READOUTS[getattr(self.readout, name)]
+            yield _uses(self, name, getattr(self, name).model, needs.ATTENTION_TERM, needs.LAST_BLOCKS, *readout, maps)
         yield TrainsOn(self.data, self.recipe.batch_size)
 
     def compute(self, context: Context) -> Result:
@@ -187,29 +189,8 @@ class AttentionMaps(RunSpec):
         return look(self, context)
 
 
-READOUT_NEEDS: dict[Readout, tuple[Needs, ...]] = {"own": (), "class": (needs.CLASS_READOUT,), "mean": (needs.MEAN_READOUT,)}
-TWO_HEADS = Needs(
-    "the attention term", (Need("two heads, one for each teacher", lambda found: found.heads >= 2),), "num_heads of at least 2"
-)
-
-
 def _uses(run: Tuned | Taught | Joint, field: str, model: Model, *all_needs: Needs) -> Uses:
     return Uses(field, model, run.data.image_size, run.data.channels, all_needs)
-
-
-def _same_maps(run: Joint) -> Needs:
-    """Maps of the student's size, of as many blocks as are asked for."""
-    student = architecture(run.student, run.data.image_size, run.data.channels)
-    counted = "patches" if run.attention.tokens == "patches" else "tokens"
-    size, deepest = getattr(student, counted), run.attention.blocks[-1]
-    return Needs(
-        "the attention term",
-        (
-            Need(f"maps of {size} {counted}, as the student has", lambda found: getattr(found, counted) == size),
-            Need(f"{deepest} blocks", lambda found: found.depth >= deepest),
-        ),
-        "attention.tokens = 'patches', a student with the teachers' patches, or fewer attention.blocks",
-    )
 
 
 class Settings(Part):

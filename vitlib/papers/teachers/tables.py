@@ -23,12 +23,13 @@ READOUTS = {
 
 
 def table_quality(results: Results) -> pd.DataFrame:
-    """Accuracy (%) of frozen features on the test images: k-NN and a linear classifier, both over all training images, from the class token,
-    from what a model without one pools, or from the mean of the patches; top-1 where a network has a classifier of its own. The same networks
-    untrained stand among the rows. One training of each.
+    """Accuracy (%) of frozen features on the test images: k-NN and a linear classifier, both over all training images, from the class
+    token, from what a model without one pools, or from the mean of the patches; top-1 where a network has a classifier of its own. The same
+    networks untrained stand among the rows. One training of each.
     """
-    columns = ["method", "model", "images", *READOUTS, "top1"]
-    frame = results.frame("quality").reindex(columns=columns)
+    found = results.frame("quality")
+    columns = ["method", "model", "images", *(name for name in READOUTS if name in found), "top1"]
+    frame = found.reindex(columns=columns)
     mean = frame.groupby(["method", "model"], sort=False)[columns[2:]].mean().reset_index()
     return mean.rename(columns=READOUTS | {"top1": "top-1", "images": "test images"})
 

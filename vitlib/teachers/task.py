@@ -18,5 +18,6 @@ def with_fresh_head(teacher: Teacher, data: Data, seed: int, context: Context, d
     model.reset_classifier(len(class_names(data, context.data_dir)))
     for layer in classifiers(model):
         nn.init.trunc_normal_(layer.weight, std=0.02)
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
     return model.to(context.device)

@@ -23,7 +23,7 @@ from vitlib.training.loop import Trained, cross_entropy, train
 def readouts(model: nn.Module) -> tuple[str, ...]:
     """Names of what `features_read` gives: 'class' if the model's classifier reads the class token alone, or 'pooled'; and 'mean'."""
     own = "class" if getattr(model, "global_pool", None) == "token" and len(classifiers(model)) == 1 else "pooled"
-    return (own, "mean") if hasattr(model, "num_prefix_tokens") else (own,)
+    return (own, "mean") if hasattr(model, "num_prefix_tokens") and hasattr(model, "blocks") else (own,)
 
 
 def features_read(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:

@@ -190,11 +190,13 @@ def _described(module: nn.Module, features: Tensor, seen: _Seen) -> Architecture
 
 
 def classifiers(module: nn.Module) -> list[nn.Module]:
-    """The layers that give the logits: one, or in DeiT's distilled models two."""
+    """The layers that give the logits: one, or in DeiT's distilled models two; where norms stand before it, the linear layer alone."""
     from torch import nn
 
     found = module.get_classifier()
-    return list(found) if isinstance(found, tuple | list | nn.ModuleList) else [found]
+    heads = list(found) if isinstance(found, tuple | list | nn.ModuleList) else [found]
+    layers = [[layer for layer in head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)] for head in heads]
+    return [inner[-1] if inner else head for head, inner in zip(heads, layers, strict=True)]
 
 
 def _is_chain(seen: _Seen) -> bool:

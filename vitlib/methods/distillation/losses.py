@@ -69,7 +69,7 @@ def train_logits(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
 def token_logits(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """Each head on its own token, in eval mode: (class,) or (class, distillation), each (B, C)."""
-    if not hasattr(model, "head_dist"):
+    if not hasattr(model, "dist_token"):  # others with two heads, as LeViT and PiT, mean them themselves
         return (model(images),)
     features = model.forward_features(images)
     return model.head(features[:, 0]), model.head_dist(features[:, 1])

@@ -6,6 +6,7 @@ A mask is a boolean tensor of its weight's shape, True where the weight is kept;
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -30,10 +31,9 @@ def prunable(model: nn.Module, include_patch_embed: bool = False) -> dict[str, n
     Raises:
         SpecError: if the model has no such weights.
     """
-    first = "patch_embed.proj.weight" if include_patch_embed else None
-    endings = tuple(f".{layer}.weight" for layer in MATRICES)
-    weights = model.named_parameters()
-    chosen = {name: weight for name, weight in weights if name == first or (name.startswith("blocks.") and name.endswith(endings))}
+    layers = [rf"blocks\.\d+\.{layer}" for layer in MATRICES] + ["patch_embed.proj"] * include_patch_embed
+    wanted = re.compile(rf"({'|'.join(layers)})\.weight")
+    chosen = {name: weight for name, weight in model.named_parameters() if wanted.fullmatch(name)}
     if not chosen:
         raise SpecError(f"model: {type(model).__name__} has none of {', '.join(MATRICES)}; allowed: timm Vision Transformers")
     return chosen

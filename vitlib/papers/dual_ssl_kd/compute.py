@@ -15,7 +15,7 @@ from vitlib.inputs.models import build, load_weights, weights_of
 from vitlib.inputs.sources import Data, class_names
 from vitlib.methods.attention import attention_confidence, attention_maps, by_block
 from vitlib.methods.distillation.losses import soft_distillation_loss
-from vitlib.papers.dual_ssl_kd.ends import CUTS, after_blocks
+from vitlib.papers.dual_ssl_kd.ends import CUTS, after_blocks, frozen_front
 from vitlib.papers.dual_ssl_kd.joint import Heads, Ramp, TwoTeachers, left_out, loss_terms
 from vitlib.papers.dual_ssl_kd.specs import AttentionMaps, Joint, Protocol, Readout, Taught, Tuned
 from vitlib.spec import Context, Result
@@ -27,7 +27,7 @@ from vitlib.training.remembered import Frozen, Lessons, examples, lessons
 
 FOLLOWED = 128  # test images on which the terms of the loss are followed
 TEACHERS = ("cl", "mim")
-POOLS: dict[Readout, str] = {"class": "token", "mean": "avg"}  # timm's names; 'own' leaves what the model has
+POOLS: dict[Readout, str] = {"class": "token", "mean": "avg"}  # timm's names
 
 
 TRAINED: dict[Protocol, Callable[[nn.Module], list[nn.Module]]] = {
@@ -40,10 +40,10 @@ TRAINED: dict[Protocol, Callable[[nn.Module], list[nn.Module]]] = {
 def tune(spec: Tuned, context: Context) -> Result:
     model = ready(spec.teacher, spec.readout, spec, context, drop_path=spec.recipe.drop_path)
     trainable = adapt(model, spec.protocol)
-    cut = CUTS[spec.protocol]
+    end = CUTS[spec.protocol].end
     source = (spec.teacher, spec.data, spec.protocol, spec.readout)
-    taught = lessons(lambda images: (cut.front(model, images),), _training(spec, context), spec.recipe, model.num_classes, source)
-    loss = taught.loss(lambda model, _, entering, targets: SoftTargetCrossEntropy()(cut.end(model, *entering).float(), targets))
+    taught = lessons(frozen_front(model, spec.protocol), _training(spec, context), spec.recipe, model.num_classes, source)
+    loss = taught.loss(lambda model, _, entering, targets: SoftTargetCrossEntropy()(end(model, *entering).float(), targets))
     trained = train(model, taught.batches, loss, spec.recipe, num_classes=None, context=context)
     metrics = {"top1": top1(model, _test(spec.data, context)), "trainable": trainable}
     kept = weights_of(model) if spec.protocol == "finetune" else None
@@ -53,7 +53,8 @@ def tune(spec: Tuned, context: Context) -> Result:
 def ready(teacher: Teacher, readout: Readout, spec: Tuned | Joint, context: Context, drop_path: float = 0.0) -> nn.Module:
     """The teacher with a fresh classifier of what it is to read."""
     model = with_fresh_head(teacher, spec.data, spec.seed, context, drop_path=drop_path)
-    model.global_pool = POOLS.get(readout, model.global_pool)
+    if readout != "own":
+        model.global_pool = POOLS[readout]
     return model
 
 

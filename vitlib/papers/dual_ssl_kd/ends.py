@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vitlib.inputs.foreign.architecture import classifiers
 from vitlib.papers.dual_ssl_kd.specs import Protocol
+from vitlib.training.remembered import Frozen
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,16 @@ CUTS: dict[Protocol, Cut] = {
     "linear": Cut(before_head, lambda model, features: classifiers(model)[0](features)),
     "partial1": Cut(entering_last_blocks, from_last_blocks),
 }
+
+
+def frozen_front(model: nn.Module, protocol: Protocol) -> Frozen:
+    """The front in eval mode while the rest trains: what is frozen keeps its running statistics, too."""
+
+    def given(images: Tensor) -> tuple[Tensor]:
+        training = model.training
+        model.eval()
+        entering = CUTS[protocol].front(model, images)
+        model.train(training)
+        return (entering,)
+
+    return given

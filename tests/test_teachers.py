@@ -23,7 +23,7 @@ from vitlib.papers.teachers.specs import run_pretraining
 from vitlib.runs.execute import execute, one_thread, preflight
 from vitlib.runs.transfer import shipping
 from vitlib.spec import Context, SpecError, dump, rebuild
-from vitlib.teachers import shipped
+from vitlib.teachers import shipped, training
 from vitlib.teachers.pretrain import DinoMethod, DinoTeacher, MaeMethod, MaeTeacher, MultiCrop, SupervisedTeacher
 from vitlib.teachers.teacher import Checkpoint, Shipped, Teacher
 from vitlib.teachers.training import in_float32
@@ -437,6 +437,32 @@ def test_preflight_refuses_a_damaged_shipped_file(weights, smoke_teachers):
     flip_a_byte(weights / "dino.safetensors", np.random.default_rng(1))
     with pytest.raises(SpecError, match="was changed or damaged"):
         preflight([quality], smoke_teachers.place.data_dir)
+
+
+def test_views_are_coloured_in_dinos_order_and_the_second_global_one_is_solarised_last(monkeypatch):
+    """Each change replaced by a sum that its place can be read from: DataAugmentationDINO is jitter, greyscale, solarise, normalise."""
+    chances = {}
+
+    def planted(name, change):
+        def changed(images, probability, *_):
+            chances[name] = probability
+            return change(images)
+
+        monkeypatch.setattr(training, name, changed)
+
+    planted("colour_jitter", lambda x: x / 2)
+    planted("greyscale", lambda x: x + 0.25)
+    planted("solarised", lambda x: 1 - x)
+    monkeypatch.setattr(training, "resized_crop", lambda images, *_: images)
+    data = Data(source="digits", image_size=8, mean=(0.5,), std=(0.125,))
+    pictures = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    views = training.Views(MultiCrop(global_size=8, local_size=8, local_views=2), data, "cpu")
+    global_views, local_views = views((pictures - 0.5) / 0.125)
+    plain = pictures / 2 + 0.25
+    expected = torch.cat([plain, 1 - plain])
+    assert_close(global_views * 0.125 + 0.5, expected, rtol=0, atol=1e-6)
+    assert_close(local_views * 0.125 + 0.5, plain.repeat(2, 1, 1, 1), rtol=0, atol=1e-6)
+    assert chances == {"colour_jitter": 0.8, "greyscale": 0.2, "solarised": 0.2}
 
 
 def test_crops_are_as_fine_under_bf16_as_without_it():

@@ -88,8 +88,19 @@ def test_the_manifest_lists_the_weights_folder_and_fits_in_fifteen_megabytes():
     assert files == {entry["file"]: entry["bytes"] for entry in known.values()}
     assert sum(files.values()) < 15e6
     for entry in known.values():
-        assert {"run", "seed", "commit", "device", "data", "measured", "untrained", "training_seconds"} <= entry.keys()
+        assert {"run", "version", "seed", "commit", "device", "data", "measured", "untrained", "training_seconds"} <= entry.keys()
         assert "recipe" in entry or "method" in entry
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_manifest_names_the_run_and_its_version_that_the_profile_micro_cpu_still_describes(name, monkeypatch, tmp_path):
+    """What was shipped can be made again: by today's settings, and by the code whose version the entry states."""
+    entry, study = shipped.entry(name), load_study("teachers", "micro_cpu", results_dir=str(tmp_path), data_dir=str(tmp_path))
+    spec = next(cell.spec for cell in study.cells if cell.table == "pretraining" and cell.point["method"] == name)
+    made = spec.changed(data=Data.parse(entry["data"]), seed=entry["seed"])
+    assert entry["version"] < made.version if "note" in entry else entry["version"] == made.version
+    monkeypatch.setattr(type(made), "version", entry["version"])
+    assert made.id == entry["run"]
 
 
 def test_an_identity_follows_the_shipped_bytes_not_the_name_alone():

@@ -39,7 +39,7 @@ def study_of(**overrides):
 
 def made(top1, held_out=lambda cell: 50.0, **overrides) -> Results:
     """Results of `top1(method, seed)` on the test images and `held_out(cell)` on the others; NaN is a run that is missing."""
-    study, stored = study_of(**{"seeds": [0, 1, 2], "trial_seeds": [0, 1, 2]} | overrides), {}
+    study, stored = study_of(**{"seeds": [10, 11, 12], "trial_seeds": [0, 1, 2]} | overrides), {}
     for cell in study.cells:
         value = top1(NAMED[cell.table](cell.point), cell.point["seed"]) if cell.table in NAMED else held_out(cell)
         if cell.table != "cost" and not np.isnan(value):
@@ -51,7 +51,7 @@ def made(top1, held_out=lambda cell: 50.0, **overrides) -> Results:
 
 def scores(**by_method):
     """Test top-1 of 50 but for some methods: a value for each seed."""
-    return lambda method, seed: by_method.get(method, (50.0, 50.0, 50.0))[seed]
+    return lambda method, seed: by_method.get(method, (50.0, 50.0, 50.0))[seed - 10]
 
 
 # ------------------------------------------------------------------------------------------------ findings
@@ -230,7 +230,7 @@ def test_label_weights_follow_the_objective(h, form, kd, expected):
 
 
 def test_claims_that_say_equal_compare_equal_label_weights_and_so_do_those_on_cited_methods():
-    study = study_of(seeds=[0])
+    study = study_of(seeds=[10])
     scale = {}
     for cell in (cell for cell in study.cells if cell.table in NAMED):
         spec = cell.spec

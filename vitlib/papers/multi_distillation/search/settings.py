@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import count, product
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -36,6 +36,7 @@ class Settings(Part):
             above 1 in the search.
         methods: further rows of the comparison, by name; each objective has a reading of its own.
         space: the ranges of Table 1.
+        seeds: of the comparison on the test images; none of their trainings is one that a trial had, so that the winner is trained anew.
         numbers: random trials; `trial_seeds`: trainings of each.
         rounds, positions: of the adaptive search, which starts from the first trials of the random one so that both have as many.
         warm: peers start from networks trained alone.
@@ -70,6 +71,17 @@ class Settings(Part):
             raise ValueError(f"methods: {', '.join(sorted(taken))}; allowed: other names, these rows are always there")
         self.recipe.require_unset("ema_decay", "drop_path", "layer_decay", why="two networks train as one")
         self.recipe.require_unset("mixup", "cutmix", why="experiment 2 takes several steps on one and the same batch")
+        return self
+
+    @model_validator(mode="after")
+    def _trained_anew(self) -> Self:
+        compared, selected = ({drawn for seed in seeds for drawn in drawn_from(seed)} for seeds in (self.seeds, self.trial_seeds))
+        if both := compared & selected:
+            free = next(seed for seed in count() if not drawn_from(seed) & selected)
+            raise ValueError(
+                f"seeds={list(self.seeds)} share {', '.join(map(str, sorted(both)))} with the networks or batches of trial_seeds="
+                f"{list(self.trial_seeds)}, so that the winner would not be trained anew; allowed: seeds that share none, such as {free}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -141,6 +153,17 @@ class Settings(Part):
         yield "prior with a = b = c = 1", self.reading, self.unweighted
         for letter, end in product(LETTERS, ("low", "high")):
             yield f"prior with space.{letter}.{end}", self.reading, self.varied(letter, end)
+
+
+def drawn_from(seed: int) -> set[int]:
+    """What a run's seed seeds: its batches, a network alone and its peers, and those that a peer or a student may start or learn from."""
+    drawn = {seed, *peers_of(seed)}
+    return drawn | {each + FROZEN for each in drawn}
+
+
+def peers_of(seed: int) -> tuple[int, int]:
+    """Seeds of the two networks of a run, so that no two runs share a network."""
+    return 2 * seed, 2 * seed + 1
 
 
 def run_trial(settings: Settings, *, number: int, seed: int) -> Combined:
@@ -224,8 +247,7 @@ def _trial(settings: Settings, weights: Weights, seed: int) -> Combined:
 
 
 def _combined(settings: Settings, objective: Objective, seed: int, **fields: Any) -> Combined:
-    """Peers 2 s and 2 s + 1, so that no two seeds share a network."""
-    peers = (2 * seed, 2 * seed + 1)
+    peers = peers_of(seed)
     warm = {"warm_start": tuple(_alone(settings, peer + FROZEN) for peer in peers)} if settings.warm and "teacher" not in fields else {}
     common = {"model": settings.model, "data": settings.data, "recipe": settings.recipe, "held_out": settings.held_out}
     return Combined(objective=objective, seed=seed, peers=peers, **common, **warm, **fields)

@@ -1,4 +1,4 @@
-"""Numbers in the prose of notebooks and README that settings hold: each sentence is written here from the settings, and must stand there."""
+"""Numbers in the prose of notebooks and README that settings hold: sentences are written here from the settings, and must stand there."""
 
 import functools
 import json
@@ -104,7 +104,8 @@ def dual_ssl_kd():
 
 def afr_pruning():
     smoke, quick, cifar, paper = (of("afr_pruning", profile) for profile in ("smoke", "quick", "cifar", "paper"))
-    yield f"| `smoke` | {digits(smoke.data)} and {digits(smoke.fine['few'])} digits at {smoke.data.image_size} px, {smoke.recipe.epochs} epoch"
+    sets = f"{digits(smoke.data)} and {digits(smoke.fine['few'])} digits at {smoke.data.image_size} px"
+    yield f"| `smoke` | {sets}, {smoke.recipe.epochs} epoch, {seeds(smoke)}: structure only"
     yield f"| `quick` | {digits(quick.data)} of {whole(quick.data)} handwritten digits at {quick.data.image_size} px"
     yield f'"few": {digits(quick.fine["few"])} of them; the shipped {depth("dino")}-block teachers, {seeds(quick)} |'
     few = WORDS[10 * cifar.fine["few"].per_class]
@@ -114,7 +115,8 @@ def afr_pruning():
     (epochs,) = {run.recipe.epochs for run in trainings}
     yield f"| {len(trainings)} trainings of {epochs} epochs"
     pruning = paper.pruning
-    yield f"{pruning.per_class} a class, at least {pruning.at_least}, at most {pruning.at_most} (`smoke`: {smoke.pruning.samples(10)} in all)"
+    bounds = f"at least {pruning.at_least}, at most {pruning.at_most}"
+    yield f"{pruning.per_class} a class, {bounds} (`smoke`: {smoke.pruning.samples(10)} in all)"
     yield f'"few" (digits again, {WORDS[quick.fine["few"].per_class]} training images a class)'
     assert len(paper.sets) == 13 and quick.pruning.samples(10) >= digits(quick.fine["few"])  # 'all seeds have the same samples'
 
@@ -122,15 +124,19 @@ def afr_pruning():
 def multi_distillation():
     smoke, quick, cifar, paper = (of("multi_distillation", profile) for profile in ("smoke", "quick", "cifar", "paper"))
     runs = {profile: len(study("multi_distillation", profile).specs) for profile in ("smoke", "quick", "cifar", "paper")}
-    yield f"| {digits(smoke.data)} handwritten digits, {smoke.recipe.epochs} epoch: structure only, the numbers mean nothing | {runs['smoke']} runs"
+    yield f"| {digits(smoke.data)} handwritten digits, {smoke.recipe.epochs} epoch: structure only"
+    yield f"the numbers mean nothing | {runs['smoke']} runs"
     layers = 2 + 2 * sum(quick.model.blocks)
     size = f"{quick.data.image_size} × {quick.data.image_size} pixels"
-    yield f"{digits(quick.data)} handwritten digits of {size}, ResNets of {layers} narrow layers, {quick.numbers} trials | {runs['quick']} runs"
+    yield f"{digits(quick.data)} handwritten digits of {size}, ResNets of {layers} narrow layers"
+    yield f"{quick.numbers} trials | {runs['quick']} runs"
     assert 2 + 2 * sum(paper.model.blocks) == 2 + 2 * sum(cifar.model.blocks) == 18
-    yield f"CIFAR-10 at {cifar.data.image_size} px, ResNet18, {cifar.recipe.epochs} epochs, {cifar.numbers} trials in bf16 | {runs['cifar']} runs"
+    yield f"CIFAR-10 at {cifar.data.image_size} px, ResNet18, {cifar.recipe.epochs} epochs"
+    yield f"{cifar.numbers} trials in bf16 | {runs['cifar']} runs"
     yield f"the same in fp32, {WORDS[len(paper.trial_seeds)]} trainings a trial | {runs['paper']} runs"
     trials = f"{quick.numbers} random trials of {len(quick.trial_seeds)} trainings each"
-    yield f"At `quick` handwritten digits at {quick.data.image_size} px, narrow ResNets of {layers} layers, {trials}; half of the training images"
+    yield f"At `quick` handwritten digits at {quick.data.image_size} px, narrow ResNets of {layers} layers"
+    yield f"{trials}; half of the training images"
     assert quick.held_out == 0.5
     yield f"The prior-work row's {paper.prior_objective.label_weight:.2f} makes its learning rate a fifth"
     yield f"of $a = b = c = 1$, which is {paper.equal_step:g} in our reading"
@@ -149,7 +155,7 @@ def readme():
     yield f"CIFAR-10 at {cifar.data.image_size} px, ViT-Ti/S of {cifar.students['tiny'].depth} blocks"
     paper = of("deit", "paper")
     yield f"sets at {paper.data.image_size} (and {paper.finetune_size}) px"
-    yield f"with {quick.data.per_class}. The two-teacher students"  # 'with 40 training digits a class, which took too long, and is undecided with'
+    yield f"is undecided with {quick.data.per_class}. The two-teacher students"
     yield f"it is undecided with {of('dual_ssl_kd', 'quick').data.per_class}."
     yield f"instead of {of('multi_distillation', 'quick').data.per_class} digits a class"
     micro = shipped.entry("dino")["model"]

@@ -326,7 +326,7 @@ def test_shipping_writes_what_was_trained_and_verifying_measures_it_again(smoke_
     assert (frame["difference"] == 0).all()
     for cell in (cell for cell in smoke_teachers.cells if cell.table == "pretraining"):
         name, entry = cell.point["method"], shipped.entry(cell.point["method"])
-        assert entry["run"] == cell.spec.id
+        assert (entry["run"], entry["version"]) == (cell.spec.id, cell.spec.version)
         trained = execute([cell.spec], smoke_teachers.place)[cell.spec.id].weights
         for key, array in shipped.read(name, entry["sha256"]).items():
             np.testing.assert_allclose(array, trained[key], rtol=1e-3, atol=1e-6)

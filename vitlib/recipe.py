@@ -52,7 +52,8 @@ class Recipe(Part):
     Args:
         lr: peak learning rate at `batch_size` (scale it by the document's rule where it is stated).
         warmup_epochs: linear warm-up from `warmup_lr`; then cosine to `min_lr`, stepped per update.
-        cosine_from: where the cosine begins: with the training (timm, DeiT; the peak is not quite reached) or after the warm-up (MAE).
+        cosine_from: where the cosine begins: with the training (timm, DeiT; the peak is not quite reached) or after the warm-up (MAE,
+            DINO).
         momentum: of sgd (Nesterov's form), of momentum (the plain form), and of lars, which scales the steps of matrices alone.
         beta2: of adamw.
         mixup, cutmix: Beta parameters of timm's batch-mode mixing; 0 switches one off.

@@ -15,7 +15,7 @@ from vitlib import load_study
 from vitlib.inputs.data import test_batches as batches_of
 from vitlib.inputs.models import load_weights
 from vitlib.inputs.sources import balanced, load
-from vitlib.methods.pruning.masks import MASK, load_pruned, prunable, semi_structured, two_of_four
+from vitlib.methods.pruning.masks import MASK, keep_masks, load_pruned, prunable, semi_structured, two_of_four
 from vitlib.methods.pruning.saliency import linear_features, magnitude, refer
 from vitlib.papers import afr_pruning
 from vitlib.papers.afr_pruning import compute
@@ -59,7 +59,7 @@ def zeros_outside(weights):
 def start(spec, tmp_path):
     """A run's model before it is pruned, and its pruning samples."""
     model = compute.with_fresh_head(spec.teacher, spec.data, spec.seed, context(tmp_path))
-    return model, compute.pruning_samples(spec.data, spec.pruning, context(tmp_path))
+    return model, compute.balanced_images(spec, context(tmp_path))
 
 
 def scored(criterion, spec, tmp_path):
@@ -95,21 +95,43 @@ def test_balanced_images_depend_on_the_seed_alone():
     assert list(first) == list(again) != list(other)
 
 
-def test_pruning_samples_are_balanced_training_images_as_they_are_evaluated(spec, tmp_path):
-    samples = compute.pruning_samples(spec.data, spec.pruning, context(tmp_path))
-    images, labels = (torch.cat(column) for column in zip(*samples.epoch(0), strict=True))
-    assert sorted(labels.tolist()) == list(range(10))
+def pictures_and_labels(spec, tmp_path, split="train"):
+    """Bytes and labels of the images that a run measures the spread on."""
+    images, labels = (torch.cat(column) for column in zip(*compute.balanced_images(spec, context(tmp_path), split).epoch(0), strict=True))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.data.mean, spec.data.std))
-    raw, known = load(spec.data, "train", tmp_path)
-    theirs = {image.tobytes(): label for image, label in zip(raw, known, strict=True)}
-    found = ((images * std + mean) * 255).round().to(torch.uint8).numpy()
-    assert [theirs[image.tobytes()] for image in found] == labels.tolist()
+    return [image.tobytes() for image in ((images * std + mean) * 255).round().to(torch.uint8).numpy()], labels.tolist()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_pruning_samples_and_held_out_images_are_balanced_ones_of_their_split_as_they_are_evaluated(split, spec, tmp_path):
+    found, labels = pictures_and_labels(spec, tmp_path, split)
+    assert sorted(labels) == list(range(10))
+    theirs = {image.tobytes(): label for image, label in zip(*load(spec.data, split, tmp_path), strict=True)}
+    assert [theirs[image] for image in found] == labels
+
+
+def test_held_out_images_are_as_many_as_the_pruning_samples_and_none_of_them(spec, tmp_path):
+    spec = spec.changed(pruning=spec.pruning.changed(at_least=30))
+    samples, held_out = (pictures_and_labels(spec, tmp_path, split)[0] for split in ("train", "test"))
+    assert len(samples) == len(held_out) == 30 and not set(samples) & set(held_out)
+
+
+def test_each_seed_has_pruning_samples_and_by_refer_a_mask_of_its_own(spec, tmp_path):
+    refer = spec.changed(criterion="refer")
+    runs = {seed: (refer.changed(seed=seed), pictures_and_labels(refer.changed(seed=seed), tmp_path)[0]) for seed in (0, 1, 2)}
+    masks = {seed: keep_masks(scored("refer", run, tmp_path), 0.9) for seed, (run, _) in runs.items()}
+    for one, other in combinations(runs, 2):
+        assert set(runs[one][1]) != set(runs[other][1])
+        assert not equal(masks[one], masks[other])
+    assert pictures_and_labels(spec.changed(criterion="snip", seed=1), tmp_path)[0] == runs[1][1], "one seed, one set of samples"
+    elsewhere = refer.changed(pruning=refer.pruning.changed(sample_seed=1))
+    assert pictures_and_labels(elsewhere, tmp_path)[0] != runs[0][1]
 
 
 # ------------------------------------------------------------------------------------------------ scores
 
 
-def test_runs_of_a_process_share_refer_by_all_seeds_and_snip_by_one_and_find_what_each_alone_finds(spec, tmp_path, monkeypatch):
+def test_runs_of_a_process_share_what_a_seed_scores_and_find_what_each_alone_finds(spec, tmp_path, monkeypatch):
     computed_by = Counter()
 
     def counted(name, plain):
@@ -123,7 +145,7 @@ def test_runs_of_a_process_share_refer_by_all_seeds_and_snip_by_one_and_find_wha
         monkeypatch.setattr(compute, name, counted(name, getattr(compute, name)))
     runs = [(criterion, spec.changed(seed=seed)) for seed, criterion in product((0, 1), ("refer", "snip", "afr"))]
     together = [scored(*run, tmp_path) for run in runs]
-    assert computed_by == {"refer": 1, "snip": 2}
+    assert computed_by == {"refer": 2, "snip": 2}
     for run, found in zip(runs, together, strict=True):
         remembered._KEPT.clear()
         assert equal(scored(*run, tmp_path), found)
@@ -205,11 +227,32 @@ def test_the_accuracy_and_the_spread_are_those_of_the_stored_model(spec, tmp_pat
     load_weights(model, weights)
     test = batches_of(spec.data, device="cpu", data_dir=tmp_path)
     assert result.metrics["top1"] == accuracy(scores_of(model, test).argmax(dim=1).numpy(), labels_of(test))
-    images = torch.cat([images for images, _ in compute.pruning_samples(spec.data, spec.pruning, context(tmp_path)).epoch(0)])
+    for kind, split in (("", "train"), ("held-out ", "test")):
+        assert result.metrics[f"{kind}spread tuned"] == pytest.approx(brute_force_spread(model, spec, split, tmp_path), rel=1e-4)
+
+
+def brute_force_spread(model, spec, split, tmp_path):
+    """Mean over blocks of the nuclear norm of the class tokens' matrix, over the number of images."""
+    images = torch.cat([images for images, _ in compute.balanced_images(spec, context(tmp_path), split).epoch(0)])
     with torch.no_grad():
-        streams = model.forward_intermediates(images, intermediates_only=True, return_prefix_tokens=True, output_fmt="NLC")
-    sums = [float(np.linalg.svd(prefix[:, 0].double().numpy(), compute_uv=False).sum()) for _, prefix in streams]
-    assert result.metrics["spread tuned"] == pytest.approx(np.mean(sums) / len(images), rel=1e-4)
+        streams = model.eval().forward_intermediates(images, intermediates_only=True, return_prefix_tokens=True, output_fmt="NLC")
+    return np.mean([np.linalg.norm(prefix[:, 0].double().numpy(), "nuc") for _, prefix in streams]) / len(images)
+
+
+def test_the_spread_before_training_is_that_of_the_dense_and_of_the_masked_start_on_both_sets_of_images(spec, tmp_path):
+    result = computed(spec.changed(pruning=spec.pruning.changed(at_least=25)), tmp_path)
+    model, _ = start(spec, tmp_path)
+    spec = spec.changed(pruning=spec.pruning.changed(at_least=25))
+    values = {}
+    for state in ("dense", "pruned"):
+        if state == "pruned":
+            with torch.no_grad():
+                for name, weight in prunable(model).items():
+                    weight *= torch.from_numpy(result.weights[MASK + name])
+        for kind, split in (("", "train"), ("held-out ", "test")):
+            values[f"{kind}spread {state}"] = brute_force_spread(model, spec, split, tmp_path)
+    assert {name: result.metrics[name] for name in values} == pytest.approx(values, rel=1e-4)
+    assert len({round(value, 6) for value in values.values()}) == 4
 
 
 @pytest.mark.parametrize("rows", ["class", "patch_mean", "tokens", "images"])
@@ -364,8 +407,22 @@ def test_shares_of_the_mean_singular_value_have_their_unit_in_the_head(results):
     table = afr_pruning.table_spread(results).set_index("criterion")
     for name, label in afr_pruning.NAMES.items():
         metrics = results.run("generic", criterion=name).metrics
-        for column, state in (("after the mask, % of dense", "pruned"), ("after fine-tuning, % of dense", "tuned")):
-            assert table.loc[label, column] == pytest.approx(100 * metrics[f"spread {state}"] / metrics["spread dense"])
+        columns = {
+            "after the mask, % of dense": ("held-out ", "pruned"),
+            "on the pruning samples, %": ("", "pruned"),
+            "after fine-tuning, % of dense": ("held-out ", "tuned"),
+        }
+        for column, (kind, state) in columns.items():
+            assert table.loc[label, column] == pytest.approx(100 * metrics[f"{kind}spread {state}"] / metrics[f"{kind}spread dense"])
+
+
+def test_the_claim_that_refer_keeps_more_is_about_images_that_no_mask_was_scored_on(results):
+    claim = next(claim for claim in results.study.entry["claim"] if claim["table"] == "kept_spread")
+    assert claim["metric"] == "kept" and "held-out images" in claim["sentence"]
+    frame = afr_pruning.frame_kept_spread(results).set_index("criterion")
+    for name in ("snip", "refer"):
+        metrics = results.run("generic", criterion=name).metrics
+        assert frame.loc[name, "kept"] == pytest.approx(100 * metrics["held-out spread pruned"] / metrics["held-out spread dense"])
 
 
 # ------------------------------------------------------------------------------------------------ figures
@@ -476,15 +533,17 @@ def test_the_finding_of_the_singular_values_is_in_percent_of_the_dense_model(ref
             "dataset": "digits",
             "sparsity": 0.9,
             "seed": 0,
-            "spread dense": 5.0,
-            "spread pruned": share / 20,
-            "spread tuned": 4.0,
+            "spread dense": 2.0,
+            "spread pruned": (share - 5) / 50,
+            "held-out spread dense": 5.0,
+            "held-out spread pruned": share / 20,
+            "held-out spread tuned": 4.0,
         }
         for name, share in (("snip", 20.0), ("refer", refer))
     ]
     found = afr_pruning.finding_singular_values(shown(generic=pd.DataFrame(rows)))
     assert said in found and f"{refer - 20:+.1f} at 90 %" in found
-    assert f"SNIP 20.0 and 80.0; ReFer {refer:.1f} and 80.0" in found
+    assert f"SNIP 20.0 and 80.0; ReFer {refer:.1f} and 80.0" in found and found.count(said) == 2
 
 
 FINDINGS = ("finding_generic", "finding_fine", "finding_scores", "finding_singular_values")

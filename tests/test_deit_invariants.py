@@ -15,6 +15,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from vitlib import load_study
+from vitlib.inputs.data import seed_everything
 from vitlib.inputs.models import ResNet, Timm, Vit, build, load_weights, parameter_count, weights_of
 from vitlib.inputs.sources import Data
 from vitlib.methods.distillation.losses import hard_distillation_loss, logit_mean, soft_distillation_loss, softmax_sum, token_logits
@@ -26,6 +27,7 @@ from vitlib.report.statistics import disagreement
 from vitlib.spec import Context, SpecError
 from vitlib.training.cost import VitCost
 from vitlib.training.loop import target_maker
+from vitlib.training.optimizer import make_schedule
 
 DIGITS = Data(source="digits", image_size=8, per_class=8, mean=(0.304,), std=(0.375,))
 MICRO = Vit(embed_dim=8, depth=1, num_heads=2, patch_size=4, distilled=True)
@@ -332,6 +334,29 @@ def test_trap_the_teacher_sees_the_resolution_of_the_student():
     teacher = compute.frozen_teacher(fine_tuned, 10, context(native.compute(context())))
     assert teacher.patch_embed.img_size == (12, 12)
     assert teacher(torch.zeros(1, 1, 12, 12)).shape == (1, 10)
+
+
+def test_fine_tuning_at_384_px_keeps_the_codes_rate_after_its_warm_up():
+    """README_deit.md gives --lr and --min-lr of 5e-6; main.py warms up for 5 of 30 epochs from 1e-6."""
+    recipe = load_study("deit", "paper", results_dir="/nowhere", data_dir="/nowhere").settings.finetune
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
+    schedule, rates = make_schedule(optimizer, recipe, steps=10), []
+    for update in range(10 * recipe.epochs):
+        schedule.step_update(update)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[:50] == pytest.approx(np.linspace(1e-6, 5e-6, 51)[:50])
+    assert rates[50:] == pytest.approx([5e-6] * 250)
+
+
+def test_a_student_fine_tuned_in_eval_mode_learns_by_both_heads_as_in_train_mode_without_drop_path(trained_teacher):
+    """Its layers have nothing else that tells the modes apart."""
+    found = {mode: HARD.changed(recipe=RECIPE.changed(mode=mode)).compute(context(trained_teacher)).weights for mode in ("train", "eval")}
+    seed_everything(HARD.seed)
+    start = weights_of(build(MICRO, image_size=8, channels=1, num_classes=10))
+    for name, array in found["eval"].items():
+        np.testing.assert_array_equal(array, found["train"][name])
+    for name in ("head.weight", "head_dist.weight", "dist_token", "blocks.0.mlp.fc1.weight"):
+        assert not np.array_equal(found["eval"][name], start[name])
 
 
 @pytest.mark.parametrize("distilled", [False, True])

@@ -62,7 +62,9 @@ def test_gpu_and_cpu_agree_on_a_forward_pass(spec):
 
 
 @MODELS
-@pytest.mark.parametrize("fields", [{}, {"channels_last": True}, {"clip_grad": 0.5, "ema_decay": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    "fields", [{}, {"channels_last": True}, {"clip_grad": 0.5, "ema_decay": 0.9}, {"clip_grad": 0.5, "clip": "parameter"}], ids=str
+)
 def test_gpu_and_cpu_agree_on_training(spec, fields):
     on_cpu, on_gpu = model(spec), model(spec)
     expected, measured = fit(on_cpu, "cpu", **fields), fit(on_gpu, DEVICE, **fields)

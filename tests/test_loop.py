@@ -22,6 +22,7 @@ from vitlib.papers.deit.specs import Student
 from vitlib.recipe import Augment, Recipe
 from vitlib.spec import Context
 from vitlib.training.loop import DivergedError, cross_entropy, target_maker, train
+from vitlib.training.optimizer import clip_gradients
 
 DIGITS = Data(source="digits", image_size=8, per_class=6, mean=(0.304,), std=(0.375,))
 VIT = Vit(embed_dim=8, depth=1, num_heads=2, patch_size=4, init="xavier")
@@ -311,6 +312,69 @@ def test_clipping_bounds_the_norm_of_the_gradient(limit):
 
     assert largest(RECIPE) > limit
     assert largest(RECIPE.changed(clip_grad=limit)) <= limit * (1 + 1e-4)
+
+
+def test_clipping_by_parameter_scales_each_gradient_by_its_own_norm():
+    """The rule of DINO's utils.clip_gradients: coefficient limit / (norm + 1e-6) where that is below 1, parameter by parameter."""
+    module, limit = model(), 1e-2
+    cross_entropy(module, torch.randn(8, 1, 8, 8), torch.eye(10)[:8]).backward()
+    before = {name: parameter.grad.clone() for name, parameter in module.named_parameters()}
+    clip_gradients(module, RECIPE.changed(clip_grad=limit, clip="parameter"))
+    small = 0
+    for name, parameter in module.named_parameters():
+        norm = before[name].square().sum().sqrt()
+        assert_close(parameter.grad, before[name] * min(1.0, limit / (float(norm) + 1e-6)), rtol=1e-5, atol=1e-9)
+        small += bool(norm < limit)
+    assert 0 < small < len(before), "some gradients must be left alone, and some not"
+
+
+def test_clipping_is_by_the_global_norm_unless_said_otherwise():
+    one, other, third = model(), model(), model()
+    fit(one, RECIPE.changed(clip_grad=0.1))
+    fit(other, RECIPE.changed(clip_grad=0.1, clip="global"))
+    fit(third, RECIPE.changed(clip_grad=0.1, clip="parameter"))
+    assert same(weights_of(one), weights_of(other))
+    assert not same(weights_of(one), weights_of(third))
+
+
+def test_a_recipe_that_clips_nothing_or_drops_paths_in_eval_mode_is_refused():
+    with pytest.raises(ValidationError, match="clip='parameter' with clip_grad=None, so that nothing is clipped"):
+        Recipe(epochs=1, batch_size=8, lr=0.1, clip="parameter")
+    with pytest.raises(ValidationError, match=r"drop_path=0.1 with mode='eval', which leaves it off; allowed: 0.0"):
+        Recipe(epochs=1, batch_size=8, lr=0.1, mode="eval", drop_path=0.1)
+
+
+def test_in_eval_mode_batch_statistics_stand_still_and_weights_learn():
+    def trained(mode):
+        module = model(spec=ResNet(width=4, blocks=(1, 1, 1, 1)))
+        before = weights_of(module)
+        fit(module, RECIPE.changed(mode=mode))
+        after = weights_of(module)
+        return {name: not np.array_equal(before[name], after[name]) for name in before}
+
+    moved = {mode: trained(mode) for mode in ("train", "eval")}
+    statistics = [name for name in moved["eval"] if "running_" in name]
+    assert statistics and all(moved["train"][name] for name in statistics)
+    assert not any(moved["eval"][name] for name in statistics)
+    assert all(moved["eval"][name] for name in moved["eval"] if name.endswith("weight"))
+
+
+def test_in_eval_mode_every_step_goes_without_dropout_and_a_distilled_model_still_gives_both_heads():
+    module = model(spec=VIT.changed(distilled=True))
+    module.set_distilled_training(True)
+    module.pos_drop = nn.Dropout(0.9)
+    seen = []
+
+    def loss(network, images, targets):
+        seen.append([part.training for part in network.modules()])
+        first, second = network(images)
+        again, _ = network(images)
+        assert_close(first, again, rtol=0, atol=0)
+        return cross_entropy(nn.Identity(), first + second, targets)
+
+    fit(module, RECIPE.changed(mode="eval", epochs=2), loss=loss)
+    assert len(seen) == 2 * STEPS
+    assert all(training == [True] + [False] * (len(training) - 1) for training in seen)
 
 
 def test_the_moving_average_is_the_recursion_over_the_weights_after_each_update():

@@ -275,7 +275,7 @@ def test_the_best_setting_is_trained_anew_and_measured_on_the_test_images(study,
     answers = {trial.id: SimpleNamespace(metrics=row) for trial, row in zip(best.trials, rows, strict=True)}
     best.compute(where(parent=lambda run: answers[run.id]))
     (run,) = seen
-    assert (run.measured_on, run.seed, run.peers, run.objective.weights) == ("test", 5, (10, 11), chosen)
+    assert (run.measured_on, run.seed, run.peers, run.objective.weights) == ("test", 10_005, (20_010, 20_011), chosen)
     assert run.objective.label_weight == pytest.approx(label_weight, rel=1e-12)
     assert run.changed(objective=best.base.objective) == best.base and best.trials[0].measured_on == "held-out"
 

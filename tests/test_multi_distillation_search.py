@@ -27,7 +27,7 @@ from vitlib.papers.multi_distillation.search.settings import run_best, run_guide
 from vitlib.papers.multi_distillation.search.space import LETTERS, Range, Weights
 from vitlib.papers.multi_distillation.search.surrogate import fit
 from vitlib.papers.multi_distillation.specs import Alone, Best, Combined, Guided, Proposals
-from vitlib.papers.multi_distillation.tables import METHODS, ORDERS, frame_results, held_out_frame, importances
+from vitlib.papers.multi_distillation.tables import METHODS, NAMED, ORDERS, frame_results, held_out_frame, importances
 from vitlib.report.tables import DASH, formatted
 from vitlib.runs.execute import execute, one_thread
 from vitlib.runs.store import Store
@@ -194,6 +194,59 @@ def test_both_searches_have_as_many_trials_and_share_the_first(study):
     assert guided[8:] == [run_guided(settings, round=r, position=p, seed=1) for r in range(3) for p in range(4)]
     assert [len(run.proposals.trials()) for run in guided[8::4]] == [8, 12, 16]
     assert {run.seed for run in random_trials} == {1}
+
+
+def seeds_of(run: RunSpec) -> tuple[set[int], set[int]]:
+    """Seeds of the batches and of the networks of a run's own training, and of the networks that it starts or learns from."""
+    if isinstance(run, Guided):
+        return seeds_of(run.proposals.base)
+    if isinstance(run, Best):
+        return seeds_of(run.base)
+    if isinstance(run, Alone):
+        return {run.seed}, {run.seed}
+    others = [seeds_of(other) for other in (run.teacher, *(run.warm_start or ())) if other]
+    own = run.peers[:1] if run.teacher else run.peers
+    return {run.seed}.union(*(batches for batches, _ in others)), set(own).union(*(networks for _, networks in others))
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick", "cifar", "paper"])
+@pytest.mark.parametrize("warm", [False, True])
+def test_no_training_of_the_comparison_has_a_network_or_an_order_of_batches_that_the_selection_saw(profile, warm, tmp_path):
+    study = load_study("multi_distillation", profile, overrides={"warm": warm}, results_dir=str(tmp_path), data_dir=str(tmp_path))
+    compared = [cell.spec for cell in study.cells if cell.table in NAMED]
+    selected = [cell.spec for cell in study.cells if cell.table in ("trials", "guided", "variations", "prior")]
+    assert len(compared) + len(selected) + 3 == len(study.cells), "a table is in neither, and the three costs train nothing"
+    kinds = [[set().union(*seeds) for seeds in zip(*map(seeds_of, runs), strict=True)] for runs in (compared, selected)]
+    for used, seen in zip(*kinds, strict=True):
+        assert used and seen and not used & seen
+    (batches, networks), (seen_batches, seen_networks) = kinds
+    assert not (batches | networks) & (seen_batches | seen_networks), "one number does not seed a network here and batches there"
+
+
+def test_rows_of_the_comparison_are_paired_by_the_same_networks_and_batches(study):
+    """One seed is one order of batches, and one first network, for every row with peers."""
+    rows = [cell.spec.base if isinstance(cell.spec, Best) else cell.spec for cell in study.cells if cell.table in NAMED]
+    assert len({run.seed for run in rows}) == 1
+    assert len({run.peers for run in rows if isinstance(run, Combined)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("seeds", "trial_seeds", "shared", "first"),
+    [
+        ([0], [10_000], "10000, 11000, 20000, 20001, 21000, 21001", 5),
+        ([0, 1], [5000], "10000, 10001, 11000, 11001", 2),
+        ([10_000], [20_000], "20000, 21000, 40000, 40001, 41000, 41001", 1),
+        ([7], [9007], "10007", 0),
+    ],
+)
+def test_seeds_that_a_trial_trains_with_are_refused_for_the_comparison(seeds, trial_seeds, shared, first):
+    overrides = {"seeds": seeds, "trial_seeds": trial_seeds}
+    with pytest.raises(SpecError) as refused:
+        load_study("multi_distillation", "smoke", overrides=overrides)
+    for text in (f"seeds={seeds}, which train from 10000 on, share {shared} with", f"trial_seeds={trial_seeds}", "allowed: smaller seeds"):
+        assert text in str(refused.value)
+    load_study("multi_distillation", "smoke", overrides=overrides | {"seeds": [first]})
+    load_study("multi_distillation", "smoke", overrides={"seeds": [0, 1, 2], "trial_seeds": [0, 1, 2]})
 
 
 def test_runs_keep_their_identity_through_a_file(study):

@@ -23,7 +23,7 @@ from vitlib.papers.teachers.specs import run_pretraining
 from vitlib.runs.execute import execute, one_thread, preflight
 from vitlib.runs.transfer import shipping
 from vitlib.spec import Context, SpecError, dump, rebuild
-from vitlib.teachers import shipped
+from vitlib.teachers import shipped, training
 from vitlib.teachers.pretrain import DinoMethod, DinoTeacher, MaeMethod, MaeTeacher, MultiCrop, SupervisedTeacher
 from vitlib.teachers.teacher import Checkpoint, Shipped, Teacher
 from vitlib.teachers.training import in_float32
@@ -88,8 +88,19 @@ def test_the_manifest_lists_the_weights_folder_and_fits_in_fifteen_megabytes():
     assert files == {entry["file"]: entry["bytes"] for entry in known.values()}
     assert sum(files.values()) < 15e6
     for entry in known.values():
-        assert {"run", "seed", "commit", "device", "data", "measured", "untrained", "training_seconds"} <= entry.keys()
+        assert {"run", "version", "seed", "commit", "device", "data", "measured", "untrained", "training_seconds"} <= entry.keys()
         assert "recipe" in entry or "method" in entry
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_manifest_names_the_run_and_its_version_that_the_profile_micro_cpu_still_describes(name, monkeypatch, tmp_path):
+    """What was shipped can be made again: by today's settings, and by the code whose version the entry states."""
+    entry, study = shipped.entry(name), load_study("teachers", "micro_cpu", results_dir=str(tmp_path), data_dir=str(tmp_path))
+    spec = next(cell.spec for cell in study.cells if cell.table == "pretraining" and cell.point["method"] == name)
+    made = spec.changed(data=Data.parse(entry["data"]), seed=entry["seed"])
+    assert entry["version"] < made.version if "note" in entry else entry["version"] == made.version
+    monkeypatch.setattr(type(made), "version", entry["version"])
+    assert made.id == entry["run"]
 
 
 def test_an_identity_follows_the_shipped_bytes_not_the_name_alone():
@@ -315,7 +326,7 @@ def test_shipping_writes_what_was_trained_and_verifying_measures_it_again(smoke_
     assert (frame["difference"] == 0).all()
     for cell in (cell for cell in smoke_teachers.cells if cell.table == "pretraining"):
         name, entry = cell.point["method"], shipped.entry(cell.point["method"])
-        assert entry["run"] == cell.spec.id
+        assert (entry["run"], entry["version"]) == (cell.spec.id, cell.spec.version)
         trained = execute([cell.spec], smoke_teachers.place)[cell.spec.id].weights
         for key, array in shipped.read(name, entry["sha256"]).items():
             np.testing.assert_allclose(array, trained[key], rtol=1e-3, atol=1e-6)
@@ -437,6 +448,32 @@ def test_preflight_refuses_a_damaged_shipped_file(weights, smoke_teachers):
     flip_a_byte(weights / "dino.safetensors", np.random.default_rng(1))
     with pytest.raises(SpecError, match="was changed or damaged"):
         preflight([quality], smoke_teachers.place.data_dir)
+
+
+def test_views_are_coloured_in_dinos_order_and_the_second_global_one_is_solarised_last(monkeypatch):
+    """Each change replaced by a sum that its place can be read from: DataAugmentationDINO is jitter, greyscale, solarise, normalise."""
+    chances = {}
+
+    def planted(name, change):
+        def changed(images, probability, *_):
+            chances[name] = probability
+            return change(images)
+
+        monkeypatch.setattr(training, name, changed)
+
+    planted("colour_jitter", lambda x: x / 2)
+    planted("greyscale", lambda x: x + 0.25)
+    planted("solarised", lambda x: 1 - x)
+    monkeypatch.setattr(training, "resized_crop", lambda images, *_: images)
+    data = Data(source="digits", image_size=8, mean=(0.5,), std=(0.125,))
+    pictures = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    views = training.Views(MultiCrop(global_size=8, local_size=8, local_views=2), data, "cpu")
+    global_views, local_views = views((pictures - 0.5) / 0.125)
+    plain = pictures / 2 + 0.25
+    expected = torch.cat([plain, 1 - plain])
+    assert_close(global_views * 0.125 + 0.5, expected, rtol=0, atol=1e-6)
+    assert_close(local_views * 0.125 + 0.5, plain.repeat(2, 1, 1, 1), rtol=0, atol=1e-6)
+    assert chances == {"colour_jitter": 0.8, "greyscale": 0.2, "solarised": 0.2}
 
 
 def test_crops_are_as_fine_under_bf16_as_without_it():

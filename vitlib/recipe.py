@@ -52,7 +52,8 @@ class Recipe(Part):
     Args:
         lr: peak learning rate at `batch_size` (scale it by the document's rule where it is stated).
         warmup_epochs: linear warm-up from `warmup_lr`; then cosine to `min_lr`, stepped per update.
-        cosine_from: where the cosine begins: with the training (timm, DeiT; the peak is not quite reached) or after the warm-up (MAE).
+        cosine_from: where the cosine begins: with the training (timm, DeiT; the peak is not quite reached) or after the warm-up (MAE,
+            DINO).
         momentum: of sgd (Nesterov's form), of momentum (the plain form), and of lars, which scales the steps of matrices alone.
         beta2: of adamw.
         mixup, cutmix: Beta parameters of timm's batch-mode mixing; 0 switches one off.
@@ -60,6 +61,8 @@ class Recipe(Part):
         layer_decay: a block's rate is this share of the next one's, the classifier's the whole (timm: the final norm goes with the last
             block); None is one rate for all.
         clip_grad: largest gradient norm, or None.
+        clip: of what clip_grad limits the norm: all gradients together, or each parameter's by itself (DINO).
+        mode: of the model while it trains; 'eval' leaves drop path, dropout and batch statistics off (DeiT's fine-tuning).
         accumulate: equal parts of a batch that go through the model one after the other, for batches larger than the memory.
         repeats: views of an image in an epoch (repeated augmentation; an epoch then holds 1/repeats of the images).
         eval_every: epochs between the evaluations that history records.
@@ -84,6 +87,8 @@ class Recipe(Part):
     ema_decay: Share | None = None
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     clip_grad: Annotated[float, Field(gt=0)] | None = None
+    clip: Literal["global", "parameter"] = "global"
+    mode: Literal["train", "eval"] = "train"
     accumulate: Annotated[int, Field(ge=1)] = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
@@ -102,6 +107,10 @@ class Recipe(Part):
             raise ValueError(f"batch_size={self.batch_size} is odd; mixup and cutmix pair the images of a batch, so it must be even")
         if self.layer_decay is not None and self.optimizer == "lars":
             raise ValueError(f"layer_decay={self.layer_decay} with optimizer='lars', which has groups of its own; allowed: None")
+        if self.clip != "global" and self.clip_grad is None:
+            raise ValueError(f"clip={self.clip!r} with clip_grad=None, so that nothing is clipped; allowed: with a clip_grad")
+        if self.mode == "eval" and self.drop_path:
+            raise ValueError(f"drop_path={self.drop_path} with mode='eval', which leaves it off; allowed: 0.0")
         return self
 
     @property

@@ -126,7 +126,12 @@ class SupervisedTeacher(RunSpec):
 
 
 class DinoTeacher(RunSpec):
-    """A transformer pretrained by DINO; its weights are those of the EMA teacher, the better of the two."""
+    """A transformer pretrained by DINO; its weights are those of the EMA teacher, the better of the two.
+
+    Version 1 solarised before the other changes of colour.
+    """
+
+    version: ClassVar[int] = 2
 
     data: Data
     model: PlainVit

@@ -92,7 +92,10 @@ def in_float32(images: Tensor) -> AbstractContextManager:
 
 
 class Views:
-    """Two global and several local views of a normalised batch, as DINO draws them: crops, jitter, greyscale, solarisation."""
+    """Two global and several local views of a normalised batch, as DINO draws them: crops, jitter, greyscale, then solarisation.
+
+    Source of the order: DataAugmentationDINO in main_dino.py.
+    """
 
     def __init__(self, sizes: MultiCrop, data: Data, device: str):
         self.sizes = sizes
@@ -103,10 +106,13 @@ class Views:
         pictures, sizes = images * self.std + self.mean, self.sizes
         first, second = (resized_crop(pictures, sizes.global_size, sizes.global_scale) for _ in range(2))
         local = resized_crop(pictures.repeat(sizes.local_views, 1, 1, 1), sizes.local_size, sizes.local_scale)
-        return self._coloured(torch.cat([first, solarised(second, 0.2)])), self._coloured(local)
+        first, second = self._coloured(torch.cat([first, second])).chunk(2)
+        return self._normalised(torch.cat([first, solarised(second, 0.2)])), self._normalised(self._coloured(local))
 
     def _coloured(self, pictures: Tensor) -> Tensor:
-        pictures = greyscale(colour_jitter(pictures, 0.8, self.sizes.jitter), 0.2)
+        return greyscale(colour_jitter(pictures, 0.8, self.sizes.jitter), 0.2)
+
+    def _normalised(self, pictures: Tensor) -> Tensor:
         return (pictures - self.mean) / self.std
 
 

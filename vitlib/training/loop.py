@@ -20,14 +20,14 @@ import torch
 from timm.data.mixup import Mixup, mixup_target
 from timm.loss import SoftTargetCrossEntropy
 from timm.scheduler import CosineLRScheduler
-from timm.utils import ModelEmaV3, dispatch_clip_grad
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from vitlib import distributed
 from vitlib.inputs.data import Batches
 from vitlib.recipe import Recipe
 from vitlib.spec import Context
-from vitlib.training.optimizer import make_optimizer, make_schedule
+from vitlib.training.optimizer import clip_gradients, make_optimizer, make_schedule
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Evaluate = Callable[[nn.Module], dict[str, float]]
@@ -90,7 +90,7 @@ def train(
     mix = target_maker(recipe, num_classes)
     epoch_seconds = []
     while state.epoch < recipe.epochs:
-        model.train()
+        set_mode(model, recipe)
         began, seen = time.perf_counter(), 0
         for images, labels in batches.epoch(state.epoch, state.step):
             images, targets = mix(images, labels)
@@ -110,6 +110,14 @@ def train(
         "peak_bytes": peak_bytes(context.device),
     }
     return Trained(pd.DataFrame(state.rows), state.ema.module if state.ema else None, measured, epoch_seconds)
+
+
+def set_mode(model: nn.Module, recipe: Recipe) -> None:
+    """Ready to train; in mode 'eval' the parts alone are in eval mode: timm's distilled models give both heads only in train mode."""
+    model.train()
+    if recipe.mode == "eval":
+        for part in model.children():
+            part.eval()
 
 
 def target_maker(recipe: Recipe, num_classes: int | None) -> Targets:
@@ -142,8 +150,7 @@ def _step(state: _State, forward: nn.Module, loss: Loss, images: Tensor, targets
     parts = zip(images.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True)
     value = sum(_part(forward, loss, some_images, some_targets, recipe) for some_images, some_targets in parts)
     distributed.average([value, *(parameter.grad for parameter in state.model.parameters() if parameter.grad is not None)])
-    if recipe.clip_grad:
-        dispatch_clip_grad(state.model.parameters(), recipe.clip_grad)
+    clip_gradients(state.model, recipe)
     state.optimizer.step()
     state.after_step(value)
 

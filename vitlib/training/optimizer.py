@@ -51,6 +51,15 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) 
     )
 
 
+def clip_gradients(model: nn.Module, recipe: Recipe) -> None:
+    """Scale gradients whose norm is above `recipe.clip_grad` down to it: all of them together, or each parameter's by itself."""
+    if recipe.clip_grad is None:
+        return
+    groups = {"global": [model.parameters()], "parameter": model.parameters()}[recipe.clip]
+    for group in groups:
+        nn.utils.clip_grad_norm_(group, recipe.clip_grad)
+
+
 def _split(group: dict, named: set[int], scale: float) -> list[dict]:
     """The group without the named parameters, and these at a scale of its rate, which timm's schedules multiply by `lr_scale`."""
     rest = [parameter for parameter in group["params"] if id(parameter) not in named]

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitlib.inputs.data import Batches, test_batches, training_batches
+from vitlib.inputs.data import Batches, seed_for, test_batches, training_batches
 from vitlib.inputs.models import weights_of
-from vitlib.inputs.sources import Data, balanced, class_names
+from vitlib.inputs.sources import balanced, class_names
 from vitlib.methods.pruning.masks import (
     MASK,
     Masks,
@@ -34,6 +34,7 @@ from vitlib.training.loop import Trained, cross_entropy, train
 from vitlib.training.remembered import shared
 
 FEATURES = {"blocks": block_features, "linears": linear_features}
+MEASURED_ON = {"": "train", "held-out ": "test"}  # how a spread is named, and the split that its images are drawn from
 
 
 class Spectrum(NamedTuple):
@@ -45,15 +46,15 @@ class Spectrum(NamedTuple):
 
 def prune_and_tune(spec: Pruned, context: Context) -> Result:
     model = with_fresh_head(spec.teacher, spec.data, spec.seed, context, drop_path=spec.recipe.drop_path)
-    samples = pruning_samples(spec.data, spec.pruning, context)
-    spectra = {"dense": Spectrum(*_once("spectrum", spec, model, lambda: spectrum(model, samples, spec.pruning.rows)))}
-    scores = scored(spec.criterion, spec, model, samples)
+    images = {kind: balanced_images(spec, context, split) for kind, split in MEASURED_ON.items()}
+    spectra = {"dense": {kind: dense_spectrum(spec, model, some, kind) for kind, some in images.items()}}
+    scores = scored(spec.criterion, spec, model, images[""])
     masks = {name: mask.to(context.device) for name, mask in chosen(scores, spec.sparsity, spec.pruning).items()}
     apply_masks(model, masks)
-    spectra["pruned"] = spectrum(model, samples, spec.pruning.rows)
+    spectra["pruned"] = {kind: spectrum(model, some, spec.pruning.rows) for kind, some in images.items()}
     trained = fine_tune(spec, model, masks, context)
     tuned = trained.ema or model
-    spectra["tuned"] = spectrum(tuned, samples, spec.pruning.rows)
+    spectra["tuned"] = {kind: spectrum(tuned, some, spec.pruning.rows) for kind, some in images.items()}
     test = test_batches(spec.data, device=context.device, data_dir=context.data_dir)
     density = densities(masks)
     metrics = {
@@ -61,10 +62,10 @@ def prune_and_tune(spec: Pruned, context: Context) -> Result:
         "kept": sum(int(mask.sum()) for mask in masks.values()),
         "prunable": sum(mask.numel() for mask in masks.values()),
         "lowest density": min(density.values()),
-        **{f"spread {state}": spread(found) for state, found in spectra.items()},
+        **{f"{kind}spread {state}": spread(found) for state, kinds in spectra.items() for kind, found in kinds.items()},
     }
     weights = weights_of(tuned) | {MASK + name: mask.cpu().numpy() for name, mask in masks.items()} if spec.keep_weights else None
-    arrays = {f"spectrum {state}": found.sigma.numpy() for state, found in spectra.items()}
+    arrays = {f"spectrum {state}": kinds[""].sigma.numpy() for state, kinds in spectra.items()}
     arrays["densities"] = np.array(list(density.values()))
     return Result(metrics, trained.history, arrays=arrays, weights=weights, measured=trained.measured)
 
@@ -86,16 +87,17 @@ def fine_tune(spec: Pruned, model: nn.Module, masks: Masks, context: Context) ->
         )  # fmt: skip
 
 
-def pruning_samples(data: Data, pruning: Pruning, context: Context, batch_size: int = 64) -> Batches:
-    """N training images, balanced over classes, as they are evaluated."""
-    count = pruning.samples(len(class_names(data, context.data_dir)))
+def balanced_images(spec: Pruned | Diagnosis, context: Context, split: str = "train", batch_size: int = 64) -> Batches:
+    """N images of a split, balanced over classes, as they are evaluated: the pruning samples, or as many test images."""
+    count = spec.pruning.samples(len(class_names(spec.data, context.data_dir)))
+    seed = seed_for("pruning samples", spec.pruning.sample_seed, spec.seed)
     return test_batches(
-        data,
+        spec.data,
         device=context.device,
         data_dir=context.data_dir,
-        split="train",
+        split=split,
         batch_size=batch_size,
-        chosen=lambda labels: balanced(labels, count, pruning.sample_seed),
+        chosen=lambda labels: balanced(labels, count, seed),
     )
 
 
@@ -108,7 +110,7 @@ def scored(criterion: Criterion, spec: Pruned | Diagnosis, model: nn.Module, sam
         return dict(zip(weights, _once(name, spec, model, lambda: tuple(compute().values())), strict=True))
 
     def by_snip() -> Scores:
-        return once(f"snip {spec.seed}", lambda: snip(model, samples.epoch(0), weights))
+        return once("snip", lambda: snip(model, samples.epoch(0), weights))
 
     def by_refer() -> Scores:
         images = lambda: (images for images, _ in samples.epoch(0))  # noqa: E731
@@ -133,13 +135,18 @@ def chosen(scores: Scores, sparsity: float, pruning: Pruning) -> Masks:
 
 @torch.no_grad()
 def spectrum(model: nn.Module, samples: Batches, rows: Rows) -> Spectrum:
-    """Of the blocks' outputs for the pruning samples, not centred; of matrices that are images' own, the mean over images."""
+    """Of the blocks' outputs for some images, not centred; of matrices that are images' own, the mean over images."""
     model.eval()
     features = block_features(rows)
     batches = zip(*(features(model, images) for images, _ in samples.epoch(0)), strict=True)
     found = [(_singular_values(layer), layer.shape[-2]) for layer in map(torch.cat, batches)]
     sigma, lengths = zip(*found, strict=True)
     return Spectrum(torch.stack(sigma), torch.tensor(lengths))
+
+
+def dense_spectrum(spec: Pruned, model: nn.Module, images: Batches, kind: str) -> Spectrum:
+    """Of the model as it starts."""
+    return Spectrum(*_once(f"{kind}spectrum", spec, model, lambda: spectrum(model, images, spec.pruning.rows)))
 
 
 def spread(found: Spectrum) -> float:
@@ -153,5 +160,5 @@ def _singular_values(features: Tensor) -> Tensor:
 
 
 def _once(name: str, spec: Pruned | Diagnosis, model: nn.Module, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """What follows from the model as it starts and its pruning samples: from an earlier run of this process, or computed."""
-    return shared((name, spec.teacher, spec.data, spec.pruning, str(next(model.parameters()).device)), compute)
+    """What follows from the model and the images that a seed starts with: from an earlier run of this process, or computed."""
+    return shared((name, spec.teacher, spec.data, spec.pruning, spec.seed, str(next(model.parameters()).device)), compute)

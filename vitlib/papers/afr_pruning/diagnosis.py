@@ -9,7 +9,7 @@ from scipy.stats import rankdata, skew, spearmanr
 
 from vitlib.methods.pruning.masks import densities
 from vitlib.methods.pruning.saliency import Scores
-from vitlib.papers.afr_pruning.compute import chosen, pruning_samples, scored
+from vitlib.papers.afr_pruning.compute import balanced_images, chosen, scored
 from vitlib.papers.afr_pruning.specs import CRITERIA, Diagnosis
 from vitlib.spec import Context, Result
 from vitlib.teachers.task import with_fresh_head
@@ -19,7 +19,7 @@ DRAWN = 1500  # weights whose ranks are kept for a scatter plot
 
 def diagnose(spec: Diagnosis, context: Context) -> Result:
     model = with_fresh_head(spec.teacher, spec.data, spec.seed, context)
-    samples = pruning_samples(spec.data, spec.pruning, context)
+    samples = balanced_images(spec, context)
     scores = {criterion: scored(criterion, spec, model, samples) for criterion in CRITERIA}
     flat = {criterion: np.concatenate([part.numpy().ravel() for part in parts.values()]) for criterion, parts in scores.items()}
     metrics = {f"skewness {criterion}": float(skew(values)) for criterion, values in flat.items()}

@@ -139,8 +139,9 @@ def figure_spectra(results: Results) -> Figure:
 
 @style()
 def figure_spread(results: Results) -> Figure:
-    """ReFer's goal: mean singular value of each block's features after the mask and after fine-tuning, in percent of the dense model's;
-    mean over generic sets and seeds, at the middle sparsity of Table 2 (intervals: in the table). Random: random masks.
+    """ReFer's goal, on the pruning samples: mean singular value of each block's features after the mask and after fine-tuning, in percent
+    of the dense model's; mean over generic sets and seeds, at the middle sparsity of Table 2 (held-out images and intervals: in the table).
+    Random: random masks.
     """
     sparsity = _middle(results)
     figure, grid = canvas(1, 2, height=2.7, sharey=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,7 +26,7 @@ class Pruning(Part):
 
     Args:
         per_class, at_least, at_most: N, the number of pruning samples, is per_class x classes, clipped; balanced over classes.
-        sample_seed: of the drawing of these samples.
+        sample_seed: of the drawing of these samples, with the run's own seed: each seed has samples, and so a mask, of its own.
         layers: whose outputs ReFer's feature matrices are: the blocks', or those of every qkv, proj, fc1 and fc2 (48 in ViT-B).
         rows: of a feature matrix: a class token each image, the mean patch, every token, or a matrix for each image.
         center: take the mean over rows from the features first.
@@ -72,8 +72,11 @@ class Pruned(RunSpec):
     """A teacher pruned once and fine-tuned, its pruned weights staying zero. Sparsity 0 is the dense model.
 
     The spectra that it stores are of the blocks' outputs, not centred, whatever ReFer's settings are; their rows are those of the settings.
+    The spread is measured on the pruning samples and, held out, on as many test images, which no mask was scored on.
     `keep_weights` stores the model and its masks, to be taken away.
     """
+
+    version: ClassVar[int] = 2
 
     teacher: Teacher
     data: Data
@@ -101,6 +104,8 @@ class Pruned(RunSpec):
 
 class Diagnosis(RunSpec):
     """Scores of every criterion side by side: densities by matrix over sparsities, rank correlations, tails."""
+
+    version: ClassVar[int] = 2
 
     teacher: Teacher
     data: Data

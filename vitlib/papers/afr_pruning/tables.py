@@ -62,18 +62,20 @@ def table_dense(results: Results) -> pd.DataFrame:
 
 
 def table_spread(results: Results) -> pd.DataFrame:
-    """What is left of the mean singular value of the blocks' features, in percent of the dense model's, on the pruning samples: mean over
-    blocks, generic sets and seeds, and half of the 95 % interval (±). Masks by ReFer and by magnitude are the same for every seed. Lowest
-    density: share of weights kept in the emptiest matrix.
+    """What is left of the mean singular value of the blocks' features, in percent of the dense model's, on as many held-out (test) images
+    as there are pruning samples, and on these themselves: mean over blocks, generic sets and n seeds, and half of the 95 % interval (±).
+    Each seed draws its samples, so that masks differ; those by magnitude are the same for every seed. Lowest density: share of weights
+    kept in the emptiest matrix.
     """
     frame = frame_kept_spread(results)
     keys = ["sparsity", "criterion"]
-    masked, tuned = (summary(frame, keys, column) for column in ("kept", "after fine-tuning"))
+    held_out, samples, tuned = (summary(frame, keys, column) for column in ("kept", "kept on samples", "after fine-tuning"))
     lowest = summary(frame, keys, "lowest density")["measured"]
-    table = masked[keys].assign(
-        **{"after the mask, % of dense": masked["measured"], "±": masked["±"]},
-        **{"after fine-tuning, % of dense": tuned["measured"], "± ": tuned["±"]},
-        **{"n": masked["n"], "lowest density, %": 100 * lowest},
+    table = held_out[keys].assign(
+        **{"after the mask, % of dense": held_out["measured"], "±": held_out["±"]},
+        **{"on the pruning samples, %": samples["measured"], "± ": samples["±"]},
+        **{"after fine-tuning, % of dense": tuned["measured"], "±  ": tuned["±"]},
+        **{"n": held_out["n"], "lowest density, %": 100 * lowest},
     )
     return table.assign(criterion=table["criterion"].map(NAMES))
 
@@ -153,13 +155,15 @@ def finding_singular_values(results: Results) -> str:
     kept = frame.groupby(["sparsity", "criterion"])["kept"].mean().unstack().reindex(columns=["refer", "snip"]).dropna()
     if kept.empty:
         return NOTHING
-    difference = _differences(frame, "snip", ["dataset", "sparsity", "seed"], first="refer", metric="kept")
+    keys = ["dataset", "sparsity", "seed"]
+    difference, on_samples = (_differences(frame, "snip", keys, first="refer", metric=metric) for metric in ("kept", "kept on samples"))
     apart = ", ".join(f"{value:+.1f} at {100 * sparsity:g} %" for sparsity, value in (kept["refer"] - kept["snip"]).items())
     means = frame.groupby("criterion", sort=False)[["kept", "after fine-tuning"]].mean().dropna()
     states = [f"{NAMES[name]} {means.loc[name, 'kept']:.1f} and {means.loc[name, 'after fine-tuning']:.1f}" for name in means.index]
     return (
-        "Mean singular value of the blocks' features after the mask, in percent of the dense model's, mean over sparsities: "
-        f"{against('ReFer', 'SNIP', difference)}; {apart}. After the mask and after fine-tuning: {'; '.join(states)}."
+        "Mean singular value of the blocks' features after the mask, on held-out images, in percent of the dense model's, mean over "
+        f"sparsities: {against('ReFer', 'SNIP', difference)}; {apart}. On the pruning samples, which the masks were scored on, "
+        f"{against('ReFer', 'SNIP', on_samples)}. On held-out images after the mask and after fine-tuning: {'; '.join(states)}."
     )
 
 
@@ -172,13 +176,18 @@ def frame_gains(results: Results) -> pd.DataFrame:
 
 
 def frame_kept_spread(results: Results) -> pd.DataFrame:
-    """Mean singular value after the mask and after fine-tuning, in percent of the dense model's: the frame of ReFer's goal."""
+    """Mean singular value in percent of the dense model's: the frame of ReFer's goal.
+
+    On held-out images after the mask (`kept`) and after fine-tuning, and after the mask on the pruning samples (`kept on samples`).
+    """
     frame = results.frame("generic")
-    for column in ("spread dense", "spread pruned", "spread tuned", "lowest density"):
+    for column in (*(f"{kind}spread {state}" for kind in ("", "held-out ") for state in ("dense", "pruned", "tuned")), "lowest density"):
         if column not in frame:
             frame[column] = np.nan
-    percent = 100 / frame["spread dense"]
-    return frame.assign(**{"kept": percent * frame["spread pruned"], "after fine-tuning": percent * frame["spread tuned"]})
+    left = {"kept": ("held-out ", "pruned"), "kept on samples": ("", "pruned"), "after fine-tuning": ("held-out ", "tuned")}
+    return frame.assign(
+        **{column: 100 * frame[f"{kind}spread {state}"] / frame[f"{kind}spread dense"] for column, (kind, state) in left.items()}
+    )
 
 
 def _every_row(results: Results, frame: pd.DataFrame, keys: list[str], published: pd.DataFrame) -> pd.DataFrame:

@@ -79,6 +79,7 @@ def _facts(cell: Cell, stored: Stored) -> dict:
     method = {"recipe": spec.recipe} if isinstance(spec, SupervisedTeacher) else {"method": spec.method}
     return {
         "run": spec.id,
+        "version": spec.version,
         "model": spec.model.model_dump(mode="json"),
         "input": spec.data.model_dump(mode="json", include={"image_size", "mean", "std"}),
         "data": spec.data.model_dump(mode="json"),

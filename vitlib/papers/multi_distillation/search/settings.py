@@ -17,6 +17,7 @@ from vitlib.recipe import Recipe, Seeds
 from vitlib.spec import Part
 
 FROZEN = 1000  # added to a run's seed for its frozen teacher's
+ANEW = 10_000  # added to a seed of the comparison: no trial had its networks or batches, so that a winner is trained anew
 
 
 class Method(Part):
@@ -36,6 +37,7 @@ class Settings(Part):
             above 1 in the search.
         methods: further rows of the comparison, by name; each objective has a reading of its own.
         space: the ranges of Table 1.
+        seeds: of the comparison on the test images, whose trainings are none that a trial had (`ANEW`).
         numbers: random trials; `trial_seeds`: trainings of each.
         rounds, positions: of the adaptive search, which starts from the first trials of the random one so that both have as many.
         warm: peers start from networks trained alone.
@@ -70,6 +72,16 @@ class Settings(Part):
             raise ValueError(f"methods: {', '.join(sorted(taken))}; allowed: other names, these rows are always there")
         self.recipe.require_unset("ema_decay", "drop_path", "layer_decay", why="two networks train as one")
         self.recipe.require_unset("mixup", "cutmix", why="experiment 2 takes several steps on one and the same batch")
+        return self
+
+    @model_validator(mode="after")
+    def _trained_anew(self) -> Self:
+        compared = {drawn for seed in self.seeds for drawn in drawn_from(seed + ANEW)}
+        if both := compared & {drawn for seed in self.trial_seeds for drawn in drawn_from(seed)}:
+            raise ValueError(
+                f"seeds={list(self.seeds)}, which train from {ANEW} on, share {', '.join(map(str, sorted(both)))} with the networks or "
+                f"batches of trial_seeds={list(self.trial_seeds)}, so that the winner would not be trained anew; allowed: smaller seeds"
+            )
         return self
 
     @model_validator(mode="after")
@@ -143,6 +155,17 @@ class Settings(Part):
             yield f"prior with space.{letter}.{end}", self.reading, self.varied(letter, end)
 
 
+def drawn_from(seed: int) -> set[int]:
+    """What a run's seed seeds: its batches, a network alone and its peers, and those that a peer or a student may start or learn from."""
+    drawn = {seed, *peers_of(seed)}
+    return drawn | {each + FROZEN for each in drawn}
+
+
+def peers_of(seed: int) -> tuple[int, int]:
+    """Seeds of the two networks of a run, so that no two runs share a network."""
+    return 2 * seed, 2 * seed + 1
+
+
 def run_trial(settings: Settings, *, number: int, seed: int) -> Combined:
     """Experiment 1: trial `number` of the random search."""
     return _trial(settings, settings.space.drawn(settings.search_seed, number), seed)
@@ -166,31 +189,31 @@ def run_prior_trial(settings: Settings, *, seed: int) -> Combined:
 def run_method(settings: Settings, *, method: str, seed: int) -> Alone | Combined:
     """The comparison on the test images: cross-entropy alone, the entry's methods, the prior-work row."""
     if method == "ce":
-        return _alone(settings, seed)
+        return _alone(settings, seed + ANEW)
     row = Method(objective=settings.prior_objective) if method == "prior" else settings.methods[method]
-    taught = {"teacher": _alone(settings, seed + FROZEN)} if row.teacher == "frozen" else {}
-    return _combined(settings, row.objective, seed, measured_on="test", **taught)
+    taught = {"teacher": _alone(settings, seed + ANEW + FROZEN)} if row.teacher == "frozen" else {}
+    return _compared(settings, row.objective, seed, **taught)
 
 
 def run_curriculum(settings: Settings, *, order: str, seed: int) -> Combined:
     """Experiment 2: a, b and c removed; in phases each loss has a third of the epochs and three times the weight."""
     objective = settings.objective(settings.unweighted, scale=3.0 if order == "phases" else 1.0)
-    return _combined(settings, objective, seed, measured_on="test", order="together" if order == "sum" else order)
+    return _compared(settings, objective, seed, order="together" if order == "sum" else order)
 
 
 def run_ce_equal(settings: Settings, *, seed: int) -> Alone:
     """Cross-entropy alone at experiment 2's effective step."""
-    return _alone(settings, seed).changed(label_weight=settings.equal_step)
+    return _alone(settings, seed + ANEW).changed(label_weight=settings.equal_step)
 
 
 def run_prior_equal(settings: Settings, *, seed: int) -> Combined:
     """The prior-work row at experiment 2's effective step."""
-    return _combined(settings, settings.prior_objective.at_label_weight(settings.equal_step), seed, measured_on="test")
+    return _compared(settings, settings.prior_objective.at_label_weight(settings.equal_step), seed)
 
 
 def run_best(settings: Settings, *, search: Literal["random", "tpe"], step: Literal["as given", "equal"], seed: int) -> Best:
     """The best setting of a search, as given or at experiment 2's effective step."""
-    base = _combined(settings, settings.objective(settings.prior), seed, measured_on="test")
+    base = _compared(settings, settings.objective(settings.prior), seed)
     return Best(trials=tuple(searched(settings, search)), base=base, label_weight=settings.equal_step if step == "equal" else None)
 
 
@@ -223,9 +246,13 @@ def _trial(settings: Settings, weights: Weights, seed: int) -> Combined:
     return _combined(settings, settings.objective(weights), seed, measured_on="held-out")
 
 
+def _compared(settings: Settings, objective: Objective, seed: int, **fields: Any) -> Combined:
+    """A row of the comparison."""
+    return _combined(settings, objective, seed + ANEW, measured_on="test", **fields)
+
+
 def _combined(settings: Settings, objective: Objective, seed: int, **fields: Any) -> Combined:
-    """Peers 2 s and 2 s + 1, so that no two seeds share a network."""
-    peers = (2 * seed, 2 * seed + 1)
+    peers = peers_of(seed)
     warm = {"warm_start": tuple(_alone(settings, peer + FROZEN) for peer in peers)} if settings.warm and "teacher" not in fields else {}
     common = {"model": settings.model, "data": settings.data, "recipe": settings.recipe, "held_out": settings.held_out}
     return Combined(objective=objective, seed=seed, peers=peers, **common, **warm, **fields)

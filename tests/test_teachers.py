@@ -135,7 +135,7 @@ def test_a_changed_checkpoint_is_refused_before_anything_is_computed(checkpoint,
 
 def test_weights_of_another_architecture_are_refused(checkpoint, tmp_path):
     _, spec = checkpoint
-    with pytest.raises(SpecError, match=r"mine\.safetensors: does not fit the model: 12 of 32 parameters are missing \(blocks\.2\."):
+    with pytest.raises(SpecError, match=r"mine\.safetensors: does not fit the model: 12 of 44 parameters are missing \(blocks\.2\."):
         Teacher(origin=spec.changed(model=MICRO.changed(depth=3))).module(context(tmp_path), image_size=8)
 
 

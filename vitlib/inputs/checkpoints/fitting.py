@@ -152,7 +152,7 @@ def _form(tensor: Tensor) -> str:
 
 
 def _misfit(nearest: _Reading, wanted: _Wanted) -> str:
-    names = [*nearest.network.tensors, *nearest.network.beside]
+    names = [*(nearest.network.prefix + name for name in nearest.network.tensors), *nearest.network.beside]
     strangers = ((what, name) for pattern, what in STRANGERS.items() for name in names if re.search(pattern, name))
     for what, name in strangers:
         return f"holds {what} ({name[:80]!r}); allowed: names as timm's model.state_dict() has them"

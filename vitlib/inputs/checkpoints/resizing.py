@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,10 +32,12 @@ def converted(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
     if family is None:
         return state
     options = {"adapt_layer_scale": True} if "adapt_layer_scale" in inspect.signature(family).parameters else {}
-    try:
-        return family(dict(state), module, **options)
-    except Exception:  # a filter meets names it was not written for
-        return state
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # timm's interpolation of tables makes torch warn of timm's code
+        try:
+            return family(dict(state), module, **options)
+        except Exception:  # a filter meets names that it was not written for
+            return state
 
 
 def _tried(resample, tensor: Tensor, module: nn.Module) -> Tensor:

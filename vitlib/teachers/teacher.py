@@ -91,6 +91,13 @@ class Checkpoint(Part):
             raise ValueError(f"allowed: a path below data_dir that ends in {', '.join(SUFFIXES)}")
         return file
 
+    @field_validator("model")
+    @classmethod
+    def _weights_are_the_files(cls, model: Model) -> Model:
+        if isinstance(model, Timm) and model.pretrained:
+            raise ValueError("pretrained = true beside a file; allowed: false, the weights are the file's")
+        return model
+
     def pinned(self, data_dir: Path) -> Self:
         """The same with the file's SHA-256, which becomes part of every run's identity; the file is read, and what was undone is logged.
 
@@ -99,10 +106,6 @@ class Checkpoint(Part):
         Raises:
             WeightsError: if the file is missing, changed or damaged, or does not hold the model's weights.
         """
-        if isinstance(self.model, Timm) and self.model.pretrained:
-            raise SpecError(
-                f"teacher.origin.model: got pretrained = true beside file {self.file!r}; allowed: false, the weights are the file's"
-            )
         path = data_dir / self.file
         if self.sha256 and not path.exists():
             return self

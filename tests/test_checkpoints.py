@@ -130,6 +130,9 @@ LAYOUTS = {  # ways in which scripts save a network; `other` is a second one of 
         "state_dict": prefixed("module.encoder_k.", other) | prefixed("module.encoder_q.", state) | {"module.queue": torch.ones(3, 4)}
     },
     "counters of thop": lambda module, state, other: state | {"total_ops": torch.zeros(1), "blocks.0.total_params": torch.zeros(1)},
+    "blocks compiled and sharded one by one": lambda module, state, other: prefixed(
+        "module.", {re.sub(r"^(blocks\.\d)", r"\1._fsdp_wrapped_module._orig_mod", name): tensor for name, tensor in state.items()}
+    ),
     "a compiled module in a distributed one": lambda module, state, other: prefixed("_orig_mod.module.backbone.", state),
 }
 
@@ -172,6 +175,8 @@ def test_numbers_of_every_precision_are_read_as_float32_and_counters_stay(dtype,
     (save_file if suffix == "safetensors" else torch.save)(state, tmp_path / f"mine.{suffix}")
     read = loaded(described(f"mine.{suffix}", model, 16), tmp_path)
     assert_same_outputs(read, module, image_size=16, tolerance=tolerance)
+    note = "" if dtype is torch.float32 else f"teacher.origin.file mine.{suffix}: {str(dtype).removeprefix('torch.')} read as float32"
+    assert described(f"mine.{suffix}", model, 16).pinned(tmp_path).fitted(tmp_path).note == note
     kinds = {tensor.dtype for tensor in read.state_dict().values()}
     assert kinds == ({torch.float32} if model is MICRO else {torch.float32, torch.int64})
 
@@ -202,6 +207,14 @@ def test_the_key_chooses_between_networks_and_the_note_names_the_others(tmp_path
     assert_same_outputs(loaded(chosen, tmp_path), average)
     assert chosen.canonical() != spec.canonical()
     assert refusal(spec.changed(key="ema"), tmp_path).endswith("key 'ema' names no network that fits; allowed: 'model_ema', 'model'")
+
+
+def test_two_networks_between_which_no_rule_decides_are_refused_until_a_key_does(tmp_path):
+    best, last = drawn(), drawn()
+    torch.save({"best": best.state_dict(), "last": last.state_dict()}, tmp_path / "mine.pth")
+    assert refusal(described(), tmp_path).endswith("holds several networks that fit; say which by origin.key; allowed: 'best', 'last'")
+    for key, module in (("best", best), ("last", last)):
+        assert_same_outputs(loaded(described(key=key), tmp_path), module)
 
 
 def test_the_same_network_under_two_names_is_no_choice(tmp_path):
@@ -440,11 +453,14 @@ class Call:
             lambda state: recast(state, torch.float64) | {"norm.bias": torch.full((8,), 1e300, dtype=torch.float64)},
             "NaN or infinity (norm.bias)",
         ),
-        (lambda state: recast(state, torch.float8_e4m3fn), "holds tensors of float8_e4m3fn; allowed: bfloat16, "),
-        (lambda state: recast(state, torch.complex64), "not (1, 1, 8)"),
+        (lambda state: recast(state, torch.float8_e4m3fn), "(cls_token: float8_e4m3fn, not float32, float16, "),
+        (lambda state: recast(state, torch.complex64), "(cls_token: complex64, not float32"),
         (lambda state: state | {"norm.bias": torch.ones(8, dtype=torch.int8)}, "(norm.bias: (8,) of whole numbers, not (8,))"),
-        (lambda state: state | {"norm.bias": torch.ones(8).to_sparse()}, "holds tensors of sparse_coo"),
-        (lambda state: state | {"norm.bias": torch.ones(8, device="meta")}, "holds tensors"),
+        (lambda state: state | {"norm.bias": torch.ones(8).to_sparse()}, "(norm.bias: sparse_coo, not float32"),
+        (lambda state: state | {"norm.bias": torch.ones(8, device="meta")}, "(norm.bias: meta, not float32"),
+        (lambda state: state | {"head.weight": torch.ones(1, 8), "head.bias": torch.tensor(1.0)}, "(head.bias: (), not (1,))"),
+        (lambda state: state | {"head.weight": torch.ones(0, 8), "head.bias": torch.ones(0)}, "classifiers of 0 classes"),
+        (lambda state: state | {"head.weight": torch.ones(4, 8)}, "classifiers of 3 and 4 classes"),
         (lambda state: state | {"extra.weight": torch.ones(8)}, "1 are unknown (extra.weight)"),
     ],
 )

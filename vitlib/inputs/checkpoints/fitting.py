@@ -2,7 +2,7 @@
 
 Start from `fitted`. Every reading of the file (containers and prefixes undone) is held against the module; one that has all its parameters,
 in their shapes and nothing unknown, is taken. Where several do that: as a file's own authors evaluate it, DINO's teacher before its student
-and a network before its moving average or momentum encoder; `key` asks for another.
+and a network before its moving average or momentum encoder; `key` asks for another, and must where this rule leaves two.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STRANGERS = {
     r"encoder_layer_\d+\.": "torchvision's names",
     r"layers\.\d+\.(ln1|attn\.qkv|ffn\.layers)": "OpenMMLab's names",
 }
-READ = {"float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"}
+READ = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,7 @@ def fitted(content: Any, module: nn.Module, path: Path, key: str = "") -> Fitted
     fitting = [reading for reading in readings if reading.distance == 0]
     if not fitting:
         raise refusal(path, _misfit(min(readings, key=lambda reading: reading.distance), wanted))
-    chosen = [reading for reading in fitting if not key or key in (reading.network.label, *reading.network.steps)]
-    if not chosen:
-        labels = ", ".join(repr(reading.network.label) for reading in fitting)
-        raise refusal(path, f"key {key!r} names no network that fits; allowed: {labels[:200]}")
-    best = min(chosen, key=lambda reading: bool(SECOND.intersection(reading.network.steps)))
+    best = _chosen(fitting, path, key)
     return Fitted(_arrays(best, path), _note(best, fitting, wanted, path))
 
 
@@ -124,6 +120,17 @@ def _held(network: Network, tensors: dict[str, Tensor], wanted: _Wanted, renamed
     return _Reading(network, state, renamed, missing, unknown, misshapen, [*left_out, *network.beside])
 
 
+def _chosen(fitting: list[_Reading], path: Path, key: str) -> _Reading:
+    labels = ", ".join(repr(reading.network.label) for reading in fitting)[:200]
+    asked = [reading for reading in fitting if not key or key in (reading.network.label, *reading.network.steps)]
+    if not asked:
+        raise refusal(path, f"key {key!r} names no network that fits; allowed: {labels}")
+    first = [reading for reading in asked if not SECOND.intersection(reading.network.steps)] or asked
+    if not all(_equal(first[0].state, other.state) for other in first[1:]):
+        raise refusal(path, f"holds several networks that fit; say which by origin.key; allowed: {labels}")
+    return first[0]
+
+
 def _missing(state: dict[str, Tensor], wanted: _Wanted) -> list[str]:
     """A classifier is whole or not there; batches are counted from 0 where nobody counted."""
     body = [name for name in wanted.target if name not in wanted.classifier and not name.endswith("num_batches_tracked")]
@@ -138,17 +145,26 @@ def _heads(wanted: _Wanted) -> set[str]:
 
 def _misshapen(state: dict[str, Tensor], wanted: _Wanted) -> list[str]:
     """What does not fit once it is resampled, 'name: found, not needed'; of a classifier the number of classes is free."""
-    found = resized(state, wanted.module)
-    heads = wanted.classifier & state.keys()
-    if len(classes := {len(state[name]) for name in heads if state[name].ndim}) > 1:
+    if unread := [f"{name}: {_kind(tensor)}, not {', '.join(READ)}" for name, tensor in state.items() if _kind(tensor) not in READ]:
+        return unread
+    found, heads = resized(state, wanted.module), wanted.classifier & state.keys()
+    classes = {state[name].shape[:1].numel() for name in heads}
+    if len(classes) > 1 or 0 in classes:
         return [f"classifiers of {' and '.join(map(str, sorted(classes)))} classes"]
-    needed = {name: wanted.target[name] for name in state}
-    needed |= {name: needed[name].expand(*classes, *needed[name].shape[1:]) for name in heads}
-    return [f"{name}: {_form(state[name])}, not {_form(needed[name])}" for name in state if _form(found[name]) != _form(needed[name])]
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.target.items()}
+    shapes |= {name: (*classes, *shapes[name][1:]) for name in heads}
+    needed = {name: _form(shapes[name], wanted.target[name]) for name in state}
+    wrong = [name for name, tensor in found.items() if _form(tuple(tensor.shape), tensor) != needed[name]]
+    return [f"{name}: {_form(tuple(state[name].shape), state[name])}, not {needed[name]}" for name in wrong]
 
 
-def _form(tensor: Tensor) -> str:
-    return f"{tuple(tensor.shape)}{'' if tensor.is_floating_point() else ' of whole numbers'}"
+def _form(shape: tuple[int, ...], tensor: Tensor) -> str:
+    return f"{shape}{'' if tensor.is_floating_point() else ' of whole numbers'}"
+
+
+def _kind(tensor: Tensor) -> str:
+    dense = f"{tensor.layout}" == "torch.strided"
+    return str(tensor.device if tensor.is_meta else tensor.dtype if dense else tensor.layout).removeprefix("torch.")
 
 
 def _misfit(nearest: _Reading, wanted: _Wanted) -> str:
@@ -168,7 +184,7 @@ def _misfit(nearest: _Reading, wanted: _Wanted) -> str:
 
 def _note(best: _Reading, fitting: list[_Reading], wanted: _Wanted, path: Path) -> str:
     """What was undone, in one line; empty if nothing was."""
-    dtypes = {str(tensor.dtype) for tensor in best.state.values() if tensor.is_floating_point()} - {"torch.float32"}
+    dtypes = {_kind(tensor) for tensor in best.state.values() if tensor.is_floating_point()} - {"float32"}
     sizes = resized(best.state, wanted.module)
     changed = [name for name in best.state if name not in wanted.classifier and sizes[name].shape != best.state[name].shape]
     others = [repr(other.network.label) for other in fitting if other is not best and not _equal(best.state, other.state)]
@@ -190,18 +206,11 @@ def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def _arrays(best: _Reading, path: Path) -> dict[str, np.ndarray]:
-    if unread := sorted({_kind(tensor) for tensor in best.state.values()} - READ):
-        raise refusal(path, f"holds tensors of {unread[0]}; allowed: {', '.join(sorted(READ))}")
     plain = {name: tensor.detach() for name, tensor in best.state.items()}
     arrays = {name: (tensor.float() if tensor.is_floating_point() else tensor).numpy() for name, tensor in plain.items()}
     if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
         raise refusal(path, f"{len(broken)} parameters hold NaN or infinity ({_first(broken)}), as after a training that diverged")
     return arrays
-
-
-def _kind(tensor: Tensor) -> str:
-    dense = tensor.layout.__str__() == "torch.strided" and tensor.device.type == "cpu"
-    return str(tensor.dtype if dense else tensor.layout).removeprefix("torch.")
 
 
 def _first(names: list[str]) -> str:

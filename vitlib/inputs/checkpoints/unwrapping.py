@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEEPEST = 4
+WITHIN = re.compile(r"(?<=\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")  # of blocks compiled or sharded one by one
 WRAPPERS = {
     "module", "_orig_mod", "model", "backbone", "encoder", "net", "network", "student", "teacher", "vit", "visual", "trunk",
     "base_encoder", "encoder_q",
@@ -29,7 +31,7 @@ class Network:
     Args:
         container: keys that lead to it, dotted; empty for the file itself.
         prefix: what stands before each name, with its dot.
-        tensors: what is left by name.
+        tensors: what is left by name, wrappers of single blocks undone too.
         beside: full names in the same container that do not begin with the prefix.
     """
 
@@ -97,7 +99,7 @@ def _prefixes(table: dict[str, Tensor], wanted: set[str]) -> list[str]:
     chains = set()
     for name in table:
         steps = name.split(".")
-        counts.update(".".join(steps[:cut]) for cut in range(1, len(steps)) if ".".join(steps[cut:]) in wanted)
+        counts.update(".".join(steps[:cut]) for cut in range(1, len(steps)) if WITHIN.sub("", ".".join(steps[cut:])) in wanted)
         wrappers = next(cut for cut, step in enumerate([*steps, ""]) if step not in WRAPPERS)
         chains |= {".".join(steps[:cut]) for cut in range(1, wrappers + 1)}
     found = {prefix for prefix, count in counts.items() if 2 * count >= len(wanted)} | chains
@@ -105,5 +107,5 @@ def _prefixes(table: dict[str, Tensor], wanted: set[str]) -> list[str]:
 
 
 def _without(prefix: str, container: str, table: dict[str, Tensor]) -> Network:
-    inside = {name.removeprefix(prefix): tensor for name, tensor in table.items() if name.startswith(prefix)}
+    inside = {WITHIN.sub("", name.removeprefix(prefix)): tensor for name, tensor in table.items() if name.startswith(prefix)}
     return Network(container, prefix, inside, tuple(name for name in table if not name.startswith(prefix)))

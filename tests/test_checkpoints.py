@@ -524,6 +524,23 @@ def test_truncated_safetensors_and_a_folder_are_refused(tmp_path):
     assert "is a folder, not a file" in refusal(described(), tmp_path)
 
 
+def test_a_flipped_bit_in_a_number_is_seen_by_its_checksum_where_there_is_one(tmp_path):
+    """torch.load reads such a file without a word."""
+    module, file = drawn(), tmp_path / "mine.pth"
+    torch.save(module.state_dict(), file)
+    packed, number = bytearray(file.read_bytes()), module.norm.bias.detach().numpy().tobytes()
+    packed[packed.index(number) + 3] ^= 1
+    file.write_bytes(packed)
+    assert not torch.equal(torch.load(file)["norm.bias"], module.norm.bias)
+    assert "is a damaged or truncated archive (BadZipFile: Bad CRC-32 for file 'mine/data/" in refusal(described(), tmp_path)
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(module.state_dict(), file)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert_same_outputs(loaded(described(), tmp_path), module)
+
+
 @pytest.mark.parametrize("form", ["zip", "old torch", "safetensors"])
 def test_flipped_and_missing_bytes_give_a_model_or_a_refusal(form, tmp_path):
     """Where a flip fell into a number, the model of that number; never another kind of error."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitlib.inputs.checkpoints.reading import ALLOWED, refusal
+from vitlib.inputs.checkpoints.reading import ALLOWED, refusal, said
 from vitlib.inputs.checkpoints.resizing import converted, resized
 from vitlib.inputs.checkpoints.unwrapping import WRAPPERS, Network, described, networks
 from vitlib.inputs.models import classifier_names
@@ -197,8 +197,8 @@ def _note(best: _Reading, fitting: list[_Reading], wanted: _Wanted, path: Path) 
         f"left out {_grouped(best.left_out)}" * bool(best.left_out),
         f"also fits: {', '.join(others)} (origin.key chooses)" * bool(others),
     ]
-    said = "; ".join(part for part in parts if part)
-    return f"teacher.origin.file {path.name}: {said}" if said else ""
+    undone = "; ".join(part for part in parts if part)
+    return said(path.name, undone) if undone else ""
 
 
 def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

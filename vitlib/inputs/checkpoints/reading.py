@@ -46,7 +46,13 @@ class Foreign:
 
 
 def refusal(path: Path, reason: str) -> WeightsError:
-    return WeightsError(f"teacher.origin.file {path}: {reason}")
+    return WeightsError(said(path, reason))
+
+
+def said(path: Path | str, what: str) -> str:
+    """One printable line about a file, whatever the names in it hold."""
+    line = "".join(character if character.isprintable() else "?" for character in what)
+    return f"teacher.origin.file {path}: {line[:360]}"
 
 
 def read(packed: bytes, path: Path) -> Any:
@@ -94,7 +100,13 @@ def _pickles(packed: bytes) -> Iterator[tuple[io.BytesIO, int]]:
         yield io.BytesIO(packed), 4
         return
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        yield from ((io.BytesIO(archive.read(name)), 1) for name in archive.namelist() if name.endswith("/data.pkl"))
+        yield from ((io.BytesIO(_member(archive, info)), 1) for info in archive.infolist() if info.filename.endswith("/data.pkl"))
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.CRC == 0:
+        info.CRC = None  # written without checksums (torch.serialization.set_crc32_options); none is looked for
+    return archive.read(info)
 
 
 def _is_safetensors(packed: bytes) -> bool:
@@ -121,7 +133,9 @@ def _archive(packed: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+            for info in archive.infolist():
+                _member(archive, info)  # torch itself passes over a wrong checksum
+    except Exception as error:  # a damaged directory raises errors of several kinds
         return f"a damaged or truncated archive ({_short(error)}); download or copy it again"
     if any("/code/" in name for name in names):
         return "a TorchScript program; save the model's state_dict()"

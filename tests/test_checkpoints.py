@@ -31,7 +31,7 @@ from vitlib import load_study
 from vitlib.inputs.checkpoints.reading import WeightsError
 from vitlib.inputs.models import ResNet, Timm, Vit, build, classifier_names, load_weights, weights_of
 from vitlib.spec import Context, SpecError
-from vitlib.teachers.teacher import Checkpoint, Teacher
+from vitlib.teachers.teacher import Checkpoint, Teacher, named
 
 MICRO = Vit(embed_dim=8, depth=2, num_heads=2, patch_size=4)
 DISTILLED = MICRO.changed(distilled=True)
@@ -280,6 +280,16 @@ def test_a_model_of_timm_keeps_its_classifier_only_for_as_many_classes(name, cla
 
 def features_of(module, images):
     return module.forward_head(module.forward_features(images), pre_logits=True)
+
+
+@pytest.mark.parametrize("classes", [None, 5])
+def test_a_convnet_saved_without_classifier_keeps_its_norm_and_gets_a_fresh_classifier_only_if_asked(classes, tmp_path):
+    module = timm.create_model("test_convnext", num_classes=0).eval()
+    nn.init.uniform_(module.head.norm.weight)
+    torch.save(module.state_dict(), tmp_path / "mine.pth")
+    read = loaded(described(model=Timm(name="test_convnext"), image_size=64, channels=3), tmp_path, num_classes=classes)
+    assert read.num_classes == (classes or 0)
+    assert torch.equal(read.head.norm.weight, module.head.norm.weight)
 
 
 @pytest.mark.parametrize("classes", [3, 5])
@@ -613,6 +623,8 @@ def test_a_model_of_timm_may_be_text_and_brings_its_image_size_and_normalisation
     assert (origin.image_size, origin.mean, origin.std) == (160, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     given = study_of({"file": "mine.pth", "model": {"name": "test_vit.r160_in1k"}, "mean": [0.1, 0.2, 0.3]}, tmp_path)
     assert given.settings.teachers["dino"].origin.mean == (0.1, 0.2, 0.3)
+    run = {"model": {"name": "test_vit.r160_in1k"}, "data": {"source": "digits", "image_size": 8}}
+    assert named(run) == run, "a pretraining run keeps its fields"
     untrained = study_of({"model": "test_vit", "image_size": 64}, tmp_path).settings.teachers["dino"].origin
     assert (type(untrained).__name__, untrained.image_size) == ("Untrained", 64)
 

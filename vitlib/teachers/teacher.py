@@ -239,8 +239,8 @@ def named(origin: dict[str, Any]) -> dict[str, Any]:
         SpecError: for a name that timm does not know.
     """
     model = origin["model"] if isinstance(origin["model"], dict) else {"name": origin["model"]}
-    if not isinstance(model.get("name"), str):
-        return origin
+    if "data" in origin or not isinstance(model.get("name"), str):
+        return origin  # a pretraining run has its data's normalisation
     return _released_facts(model["name"]) | origin | {"model": model}
 
 

@@ -113,9 +113,9 @@ def _reading(network: Network, wanted: _Wanted) -> _Reading:
 def _held(network: Network, tensors: dict[str, Tensor], wanted: _Wanted, renamed: bool = False) -> _Reading:
     state = {name: tensor for name, tensor in tensors.items() if name in wanted.target}
     missing = _missing(state, wanted)
-    other = [name for name in tensors if name not in state]
-    left_out = [name for name in other if NO_PART.match(name) or name.startswith(tuple(_heads(wanted)))]
-    unknown = [name for name in other if name not in left_out]
+    heads = tuple(_heads(wanted))
+    left_out = {name: None for name in tensors if name not in state and (NO_PART.match(name) or name.startswith(heads))}
+    unknown = [name for name in tensors if name not in state and name not in left_out]
     misshapen = [] if missing else _misshapen(state, wanted)
     return _Reading(network, state, renamed, missing, unknown, misshapen, [*left_out, *network.beside])
 

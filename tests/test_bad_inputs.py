@@ -101,7 +101,7 @@ SETTINGS = {  # overrides, and what the message must hold: field, value, what is
     "unknown source": ({"data": {"source": "cifar10"}}, "data.source: got 'cifar10'", "allowed: 'digits'"),
     "constants of another number of channels": ({"data": {"mean": [0.1, 0.2]}}, "data: mean has 2 channels and std 1", "must agree"),
     "no channels": ({"data": {"mean": [], "std": []}}, "data.mean: got []", "at least 1"),
-    "timm name without a tag": ({"teachers": {"RegNet": {"name": "regnety_160"}}}, "teachers.RegNet: name='regnety_160'", "allowed: 'architecture.tag'"),
+    "timm name without a tag": ({"teachers": {"RegNet": {"name": "regnety_160", "pretrained": True}}}, "teachers.RegNet: name='regnety_160'", "allowed: 'architecture.tag'"),
 }  # fmt: skip
 
 
@@ -254,7 +254,7 @@ def test_a_bad_value_given_in_python_is_refused_like_one_from_a_file():
     with pytest.raises(SpecError, match=r"image_size: got 2; .*greater than or equal to 4"):
         Data.parse({"source": "digits", "image_size": 2})
     with pytest.raises(SpecError, match=r"name='vit' has no tag; allowed: 'architecture.tag'"):
-        Timm.parse({"name": "vit"})
+        Timm.parse({"name": "vit", "pretrained": True})
 
 
 def test_a_bad_profile_is_refused_in_seconds_by_a_fresh_process_that_never_imports_torch():

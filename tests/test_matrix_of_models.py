@@ -16,7 +16,7 @@ from vitlib.inputs.models import Timm, Vit
 from vitlib.inputs.sources import Data
 from vitlib.methods.adapters.weight_copy import features
 from vitlib.methods.attention import attention_maps
-from vitlib.papers.afr_pruning.compute import pruning_samples, scored
+from vitlib.papers.afr_pruning.compute import balanced_images, scored
 from vitlib.papers.afr_pruning.specs import Pruned, Pruning
 from vitlib.papers.deit.specs import Student
 from vitlib.papers.dual_ssl_kd.compute import adapt, three_networks
@@ -235,7 +235,7 @@ def afr(rows):
             teacher=teacher_of(name, size), data=photos(size), recipe=ONE_EPOCH, seed=0, criterion="afr", sparsity=0.5, pruning=pruning
         )  # fmt: skip
         model = lively(with_fresh_head(loaded(run, where).teacher, run.data, 0, where))
-        samples = pruning_samples(run.data, pruning, where)
+        samples = balanced_images(run, where, "train")
         scores = scored("snip", run, model, samples)
         wanted = {f"blocks.{block}.{layer}.weight" for block in range(len(model.blocks)) for layer in LINEARS}
         assert set(scores) == wanted

@@ -185,14 +185,12 @@ def rebuild(dumped: dict[str, Any]) -> RunSpec:
 
 
 def explain(cls: type[BaseModel], error: ValidationError) -> str:
-    """One line a refused field: name, value, what is allowed; of a union, only the member that knows most of the fields."""
-    unions: dict[str, dict[str, list[tuple[bool, str]]]] = {}
+    """One line a refused field: name, value, what is allowed; of each union, only the member that knows most of the fields."""
+    lines = []
     for item in error.errors():
-        path, owner, union, member = _located(cls, item["loc"])
-        line = item["type"] == "extra_forbidden", _explain_one(path or cls.__name__, owner, item)
-        unions.setdefault(union, {}).setdefault(member, []).append(line)
-    best = (min(members.values(), key=lambda lines: (sum(unknown for unknown, _ in lines), len(lines))) for members in unions.values())
-    return "\n".join(text for lines in best for _, text in lines)
+        path, owner, choices = _located(cls, item["loc"])
+        lines.append((choices, (item["type"] == "extra_forbidden", _explain_one(path or cls.__name__, owner, item))))
+    return "\n".join(text for _, text in _of_best_members(lines))
 
 
 def nearest(name: str, allowed: list[str]) -> str:
@@ -224,20 +222,34 @@ def _explain_one(path: str, owner: type[BaseModel], item: dict[str, Any]) -> str
     return f"{path}: got {item['input']!r}; {item['msg']}"
 
 
-def _located(cls: type[BaseModel], steps: tuple) -> tuple[str, type[BaseModel], str, str]:
-    """Path without pydantic's names of union members, the class that its last step is in, and the union and its member."""
-    path, owners, union, member = [], [cls], "", ""
+def _of_best_members(lines: list[tuple[list[tuple[str, str]], tuple[bool, str]]]) -> list[tuple[bool, str]]:
+    """Lines outside unions, and of each union those of the member with the fewest unknown fields; unions within it likewise."""
+    kept = [line for choices, line in lines if not choices]
+    unions: dict[str, dict[str, list]] = {}
+    for choices, line in lines:
+        if choices:
+            (union, member), *inner = choices
+            unions.setdefault(union, {}).setdefault(member, []).append((inner, line))
+    for members in unions.values():
+        kept += min(map(_of_best_members, members.values()), key=lambda found: (sum(unknown for unknown, _ in found), len(found)))
+    return kept
+
+
+def _located(cls: type[BaseModel], steps: tuple) -> tuple[str, type[BaseModel], list[tuple[str, str]]]:
+    """Path without pydantic's names of union members, the class that its last step is in, and each union passed with its member."""
+    path, owners, choices = [], [cls], []
     for step in steps:
         name = str(step).rstrip("]").rpartition(" ")[2]  # a member with a validator: 'function-after[check(), Member]'
         chosen = [owner for owner in owners if owner.__name__ == name] if len(owners) > 1 else []
         if chosen:
-            owners, union, member = chosen, ".".join(path), name
+            owners = chosen
+            choices.append((".".join(path), name))
             continue
         path.append(str(step))
         info = owners[0].model_fields.get(step)
         inner = _classes(info.annotation) if info else []
         owners = [each for each in inner if isinstance(each, type) and issubclass(each, BaseModel)] or owners
-    return ".".join(path), owners[0], union, member
+    return ".".join(path), owners[0], choices
 
 
 def _classes(annotation: Any) -> list[Any]:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from vitlib.inputs.checkpoints.resizing import resized
 from vitlib.spec import Part, SpecError, nearest
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -100,49 +101,56 @@ def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
 
 
 def load_weights(module: nn.Module, weights: dict[str, np.ndarray]) -> None:
-    """Load `weights_of` another module; those of another grid or patch size are resampled, a classifier left out stays fresh.
-
-    timm's `resample_abs_pos_embed` (bicubic; prefix tokens keep their own positions) and `resample_patch_embed` (FlexiViT).
+    """Load `weights_of` another module; those of another grid or patch size are `resized`, a classifier left out stays fresh.
 
     Raises:
         RuntimeError: if anything but the classifier is missing, or does not fit.
     """
     import torch
 
-    state = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
+    state = resized({name: torch.from_numpy(np.array(array)) for name, array in weights.items()}, module)
     target = module.state_dict()
-    for name, resampled in (("pos_embed", _positions), ("patch_embed.proj.weight", _patches)):
-        if name in target and name in state and state[name].shape != target[name].shape:
-            state[name] = resampled(state[name], module)
-    kept = {name: tensor for name, tensor in target.items() if is_classifier(name) and name not in state}
-    module.load_state_dict(kept | state)
+    module.load_state_dict({name: target[name] for name in classifier_names(module)} | state)
 
 
-def is_classifier(name: str) -> bool:
-    """Whether a parameter belongs to the classifier, by timm's names of it in transformers and ResNets."""
-    return name.partition(".")[0] in ("head", "head_dist", "fc")
+def sketch(model: Model, *, image_size: int, channels: int, drop_path: float = 0.0) -> nn.Module:
+    """The module of a spec with one class, without storage: it has names and shapes alone, and costs no memory and no random numbers."""
+    import torch
+
+    with torch.device("meta"):
+        return build(model, image_size=image_size, channels=channels, num_classes=1, drop_path=drop_path)
 
 
-def without_classifier(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: array for name, array in weights.items() if not is_classifier(name)}
+def classifiers(module: nn.Module) -> list[nn.Module]:
+    """The layers that give the logits: one, or in DeiT's distilled models two; where norms stand before it, the linear layer alone."""
+    from torch import nn
+
+    heads = _heads(module)
+    layers = [[layer for layer in head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)] for head in heads]
+    return [inner[-1] if inner else head for head, inner in zip(heads, layers, strict=True)]
 
 
-def classifier_outputs(weights: dict[str, np.ndarray]) -> int:
+def classifier_names(module: nn.Module) -> frozenset[str]:
+    """Names of the parameters of the module's classifier, of both classifiers where it is distilled; empty without one."""
+    own = {id(parameter) for head in _heads(module) for parameter in head.parameters()}
+    return frozenset(name for name, parameter in module.named_parameters() if id(parameter) in own)
+
+
+def _heads(module: nn.Module) -> list[nn.Module]:
+    """What timm calls the module's classifier."""
+    from torch import nn
+
+    found = module.get_classifier() if hasattr(module, "get_classifier") else ()
+    return list(found) if isinstance(found, tuple | list | nn.ModuleList) else [found]
+
+
+def without_classifier(weights: dict[str, np.ndarray], classifier: frozenset[str]) -> dict[str, np.ndarray]:
+    return {name: array for name, array in weights.items() if name not in classifier}
+
+
+def classifier_outputs(weights: dict[str, np.ndarray], classifier: frozenset[str]) -> int:
     """Number of classes that the weights' classifier tells apart, 0 without one."""
-    rows = [len(array) for name, array in weights.items() if is_classifier(name) and name.endswith("weight")]
-    return rows[0] if rows else 0
-
-
-def _positions(positions: Tensor, module: nn.Module) -> Tensor:
-    from timm.layers import resample_abs_pos_embed
-
-    return resample_abs_pos_embed(positions, module.patch_embed.grid_size, num_prefix_tokens=module.num_prefix_tokens)
-
-
-def _patches(kernel: Tensor, module: nn.Module) -> Tensor:
-    from timm.layers import resample_patch_embed
-
-    return resample_patch_embed(kernel, list(module.patch_embed.patch_size))
+    return next((len(weights[name]) for name in sorted(classifier) if name in weights), 0)
 
 
 def parameter_count(module: nn.Module) -> int:

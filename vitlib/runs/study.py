@@ -28,7 +28,7 @@ from vitlib.runs.manifest import DamagedError
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store, Stored
 from vitlib.spec import Part, RunSpec, SpecError, nearest
-from vitlib.teachers.teacher import Checkpoint
+from vitlib.teachers.teacher import Checkpoint, named
 
 
 @dataclass(frozen=True)
@@ -239,12 +239,14 @@ def _flat(settings: dict[str, Any], before: str = "") -> list[str]:
 
 
 def _with_teachers(fields: Any) -> Any:
-    """Origins `{run = {profile, method, model, seed}}` replaced by that pretraining run of the study `teachers`."""
+    """Origins `{run = {profile, method, model, seed}}` replaced by that pretraining run of the study `teachers`, named models by timm's."""
     if not isinstance(fields, dict):
         return fields
     origin = fields.get("origin")
     if isinstance(origin, dict) and isinstance(origin.get("run"), dict):
         return fields | {"origin": _pretraining(origin["run"])}
+    if isinstance(origin, dict) and "model" in origin:
+        return fields | {"origin": named(origin)}
     return {key: _with_teachers(value) for key, value in fields.items()}
 
 
@@ -287,7 +289,7 @@ def _pinned(value: Any, place: Place) -> Any:
     if isinstance(value, Data):
         return _pin(value, place)
     if isinstance(value, Checkpoint):
-        return value if value.sha256 else value.pinned(place.data_dir)
+        return value.pinned(place.data_dir)
     if isinstance(value, Part):
         return value.changed(**{name: _pinned(getattr(value, name), place) for name in type(value).model_fields})
     if isinstance(value, dict):

@@ -6,21 +6,16 @@ Start from `manifest` and `read`. Imports no torch.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vitlib.spec import SpecError, nearest
+from vitlib.inputs.checkpoints.reading import WeightsError
+from vitlib.spec import nearest
 
 WEIGHTS = Path(__file__).with_name("weights")
-
-
-class WeightsError(SpecError):
-    """Weights that are missing, or not the ones they should be; the message names the file and what to do."""
 
 
 def manifest() -> dict[str, dict[str, Any]]:
@@ -72,37 +67,28 @@ def amend(name: str, facts: dict[str, Any]) -> None:
     _renew({name: entry(name) | facts})
 
 
-def read_file(path: Path, sha256: str, remedy: str) -> dict[str, np.ndarray]:
-    """A checkpoint of someone else's as numpy arrays; a state dict inside `model`, `state_dict` or `teacher` is found."""
-    packed = checked(path, sha256, remedy)
-    if path.suffix == ".safetensors":
-        from safetensors.numpy import load
-
-        return load(packed)
-    import torch
-
-    try:
-        state = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"weights {path}: not loadable as plain tensors ({str(error).splitlines()[0]}); save the state dict alone"
-        ) from None
-    state = next((state[key] for key in ("model", "state_dict", "teacher") if key in state), state)
-    return {name: tensor.numpy() for name, tensor in state.items()}
-
-
 def checked(path: Path, sha256: str, remedy: str) -> bytes:
     """The bytes of a file, once their SHA-256 is the expected one."""
-    found = sha256_of(path, remedy)
+    packed = content_of(path, remedy)
+    found = sha256_of(packed)
     if found != sha256:
         raise WeightsError(f"weights {path}: sha256 is {found[:12]}, expected {sha256[:12]}: the file was changed or damaged; {remedy}")
-    return path.read_bytes()
+    return packed
 
 
-def sha256_of(path: Path, remedy: str) -> str:
+def content_of(path: Path, remedy: str) -> bytes:
+    if path.is_dir():
+        raise WeightsError(f"weights {path}: is a folder, not a file; {remedy}")
     if not path.is_file():
         raise WeightsError(f"weights {path}: no such file; {remedy}")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"weights {path}: cannot be read ({error.strerror}); {remedy}") from None
+
+
+def sha256_of(packed: bytes) -> str:
+    return hashlib.sha256(packed).hexdigest()
 
 
 def _halved(name: str, array: np.ndarray) -> np.ndarray:

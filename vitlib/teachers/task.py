@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from vitlib.inputs.data import seed_everything
-from vitlib.inputs.foreign.architecture import classifiers
+from vitlib.inputs.models import classifiers
 from vitlib.inputs.sources import Data, class_names
 from vitlib.spec import Context
 from vitlib.teachers.teacher import Teacher

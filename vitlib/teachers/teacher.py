@@ -6,12 +6,15 @@ Its weights, size and normalisation follow from that; `Teacher.module` builds it
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from vitlib.inputs.checkpoints.fitting import Fitted, fitted
+from vitlib.inputs.checkpoints.reading import read
 from vitlib.inputs.models import (
     Model,
     ResNet,
@@ -19,9 +22,11 @@ from vitlib.inputs.models import (
     Vit,
     build,
     check_tiling,
+    classifier_names,
     classifier_outputs,
     load_weights,
     released,
+    sketch,
     without_classifier,
 )
 from vitlib.inputs.sources import Data
@@ -31,6 +36,8 @@ from vitlib.teachers.pretrain import DinoTeacher, MaeTeacher, SupervisedTeacher
 
 if TYPE_CHECKING:
     from torch import nn
+
+log = logging.getLogger("vitlib")
 
 
 class Shipped(Part):
@@ -62,10 +69,11 @@ class Untrained(Part):
 
 
 class Checkpoint(Part):
-    """A state dict in data_dir/FILE: safetensors, or a .pt or .pth that loads with `weights_only`.
+    """Weights in data_dir/FILE: a state dict by timm's names, safetensors or torch.save's, whatever it is wrapped in.
 
     Args:
-        mean, std: the normalisation that the model was trained with.
+        mean, std: the normalisation that the model was trained with; with image_size from timm's table where a study names a timm model.
+        key: where the file holds several networks, a container or prefix of the one to take ('model_ema').
         sha256: of the file, filled in when a study is loaded.
     """
 
@@ -74,20 +82,47 @@ class Checkpoint(Part):
     image_size: int
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
+    key: str = ""
     sha256: str = ""
 
     @field_validator("file")
     @classmethod
     def _inside(cls, file: str) -> str:
-        if Path(file).is_absolute() or ".." in Path(file).parts or Path(file).suffix not in (".safetensors", ".pt", ".pth"):
-            raise ValueError("allowed: a path below data_dir that ends in .safetensors, .pt or .pth")
+        if Path(file).is_absolute() or ".." in Path(file).parts or Path(file).suffix not in SUFFIXES:
+            raise ValueError(f"allowed: a path below data_dir that ends in {', '.join(SUFFIXES)}")
         return file
 
+    @field_validator("model")
+    @classmethod
+    def _weights_are_the_files(cls, model: Model) -> Model:
+        if isinstance(model, Timm) and model.pretrained:
+            raise ValueError("pretrained = true beside a file; allowed: false, the weights are the file's")
+        return model
+
     def pinned(self, data_dir: Path) -> Self:
-        """The same with the file's SHA-256, which becomes part of every run's identity."""
-        return self.changed(sha256=shipped.sha256_of(data_dir / self.file, REMEDY))
+        """The same with the file's SHA-256, which becomes part of every run's identity; the file is read, and what was undone is logged.
+
+        A file that is pinned already may be absent, on a machine that shows stored results.
+
+        Raises:
+            WeightsError: if the file is missing, changed or damaged, or does not hold the model's weights.
+        """
+        path = data_dir / self.file
+        if self.sha256 and not path.exists():
+            return self
+        pinned = self if self.sha256 else self.changed(sha256=shipped.sha256_of(shipped.content_of(path, REMEDY)))
+        if note := pinned.fitted(data_dir).note:
+            log.warning(note)
+        return pinned
+
+    def fitted(self, data_dir: Path) -> Fitted:
+        """The file's weights by the model's names, in the sizes of the file, and a note of what was undone."""
+        path = data_dir / self.file
+        packed = shipped.checked(path, self.sha256, REMEDY)
+        return fitted(read(packed, path), sketch(self.model, image_size=self.image_size, channels=len(self.mean)), path, self.key)
 
 
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 REMEDY = "put the file there, or set data_dir (notebook parameter, --data-dir, VITLIB_DATA); the shipped teachers need no file"
 
 
@@ -177,19 +212,21 @@ class Teacher(Part):
             seed_everything(self.origin.seed, context.device)
             return build(model, num_classes=num_classes or 0, **sizes).to(context.device)
         weights = self._weights(context)
-        trained = classifier_outputs(weights)
+        classifier = classifier_names(sketch(model, image_size=image_size, channels=self.channels))
+        trained = classifier_outputs(weights, classifier)
         module = build(model, num_classes=trained if num_classes is None else num_classes, **sizes)
         try:
-            load_weights(module, weights if num_classes in (None, trained) else without_classifier(weights))
+            load_weights(module, weights if num_classes in (None, trained) else without_classifier(weights, classifier))
         except RuntimeError as error:
-            raise shipped.WeightsError(f"teacher.origin: the weights do not fit {model!r}; {error}") from None
+            reason = " ".join(str(error).split())[:300]
+            raise shipped.WeightsError(f"teacher.origin: the weights do not fit {model!r}; {reason}") from None
         return module.to(context.device)
 
     def _weights(self, context: Context) -> dict[str, np.ndarray]:
         if isinstance(self.origin, Shipped):
             return shipped.read(self.origin.shipped, self.origin.sha256)
         if isinstance(self.origin, Checkpoint):
-            return shipped.read_file(context.data_dir / self.origin.file, self.origin.sha256, REMEDY)
+            return self.origin.fitted(context.data_dir).weights
         return context.weights(self.origin)
 
     def _facts(self) -> dict[str, Any]:
@@ -210,3 +247,16 @@ def _repatched(model: Model, patch_size: int) -> Vit:
     if not isinstance(model, Vit):
         raise SpecError(f"patch_size: got {patch_size} for {model!r}; allowed: for transformers given as a Vit")
     return model.changed(patch_size=patch_size)
+
+
+def named(origin: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a file or an untrained network whose model is timm's, as text or by name; what timm says of it fills in the rest.
+
+    Raises:
+        SpecError: for a name that timm does not know.
+    """
+    model = origin["model"] if isinstance(origin["model"], dict) else {"name": origin["model"]}
+    if "data" in origin or not isinstance(model.get("name"), str):
+        return origin  # a pretraining run has its data's normalisation
+    facts = released(model["name"])
+    return {name: facts[name] for name in ("image_size", "mean", "std")} | origin | {"model": model}

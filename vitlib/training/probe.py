@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlib.inputs.data import seed_everything, seed_for
-from vitlib.inputs.foreign.architecture import classifiers
+from vitlib.inputs.models import classifiers
 from vitlib.recipe import Recipe
 from vitlib.spec import Context
 from vitlib.training.evaluate import accuracy, finite

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from vitlib.inputs.models import Model, ResNet, Timm, Vit, build, check_tiling
+from vitlib.inputs.models import Model, ResNet, Timm, Vit, check_tiling, classifier_names, classifiers, sketch
 from vitlib.spec import SpecError
 
 if TYPE_CHECKING:
@@ -87,18 +87,10 @@ def architecture(model: Model, image_size: int, channels: int, drop_path: float 
     )
 
 
-def without_numbers(model: Model, image_size: int, channels: int, drop_path: float = 0.0) -> nn.Module:
-    """The module on torch's device for shapes: no memory, no random draw; its classifier is the architecture's own."""
-    import torch
-
-    with torch.device("meta"):
-        return build(model, image_size=image_size, channels=channels, num_classes=None, drop_path=drop_path).eval()
-
-
 def known_vit(model: Model, image_size: int, channels: int) -> Vit | None:
     """A transformer's sizes, as formulas ask for them; None for a model that no plain `Vit` is equal to."""
     if isinstance(model, Timm):
-        return sizes_of(without_numbers(model.changed(pretrained=False), image_size, channels), image_size, channels)
+        return sizes_of(sketch(model.changed(pretrained=False), image_size=image_size, channels=channels), image_size, channels)
     return model if isinstance(model, Vit) else None
 
 
@@ -111,19 +103,19 @@ def sizes_of(module: nn.Module, image_size: int, channels: int) -> Vit | None:
     side = module.patch_embed.patch_size
     sizes = {"embed_dim": width, "depth": len(blocks), "num_heads": blocks[0].attn.num_heads, "mlp_ratio": hidden / width}
     candidate = Vit(patch_size=side if isinstance(side, int) else side[0], distilled=hasattr(module, "dist_token"), **sizes)
-    return candidate if _shapes(module) == _shapes(without_numbers(candidate, image_size, channels)) else None
+    return candidate if _shapes(module) == _shapes(sketch(candidate, image_size=image_size, channels=channels)) else None
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    told = {id(value) for layer in classifiers(module) for value in layer.parameters()}
-    return {name: tuple(value.shape) for name, value in module.named_parameters() if id(value) not in told}
+    told = classifier_names(module)
+    return {name: tuple(value.shape) for name, value in module.named_parameters() if name not in told}
 
 
 @lru_cache(maxsize=64)
 def _looked_at(model: Timm, image_size: int, channels: int, drop_path: float) -> Architecture:
     import torch
 
-    module = without_numbers(model, image_size, channels, drop_path)
+    module = sketch(model, image_size=image_size, channels=channels, drop_path=drop_path).eval()
     images = torch.zeros(1, channels, image_size, image_size, device="meta")
     try:
         with torch.no_grad(), _watched(module) as seen:
@@ -187,16 +179,6 @@ def _described(module: nn.Module, features: Tensor, seen: _Seen) -> Architecture
         open_end=_has_open_end(module),
         attention_pooling=getattr(module, "attn_pool", None) is not None,
     )
-
-
-def classifiers(module: nn.Module) -> list[nn.Module]:
-    """The layers that give the logits: one, or in DeiT's distilled models two; where norms stand before it, the linear layer alone."""
-    from torch import nn
-
-    found = module.get_classifier()
-    heads = list(found) if isinstance(found, tuple | list | nn.ModuleList) else [found]
-    layers = [[layer for layer in head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)] for head in heads]
-    return [inner[-1] if inner else head for head, inner in zip(heads, layers, strict=True)]
 
 
 def _is_chain(seen: _Seen) -> bool:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from vitlib.inputs.foreign.architecture import classifiers
 from vitlib.inputs.foreign.demands import is_here
-from vitlib.inputs.models import released
+from vitlib.inputs.models import classifiers, released
 from vitlib.inputs.sources import Data, class_names
 from vitlib.spec import SpecError
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from vitlib.inputs.foreign.architecture import classifiers
+from vitlib.inputs.models import classifiers
 from vitlib.papers.dual_ssl_kd.specs import Protocol
 from vitlib.training.remembered import Frozen
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from vitlib.inputs.catalogue import CATALOGUE, named_split, stratified
 from vitlib.inputs.pictures import DataError
+from vitlib.inputs.sets.catalogue import CATALOGUE, named_split, stratified
 from vitlib.inputs.sources import Data, check, class_names, load
 from vitlib.spec import SpecError
 

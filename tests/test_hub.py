@@ -9,8 +9,8 @@ from datasets import Image as ImageColumn
 from PIL import Image
 from pydantic import ValidationError
 
-from vitlib.inputs.hub import first_seen
 from vitlib.inputs.pictures import DataError
+from vitlib.inputs.sets.hub import first_seen
 from vitlib.inputs.sources import Data, check, class_names, fingerprint, load
 
 CLASSES = ["n01", "n02", "n03"]

@@ -1,0 +1,65 @@
+"""The name of the content of a set of files.
+
+It is the same wherever the files lie and whenever they were copied, as results move between machines: SHA-256 over the name and
+size of every file and over bytes, of all files where they take at most `WHOLE` bytes (CIFAR-10 as PNG does), of `SAMPLE` evenly
+spaced ones in a larger set. What this cannot see, a file outside the sample replaced by one of equal size, `records` sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from vitlib.inputs.pictures import DataError
+
+WHOLE = 2**28  # bytes on disk, a second or two to read
+BLOCK = 2**12  # bytes that the smallest file takes
+SAMPLE = 256
+READING = 2  # how files become pixels; raised with every change of that, as results on them are others then
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files below `root`, a row each: name, size (bytes), mtime_ns (time of writing)."""
+
+    root: Path
+    table: pd.DataFrame
+
+    @classmethod
+    def below(cls, root: Path, names: Iterable[str]) -> Files:
+        names = list(names)
+        try:
+            status = [(root / name).stat() for name in names]
+        except OSError as error:
+            raise DataError(f"data folder {root}: {error.filename} cannot be read ({error.strerror})") from None
+        columns = {"name": names, "size": [each.st_size for each in status], "mtime_ns": [each.st_mtime_ns for each in status]}
+        return cls(root, pd.DataFrame(columns).astype({"name": object, "size": "int64", "mtime_ns": "int64"}))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the fingerprint reads all bytes."""
+        return int(self.table["size"].clip(lower=BLOCK).sum()) <= WHOLE
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"reading {READING}\n".encode())
+        for name, size in zip(self.table["name"], self.table["size"], strict=True):
+            digest.update(os.fsencode(f"{name} {size}\n"))
+        step = 1 if self.whole else max(1, len(self.table) // SAMPLE)
+        for name in self.table["name"][::step]:
+            digest.update(self._content(name))
+        return digest.hexdigest()
+
+    def sha256(self, name: str) -> str:
+        """Of one file's bytes."""
+        return hashlib.sha256(self._content(name)).hexdigest()
+
+    def _content(self, name: str) -> bytes:
+        try:
+            return (self.root / name).read_bytes()
+        except OSError as error:
+            raise DataError(f"data folder {self.root}: {name} cannot be read ({error.strerror})") from None

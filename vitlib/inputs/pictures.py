@@ -6,8 +6,8 @@ Every picture, from whatever source, passes `eight_bit`: upright, over white whe
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +57,7 @@ def open_image(path: Path, channels: int) -> Image.Image:
         DataError: a file that cannot be read, or levels of unknown range; the message names the file.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             return eight_bit(image, channels)
     except UNREADABLE as error:
         raise DataError(f"image {path}: cannot be read ({error}); replace or remove the file") from None
@@ -66,11 +66,18 @@ def open_image(path: Path, channels: int) -> Image.Image:
 def check_header(path: Path) -> None:
     """Refuse a file that is no picture; decodes only those whose levels may be of unknown range."""
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             if image.mode in ("I", "F"):
                 _of_eight_bits(image)
     except UNREADABLE as error:
         raise DataError(f"image {path}: cannot be read ({error}); replace or remove the file") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """By its content and not by its name, for which Pillow 13 maps a TIFF into memory and scrambles it where it lies on its side."""
+    with path.open("rb") as stream, Image.open(stream) as image:
+        yield image
 
 
 def eight_bit(image: Image.Image, channels: int) -> Image.Image:
@@ -82,7 +89,7 @@ def eight_bit(image: Image.Image, channels: int) -> Image.Image:
     Raises:
         ValueError: for integers of 32 bits and floats outside 0..1, whose range nothing states.
     """
-    image.load()
+    image.load()  # upon which Pillow itself turns a TIFF and forgets its orientation
     orientation = _orientation(image)
     target = "L" if channels == 1 else "RGB"
     flat = _opaque(_of_eight_bits(image))
@@ -92,8 +99,7 @@ def eight_bit(image: Image.Image, channels: int) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     """EXIF's number, 1 where there is none that can be read: a damaged note does not make the picture unreadable."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return image.getexif().get(ExifTags.Base.Orientation, 1)
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
     except _UNREADABLE_EXIF:
         return 1
 

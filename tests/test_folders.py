@@ -178,7 +178,7 @@ def test_a_layout_is_read_as_imagefolder_reads_it(tmp_path, make):
         images, same = load(PETS, split, tmp_path / "data")
         assert len(images) == len(paths) and same.tolist() == labels.tolist()
         names |= {path.relative_to(root).as_posix() for path in paths}
-    fingerprinted = set(files(PETS.source, tmp_path / "data").table["name"])
+    fingerprinted = {*files(PETS.source, tmp_path / "data").names}
     assert {name for name in fingerprinted if not name.startswith("val")} == {name for name in names if not name.startswith("val")}
     assert names <= fingerprinted
     assert files_below(tmp_path) == before

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 
 from vitlib.inputs.pictures import DataError
 
@@ -25,32 +24,33 @@ READING = 2  # how files become pixels; raised with every change of that, as res
 
 @dataclass(frozen=True)
 class Files:
-    """Files below `root`, a row each: name, size (bytes), mtime_ns (time of writing)."""
+    """Files below `root` by name, with `sizes` (bytes) and `times` of writing (ns), both int64 (N,)."""
 
     root: Path
-    table: pd.DataFrame
+    names: list[str]
+    sizes: np.ndarray
+    times: np.ndarray
 
     @classmethod
-    def below(cls, root: Path, names: Iterable[str]) -> Files:
-        names = list(names)
+    def below(cls, root: Path, names: list[str]) -> Files:
         try:
             status = [(root / name).stat() for name in names]
         except OSError as error:
             raise DataError(f"data folder {root}: {error.filename} cannot be read ({error.strerror})") from None
-        columns = {"name": names, "size": [each.st_size for each in status], "mtime_ns": [each.st_mtime_ns for each in status]}
-        return cls(root, pd.DataFrame(columns).astype({"name": object, "size": "int64", "mtime_ns": "int64"}))
+        sizes, times = np.array([(each.st_size, each.st_mtime_ns) for each in status], dtype=np.int64).reshape(-1, 2).T
+        return cls(root, names, sizes, times)
 
     @property
     def whole(self) -> bool:
         """Whether the fingerprint reads all bytes."""
-        return int(self.table["size"].clip(lower=BLOCK).sum()) <= WHOLE
+        return int(np.maximum(self.sizes, BLOCK).sum()) <= WHOLE
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"reading {READING}\n".encode())
-        for name, size in zip(self.table["name"], self.table["size"], strict=True):
+        for name, size in zip(self.names, self.sizes, strict=True):
             digest.update(os.fsencode(f"{name} {size}\n"))
-        step = 1 if self.whole else max(1, len(self.table) // SAMPLE)
-        for name in self.table["name"][::step]:
+        step = 1 if self.whole else max(1, len(self.names) // SAMPLE)
+        for name in self.names[::step]:
             digest.update(self._content(name))
         return digest.hexdigest()
 

@@ -114,6 +114,19 @@ def test_grey_and_coloured_pictures_of_one_set_have_the_same_channels(tmp_path):
     assert images.shape == (2, 3, 8, 8) and images[1, :, 0, 0].tolist() == [80, 80, 80]
 
 
+def test_pictures_are_converted_as_those_of_a_folder_and_named_where_they_cannot_be(tmp_path):
+    """Sixteen bits, transparency, and floats of no stated range."""
+    root, levels = tmp_path / "tiny-imagenet", np.full((12, 10), 8000, np.uint16)
+    floats = Image.fromarray(np.full((12, 10), 7.5, np.float32))
+    features = {"label": ClassLabel(names=CLASSES)}
+    write(root, "train", features, image=[Image.fromarray(levels), Image.new("LA", (10, 12), (40, 51))], label=[0, 1])
+    write(root, "valid", features, image=[picture(1), floats], label=[0, 1])
+    images, _ = load(source(TINY), "train", tmp_path)
+    assert [image[0, 4, 4] for image in images] == [31, 212]  # 8000 / 257; 0.2 x 40 + 0.8 x 255
+    with pytest.raises(DataError, match=r"image 1 of test of hfds/zh-plus/tiny-imagenet: cannot be read .*7\.5 to 7\.5, are not in 0\.\.1"):
+        load(source(TINY), "test", tmp_path)
+
+
 @pytest.mark.parametrize(("per_class", "expected"), [(1, [1, 1, 1]), (None, [2, 1, 1])])
 def test_few_shot_subsets_are_drawn_from_the_training_split(tmp_path, per_class, expected):
     tiny_imagenet(tmp_path / "tiny-imagenet")

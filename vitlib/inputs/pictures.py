@@ -50,7 +50,7 @@ def shifted(images: np.ndarray, shift: Shift, generator: np.random.Generator | N
     return np.clip(127.5 + shift.contrast * (images - 127.5) + noise, 0, 255).round().astype(np.uint8)
 
 
-def open_image(path: Path, channels: int) -> Image.Image:
+def open_image(path: Path | str, channels: int) -> Image.Image:
     """The picture of a file in one channel ("L") or three ("RGB").
 
     Raises:
@@ -74,9 +74,9 @@ def check_header(path: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path | str) -> Iterator[Image.Image]:
     """By its content and not by its name, for which Pillow 13 maps a TIFF into memory and scrambles it where it lies on its side."""
-    with path.open("rb") as stream, Image.open(stream) as image:
+    with open(path, "rb") as stream, Image.open(stream) as image:
         yield image
 
 
@@ -93,7 +93,9 @@ def eight_bit(image: Image.Image, channels: int) -> Image.Image:
     orientation = _orientation(image)
     target = "L" if channels == 1 else "RGB"
     flat = _opaque(_of_eight_bits(image))
-    return (flat.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else flat).convert(target)
+    upright = (flat.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else flat).convert(target)
+    upright.info = {}  # an orientation that has been followed must not be followed again
+    return upright
 
 
 def _orientation(image: Image.Image) -> int:

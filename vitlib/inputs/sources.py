@@ -17,9 +17,9 @@ import pandas as pd
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
-from vitlib.inputs.pictures import DataError, Shift, check_header, eight_bit, open_image, shifted_pictures, square
+from vitlib.inputs.pictures import UNREADABLE, DataError, Shift, check_header, eight_bit, open_image, shifted_pictures, square
 from vitlib.inputs.sets import records
-from vitlib.inputs.sets.catalogue import CATALOGUE, named_split, stratified
+from vitlib.inputs.sets.catalogue import CATALOGUE, named_split, opened_as_folders, stratified
 from vitlib.inputs.sets.digits import digits, digits_fingerprint
 from vitlib.inputs.sets.fingerprints import Files
 from vitlib.inputs.sets.folders import SPLIT_FOLDERS, SplitFolder, report, tree
@@ -161,16 +161,18 @@ def _decoded(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.nda
     else:
         every, labels = digits(split) if data.source == "digits" else _dataset_pictures(data, split, data_dir)
         keep = subset(labels, data) if split == "train" else np.arange(len(labels))
-        pictures, labels = (_converted(every(index), data, split, index) for index in keep), labels[keep]
+        pictures, labels = (_converted(every, index, data, split) for index in keep), labels[keep]
     if split == "test" and data.shift:
         pictures = shifted_pictures(pictures, data.shift)
     return np.stack([square(picture, data.image_size, data.crop_share or 1.0) for picture in pictures]), labels
 
 
-def _converted(picture: Image.Image, data: Data, split: str, index: int) -> Image.Image:
+def _converted(every: Picture, index: int, data: Data, split: str) -> Image.Image:
     try:
-        return eight_bit(picture, data.channels)
-    except ValueError as error:
+        return eight_bit(every(index), data.channels)
+    except DataError:
+        raise
+    except UNREADABLE as error:
         raise DataError(f"image {index} of {split} of {data.source}: cannot be read ({error}); replace or remove it") from None
 
 
@@ -290,7 +292,9 @@ def _dataset(data: Data, split: str, data_dir: Path):
             return named_split(data.source.partition("/")[2], split, root)
         if data.source.startswith("hfds/"):
             return hub_split(data.source.partition("/")[2], split, root)
-        return create_dataset(data.source, root=str(root), split=split, download=False)
+        return opened_as_folders(create_dataset(data.source, root=str(root), split=split, download=False))
+    except DataError:
+        raise
     except (RuntimeError, ValueError, AssertionError, OSError, ImportError) as error:
         raise DataError(_absent(data.source, root, f"{type(error).__name__}: {error}")) from None
 

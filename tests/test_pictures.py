@@ -291,6 +291,30 @@ def test_colour_of_sixteen_bits_is_read_by_its_high_byte(tmp_path, chunks):
     assert np.asarray(open_image(tmp_path / "a.png", 3))[0, 0].tolist() == [31, 148, 255]
 
 
+def tiff(width, height, bits, white_is_zero, levels):
+    """An uncompressed grey TIFF by its specification."""
+    tags = [(256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, 1 - white_is_zero), (273, 4, 122), (277, 3, 1)]
+    tags += [(278, 3, height), (279, 4, len(levels))]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    return head + levels
+
+
+@pytest.mark.parametrize(
+    ("bits", "white_is_zero", "levels", "expected"),
+    [
+        (16, 0, struct.pack("<2H", 8000, 65535), [31, 255]),
+        (16, 1, struct.pack("<2H", 8000, 65535), [224, 0]),
+        (12, 0, bytes([0x1F, 0x4F, 0xFF]), [31, 255]),  # 500 and 4095 of 4095, packed
+        (8, 0, bytes([31, 255]), [31, 255]),
+        (8, 1, bytes([31, 255]), [224, 0]),
+    ],
+)
+def test_grey_of_a_tiff_is_scaled_by_its_bits_and_counted_from_black(tmp_path, bits, white_is_zero, levels, expected):
+    (tmp_path / "a.tif").write_bytes(tiff(2, 1, bits, white_is_zero, levels))
+    assert np.asarray(open_image(tmp_path / "a.tif", 1))[0].tolist() == expected
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_grey_of_few_bits_spans_the_whole_range(tmp_path, bits):
     half = b"\xff" * 4 + b"\0" * 4

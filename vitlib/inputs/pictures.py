@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageOps
 from pydantic import Field
 
 from vitlib.spec import Part, SpecError
@@ -109,7 +109,9 @@ def _orientation(image: Image.Image) -> int:
 def _of_eight_bits(image: Image.Image) -> Image.Image:
     """The same picture in a mode of eight bits a channel that `convert` knows, with its transparency."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BIT):
-        return _scaled(image, 65535)
+        tags = getattr(image, "tag_v2", {})  # of a TIFF, which may hold 12 bits, or count from white; Pillow heeds neither
+        grey = _scaled(image, 2 ** max(tags.get(ExifTags.Base.BitsPerSample, (16,))) - 1)
+        return ImageOps.invert(grey) if tags.get(ExifTags.Base.PhotometricInterpretation) == 0 else grey
     if image.mode == "I":
         raise ValueError(f"its integers of 32 bits, here {_range(image)}, state no range; save it with 8 or 16 bits")
     if image.mode == "F":

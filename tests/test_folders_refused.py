@@ -34,6 +34,17 @@ def circle_by_the_split(root):
     (root / "train" / "cat" / "deep" / "up").symlink_to("../../../train")
 
 
+def circle_from_above_the_set(root):
+    """The link is what has to go, and not the set that is met again below it."""
+    make_images(root)
+    (root / "train" / "cat" / "data").symlink_to(root.parent)
+
+
+def class_that_is_the_set(root):
+    make_images(root)
+    (root / "train" / "wolf").symlink_to(root)
+
+
 def link_to_itself(root):
     make_images(root)
     (root / "train" / "cat" / "self").symlink_to("self")
@@ -124,11 +135,13 @@ def unreadable_by_name(root):
 
 
 REFUSED = [
-    (circle_in_a_class, r"data link .*train/cat/again: leads back to .*train/cat, which it lies in; remove it"),
-    (circle_by_the_set, r"data link .*test/dog/all: leads back to .*pets, which it lies in; remove it"),
-    (circle_by_the_split, r"data link .*train/cat/deep/up: leads back to .*train, which it lies in; remove it"),
-    (link_to_itself, r"data link .*train/cat/self: leads back to itself; remove it"),
-    (two_links_to_each_other, r"data link .*train/one: leads back to itself; remove it"),
+    (circle_in_a_class, r"data link .*train/cat/again: leads back to .*train/cat, which it lies in; remove the link"),
+    (circle_by_the_set, r"data link .*test/dog/all: leads back to .*pets, which it lies in; remove the link"),
+    (circle_by_the_split, r"data link .*train/cat/deep/up: leads back to .*train, which it lies in; remove the link"),
+    (circle_from_above_the_set, r"data link .*train/cat/data: leads back to .*pets, which it lies in; remove the link"),
+    (class_that_is_the_set, r"data link .*train/wolf: leads back to .*pets, which it lies in; remove the link"),
+    (link_to_itself, r"data link .*train/cat/self: leads back to itself; remove the link"),
+    (two_links_to_each_other, r"data link .*train/one: leads back to itself; remove the link"),
     (dangling_picture, r"data link .*train/cat/9\.png: leads nowhere; bring back /nowhere/9\.png or remove the link"),
     (dangling_class, r"classes differ between train and test: wolf"),
     (class_in_one_split, r"classes differ between train and test: wolf"),

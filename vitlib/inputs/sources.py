@@ -145,8 +145,9 @@ def load(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.ndarray
     """
     key = (data, split, data_dir)
     if key not in _RECENT:
-        fingerprint.cache_clear()
-        _require_described(data, data_dir)
+        if data.fingerprint:
+            fingerprint.cache_clear()
+            _require_described(data, data_dir)
         _RECENT[key] = _decoded(data, split, data_dir)
     _RECENT.move_to_end(key)
     while len(_RECENT) > 1 and sum(images.nbytes for images, _ in _RECENT.values()) > KEPT_BYTES:

@@ -34,7 +34,7 @@ class Files:
     @classmethod
     def below(cls, root: Path, names: list[str]) -> Files:
         try:
-            status = [(root / name).stat() for name in names]
+            status = [os.stat(f"{root}/{name}") for name in names]  # half the time of Path.stat, which counts for a million
         except OSError as error:
             raise DataError(f"data folder {root}: {error.filename} cannot be read ({error.strerror})") from None
         sizes, times = np.array([(each.st_size, each.st_mtime_ns) for each in status], dtype=np.int64).reshape(-1, 2).T

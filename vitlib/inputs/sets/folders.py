@@ -55,7 +55,7 @@ def tree(root: Path, within: dict[_Folder, str] | None = None) -> Tree:
         DataError: a link in a circle, a folder that cannot be read.
     """
     found = Tree()
-    _visit(str(root), "", {**(within or {}), _folder(root): str(root)}, found)
+    _visit(str(root), "", _deeper(within or {}, str(root)), found)
     found.files.sort(key=os.path.split)
     return found
 
@@ -170,16 +170,22 @@ def _visit(folder: str, inside: str, above: dict[_Folder, str], found: Tree) -> 
         if is_hidden(entry.name):
             found.hidden.append(name)
         elif _is_folder(entry):
-            own = _folder(Path(entry.path))
-            if own in above:
-                raise DataError(f"data link {entry.path}: leads back to {above[own]}, which it lies in; remove it")
-            _visit(entry.path, f"{name}/", {**above, own: entry.path}, found)
+            _visit(entry.path, f"{name}/", _deeper(above, entry.path), found)
         elif entry.is_file():
             found.files.append(name)
         elif is_picture(name) and entry.is_symlink():
             raise DataError(f"data link {entry.path}: leads nowhere; bring back {os.readlink(entry.path)} or remove the link")
         else:
             found.neither.append(name)
+
+
+def _deeper(above: dict[_Folder, str], folder: str) -> dict[_Folder, str]:
+    """The folders above and this one, which may not be among them."""
+    own = _folder(Path(folder))
+    if own in above:
+        link = next((path for path in [Path(folder), *Path(folder).parents] if path.is_symlink()), folder)
+        raise DataError(f"data link {link}: leads back to {above[own]}, which it lies in; remove the link")
+    return {**above, own: folder}
 
 
 def _entries(folder: str) -> list[os.DirEntry]:
@@ -195,7 +201,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return entry.is_dir()
     except OSError as error:
         why = "leads back to itself" if error.errno == errno.ELOOP else f"cannot be followed ({error.strerror})"
-        raise DataError(f"data link {entry.path}: {why}; remove it") from None
+        raise DataError(f"data link {entry.path}: {why}; remove the link") from None
 
 
 def _folder(path: Path) -> _Folder:

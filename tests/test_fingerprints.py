@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 
 import pytest
 from support import files_below, make_images, make_picture
@@ -197,6 +198,7 @@ def test_files_of_another_size_are_other_data_with_a_record_of_their_own(large):
     assert len(files_below(large / "records")) == 2
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system takes text alone for names")
 def test_names_that_are_no_text_or_hold_lines_and_commas_are_recorded(large):
     for name in (b"a\xff.bmp", b'a,b\n".bmp', b" x.bmp"):
         shutil.copy(large / OUTSIDE, os.fsencode(large / "pets" / "train" / "cat") + b"/" + name)

@@ -276,6 +276,20 @@ def test_one_set_in_two_layouts_has_two_fingerprints_that_do_not_know_of_each_ot
     assert fingerprint("folder/pets", tmp_path) != folder
 
 
+def test_a_set_of_timm_that_reads_split_folders_has_them_in_its_fingerprint(tmp_path):
+    """Beside a file of its own, as ImageNet's meta.bin, and opens its pictures as those of a folder are."""
+    root = make_images(tmp_path / "raw" / "image_folder")
+    (root / "meta.bin").write_bytes(b"classes")
+    Image.fromarray(np.full((8, 8), 8000, np.uint16)).save(root / "test" / "cat" / "0.png")
+    data = Data(source="torch/raw/image_folder", image_size=8, **GREY)
+    (first, *_), labels = load(data, "test", tmp_path)
+    assert {*first.ravel().tolist()} == {31} and labels.tolist() == [0, 0, 0, 1, 1, 1]
+    before = fingerprint(data.source, tmp_path)
+    flip(root)
+    fingerprint.cache_clear()
+    assert fingerprint(data.source, tmp_path) != before
+
+
 def test_loading_a_study_again_sees_files_that_changed_meanwhile(tmp_path):
     (tmp_path / "pets" / "train" / "cat").mkdir(parents=True)
     (tmp_path / "pets" / "train" / "cat" / "1.jpg").write_bytes(b"one")

@@ -27,6 +27,7 @@ from vitlib.inputs.sets.hub import hub_split
 from vitlib.spec import Part
 
 ARCHIVES = (".tar", ".gz", ".tgz", ".zip", ".xz")
+OF_SPLIT_FOLDERS = ("/imagenet", "/image_folder", "/folder")  # sets of timm that read train/ and val/ themselves
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KEPT_BYTES = 2**30  # of decoded images, from one run of a process to the next
 Picture = Callable[[int], Image.Image]  # one picture of a split by its place: a set of large ones is never held whole
@@ -113,7 +114,7 @@ def check(data: Data, data_dir: Path, splits: tuple[str, ...] = ("train", "test"
 
 def compare(sources: Iterable[str], data_dir: Path, recorded: Path, *, verify: bool = False) -> None:
     """Refuse sources whose files were written since results on them began, see `vitlib.inputs.sets.records`; the digits never are."""
-    for source in {*sources} - {"digits"}:
+    for source in (source for source in dict.fromkeys(sources) if source != "digits"):
         records.compare(source, files(source, data_dir), fingerprint(source, data_dir), recorded, verify=verify)
 
 
@@ -219,8 +220,10 @@ def files(source: str, data_dir: Path) -> Files:
     root = _root(source, data_dir)
     if source.startswith("folder/"):
         names = [f"{split.root.name}/{name}" for split in _split_folders(root) for name in split.names()]
-    else:  # both layouts may lie in one folder
-        names = [name for name in tree(root).files if not name.endswith(ARCHIVES) and name.partition("/")[0] not in SPLIT_FOLDERS]
+    else:
+        every = [name for name in tree(root).files if not name.endswith(ARCHIVES)]
+        beside = [name for name in every if name.partition("/")[0] not in SPLIT_FOLDERS]  # a set in both layouts may lie in one folder
+        names = every if source.endswith(OF_SPLIT_FOLDERS) else beside or every
     if not names:
         raise DataError(_absent(source, root, "it holds no files"))
     return Files.below(root, names)

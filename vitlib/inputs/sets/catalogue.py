@@ -68,7 +68,7 @@ def opened_as_folders(dataset: Any) -> Any:
         DataError: for hidden files, which a folder is read without and this set would not be.
     """
     for path, _ in getattr(dataset, "samples", []):
-        if is_hidden(Path(path).name) or is_hidden(Path(path).parent.name):
+        if any(map(is_hidden, Path(path).relative_to(dataset.root).parts)):
             raise DataError(f"image {path}: hidden, and torchvision's {type(dataset).__name__} would read it; remove it")
     if hasattr(dataset, "loader"):
         dataset.loader = partial(open_image, channels=3)

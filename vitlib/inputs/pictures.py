@@ -84,7 +84,8 @@ def eight_bit(image: Image.Image, channels: int) -> Image.Image:
     """A picture of any mode as "L" (one channel) or "RGB" (three), of an animation the first.
 
     It is turned upright by its EXIF orientation, and what is transparent lies over white. 16 bits a channel are divided by 257,
-    so that 65535 becomes 255; of 16-bit colour Pillow itself takes the high byte. Floats are taken from 0..1.
+    so that 65535 becomes 255, and 12 bits of a TIFF likewise; of 16-bit colour Pillow itself takes the high byte. Floats are
+    taken from 0..1.
 
     Raises:
         ValueError: for integers of 32 bits and floats outside 0..1, whose range nothing states.

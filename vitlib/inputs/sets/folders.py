@@ -24,14 +24,7 @@ SPLIT_FOLDERS = sorted({name for names in SPLITS.values() for name in names})
 NEITHER = "neither file nor folder"  # a link that leads nowhere, a pipe
 LAYOUT = "allowed layout: train|val|test/CLASS/*"
 _HIDDEN = {"@eaDir", "__MACOSX"}  # previews of a Synology station, resource forks of a Mac's archive
-_PREVIEWS = (
-    ".ipynb_checkpoints",
-    ".thumbnails",
-    ".Trash",
-    ".trashed",
-    ".picasaoriginals",
-    "._",
-)  # hidden folders that hold pictures and are no class
+_PREVIEWS = (".ipynb_checkpoints", ".thumbnails", ".Trash", ".trashed", ".picasaoriginals")  # hold pictures, and are no class
 _SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini"}  # of file managers, in any folder
 _Folder = tuple[int, int]  # device and inode
 

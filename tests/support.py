@@ -123,3 +123,9 @@ def make_images(root: Path, classes=("cat", "dog"), splits=("train", "test"), im
             for number in range(images):
                 Image.fromarray(generator.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{number}.png")
     return root
+
+
+def make_picture(path: Path, seed: int = 0) -> None:
+    """Grey noise of 8 x 8 pixels in a file of any format, its folder made with it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)).save(path)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from scipy.io import savemat
 
-from vitlib.inputs.catalogue import CATALOGUE, named_split, stratified
 from vitlib.inputs.pictures import DataError
+from vitlib.inputs.sets.catalogue import CATALOGUE, named_split, stratified
 from vitlib.inputs.sources import Data, check, class_names, load
 from vitlib.spec import SpecError
 
@@ -123,6 +123,31 @@ def test_a_drawn_split_is_written_once_and_read_from_then_on(name, images, tmp_p
     file.write_text("".join(drawn.splitlines(keepends=True)[:-1]))
     with pytest.raises(DataError, match=f"splits {3 * images - 1} images, the set has {3 * images}"):
         named_split(name, "train", tmp_path / name)
+
+
+@pytest.mark.parametrize("name", sorted(MAKE))
+def test_pictures_are_upright_and_over_white_as_those_of_a_folder(name, tmp_path):
+    """The upper half is red, stored on its side by a camera that says so."""
+    MAKE[name](tmp_path / name)
+    stored = Image.new("RGB", (16, 16), (0, 0, 200))
+    stored.paste((200, 0, 0), (0, 0, 8, 16))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # its left side is the top
+    for path in (tmp_path / name).rglob("*.jpg"):
+        stored.save(path, quality=100, subsampling=0, exif=exif)
+    images, _ = load(Data(source=f"torchvision/{name}", image_size=16), "test", tmp_path)
+    assert np.allclose(images[:, 0, :8], 200, atol=6) and np.allclose(images[:, 2, 8:], 200, atol=6)
+    for path in (tmp_path / name).rglob("*.jpg"):
+        Image.new("LA", (16, 16), (40, 51)).save(path, format="PNG")
+    images, _ = load(Data(source=f"torchvision/{name}", image_size=12), "test", tmp_path)
+    assert np.allclose(images, 40 * 0.2 + 255 * 0.8, atol=1)
+
+
+def test_hidden_pictures_that_torchvision_would_read_are_refused(tmp_path):
+    eurosat(tmp_path / "eurosat")
+    picture(tmp_path / "eurosat" / "eurosat" / "2750" / CLASSES[0] / "._1.jpg", 40)
+    with pytest.raises(DataError, match=r"image .*/abbey/\._1\.jpg: hidden, and torchvision's EuroSAT would read it; remove it"):
+        check(Data(source="torchvision/eurosat", image_size=8), tmp_path)
 
 
 def test_stratified_takes_a_share_or_a_number_of_each_class():

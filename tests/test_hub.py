@@ -9,8 +9,8 @@ from datasets import Image as ImageColumn
 from PIL import Image
 from pydantic import ValidationError
 
-from vitlib.inputs.hub import first_seen
 from vitlib.inputs.pictures import DataError
+from vitlib.inputs.sets.hub import first_seen
 from vitlib.inputs.sources import Data, check, class_names, fingerprint, load
 
 CLASSES = ["n01", "n02", "n03"]
@@ -34,14 +34,18 @@ def tiny_imagenet(root, test="valid"):
         write(root, split, {"label": ClassLabel(names=CLASSES)}, image=images, label=labels)
 
 
-def skin_cancer(root):
-    """Rows of one image more than once, in one split and across splits."""
-    features = {"image_id": Value("string"), "dx": Value("string")}
+def skin_cancer(root, lesions=None):
+    """Rows of one image more than once, in one split and across splits; `lesions` are those of the images."""
+    features = {"image_id": Value("string"), "dx": Value("string")} | ({"lesion_id": Value("string")} if lesions else {})
     rows = {"train": [("a", "nevus"), ("b", "melanoma"), ("a", "nevus")], "test": [("c", "angioma"), ("b", "melanoma"), ("c", "angioma")]}
-    values = {"a": 40, "b": 80, "c": 120}
+    values = {"a": 40, "b": 80, "c": 120, "d": 160, "e": 200}
+    if lesions:
+        rows["train"].append(("d", "nevus"))
+        rows["test"].append(("e", "nevus"))
     for split, pairs in rows.items():
         names, kinds = zip(*pairs, strict=True)
-        write(root, split, features, image=[picture(values[name]) for name in names], image_id=names, dx=kinds)
+        shown = {"lesion_id": [lesions[name] for name in names]} if lesions else {}
+        write(root, split, features, image=[picture(values[name]) for name in names], image_id=names, dx=kinds, **shown)
 
 
 def chest(root):
@@ -75,11 +79,24 @@ def test_a_test_split_goes_before_a_validation_split(tmp_path):
     assert read(tmp_path, TINY, "test") == ([7], ["n01"])
 
 
-def test_an_image_of_isic_is_in_one_split_and_once(tmp_path):
+def test_an_image_of_isic_is_in_one_split_and_once(tmp_path, caplog):
+    """In a copy that does not name lesions, which is said."""
     skin_cancer(tmp_path / "skin_cancer")
     assert read(tmp_path, ISIC, "train") == ([40, 80], ["nevus", "melanoma"])
     assert read(tmp_path, ISIC, "test") == ([120], ["angioma"])
     assert class_names(source(ISIC), tmp_path) == ["angioma", "melanoma", "nevus"]
+    assert [record.message for record in caplog.records].count(
+        f"{tmp_path / 'skin_cancer'}: no column lesion_id; images are kept apart by image_id alone, and both splits may show one subject"
+    ) == 1
+
+
+@pytest.mark.parametrize(("lesion_of_e", "tested"), [("L4", [120, 200]), ("L1", [120]), (None, [120, 200])])
+def test_a_lesion_of_isic_is_in_one_split(tmp_path, caplog, lesion_of_e, tested):
+    """Training keeps both images, a and d, of lesion L1; a test image of it is left out; one of no known lesion is its own."""
+    skin_cancer(tmp_path / "skin_cancer", {"a": "L1", "b": "L2", "c": "L3", "d": "L1", "e": lesion_of_e})
+    assert read(tmp_path, ISIC, "train")[0] == [40, 80, 160]
+    assert read(tmp_path, ISIC, "test")[0] == tested
+    assert not caplog.records
 
 
 def test_chestx_holds_images_with_exactly_one_of_its_seven_findings(tmp_path):
@@ -95,6 +112,19 @@ def test_grey_and_coloured_pictures_of_one_set_have_the_same_channels(tmp_path):
         write(root, split, {"label": ClassLabel(names=CLASSES)}, image=[picture(40), picture(80, mode="L")], label=[0, 1])
     images, _ = load(source(TINY), "train", tmp_path)
     assert images.shape == (2, 3, 8, 8) and images[1, :, 0, 0].tolist() == [80, 80, 80]
+
+
+def test_pictures_are_converted_as_those_of_a_folder_and_named_where_they_cannot_be(tmp_path):
+    """Sixteen bits, transparency, and floats of no stated range."""
+    root, levels = tmp_path / "tiny-imagenet", np.full((12, 10), 8000, np.uint16)
+    floats = Image.fromarray(np.full((12, 10), 7.5, np.float32))
+    features = {"label": ClassLabel(names=CLASSES)}
+    write(root, "train", features, image=[Image.fromarray(levels), Image.new("LA", (10, 12), (40, 51))], label=[0, 1])
+    write(root, "valid", features, image=[picture(1), floats], label=[0, 1])
+    images, _ = load(source(TINY), "train", tmp_path)
+    assert [image[0, 4, 4] for image in images] == [31, 212]  # 8000 / 257; 0.2 x 40 + 0.8 x 255
+    with pytest.raises(DataError, match=r"image 1 of test of hfds/zh-plus/tiny-imagenet: cannot be read .*7\.5 to 7\.5, are not in 0\.\.1"):
+        load(source(TINY), "test", tmp_path)
 
 
 @pytest.mark.parametrize(("per_class", "expected"), [(1, [1, 1, 1]), (None, [2, 1, 1])])
@@ -117,9 +147,7 @@ def test_first_seen_against_a_loop():
     generator = np.random.default_rng(0)
     for _ in range(50):
         names = [str(name) for name in generator.integers(6, size=10)]
-        known = {str(name) for name in generator.integers(6, size=2)}
-        expected = [place for place, name in enumerate(names) if name not in known and name not in names[:place]]
-        assert first_seen(names, known).tolist() == expected
+        assert first_seen(names).tolist() == [place for place, name in enumerate(names) if name not in names[:place]]
 
 
 def test_an_absent_set_says_how_to_get_it(tmp_path):

@@ -13,8 +13,8 @@ from sklearn.model_selection import train_test_split
 from support import make_images
 
 from vitlib import load_study
-from vitlib.inputs import sources
 from vitlib.inputs.pictures import DataError, Shift, open_image, shifted
+from vitlib.inputs.sets import digits, fingerprints
 from vitlib.inputs.sources import (
     Data,
     class_names,
@@ -49,13 +49,13 @@ def test_the_digits_split_is_scikit_learns_stratified_one():
     labels = load_digits().target
     train, rest = train_test_split(np.arange(len(labels)), train_size=0.5, stratify=labels, random_state=0)
     validation, test = train_test_split(rest, train_size=0.2, stratify=labels[rest], random_state=0)
-    table = pd.read_csv(Path(sources.__file__).with_name("digits_split.csv"))
+    table = pd.read_csv(digits.SPLIT)
     for name, rows in {"train": train, "validation": validation, "test": test}.items():
         assert set(table.loc[table["split"] == name, "index"]) == set(rows)
 
 
 def test_the_digits_split_is_disjoint_complete_and_stratified():
-    table = pd.read_csv(Path(sources.__file__).with_name("digits_split.csv"))
+    table = pd.read_csv(digits.SPLIT)
     assert sorted(table["index"]) == list(range(1797))
     labels = load_digits().target
     for name, share in {"train": 0.5, "validation": 0.1, "test": 0.4}.items():
@@ -64,7 +64,7 @@ def test_the_digits_split_is_disjoint_complete_and_stratified():
 
 
 def test_digits_are_scikit_learns_images_in_sixteen_grey_levels():
-    table = pd.read_csv(Path(sources.__file__).with_name("digits_split.csv"))
+    table = pd.read_csv(digits.SPLIT)
     rows = table.loc[table["split"] == "test", "index"]
     images, labels = load(DIGITS, "test", NOWHERE)
     assert images.dtype == np.uint8 and images.shape == (len(rows), 1, 8, 8)
@@ -74,7 +74,7 @@ def test_digits_are_scikit_learns_images_in_sixteen_grey_levels():
 
 
 def test_another_file_of_digits_is_refused(monkeypatch):
-    monkeypatch.setattr(sources, "DIGITS_SHA256", "0" * 64)
+    monkeypatch.setattr(digits, "SHA256", "0" * 64)
     with pytest.raises(DataError, match=r"digits.csv.gz of scikit-learn has sha256 09f66e6d.*reinstall"):
         DIGITS.pinned(NOWHERE)
 
@@ -236,10 +236,11 @@ def test_a_fingerprint_changes_with_any_file(tmp_path, change):
     assert fingerprint_of(tmp_path) != before
 
 
-def test_in_a_large_set_every_file_counts_by_its_name_and_size(tmp_path):
-    """Of more than 256 files not all bytes are read."""
-    folder = tmp_path / "pets"
-    folder.mkdir()
+def test_in_a_large_set_every_file_counts_by_its_name_and_size(tmp_path, monkeypatch):
+    """Of files that take more than a stated number of bytes 256 are read."""
+    monkeypatch.setattr(fingerprints, "WHOLE", 2**20)
+    folder = tmp_path / "pets" / "train" / "cat"
+    folder.mkdir(parents=True)
     for number in range(600):
         (folder / f"{number:03}.png").write_bytes(b"12345")
     seen = {fingerprint_of(tmp_path)}
@@ -273,6 +274,20 @@ def test_one_set_in_two_layouts_has_two_fingerprints_that_do_not_know_of_each_ot
     fingerprint.cache_clear()
     assert fingerprint("torchvision/pets", tmp_path) == named
     assert fingerprint("folder/pets", tmp_path) != folder
+
+
+def test_a_set_of_timm_that_reads_split_folders_has_them_in_its_fingerprint(tmp_path):
+    """Beside a file of its own, as ImageNet's meta.bin, and opens its pictures as those of a folder are."""
+    root = make_images(tmp_path / "raw" / "image_folder")
+    (root / "meta.bin").write_bytes(b"classes")
+    Image.fromarray(np.full((8, 8), 8000, np.uint16)).save(root / "test" / "cat" / "0.png")
+    data = Data(source="torch/raw/image_folder", image_size=8, **GREY)
+    (first, *_), labels = load(data, "test", tmp_path)
+    assert {*first.ravel().tolist()} == {31} and labels.tolist() == [0, 0, 0, 1, 1, 1]
+    before = fingerprint(data.source, tmp_path)
+    flip(root)
+    fingerprint.cache_clear()
+    assert fingerprint(data.source, tmp_path) != before
 
 
 def test_loading_a_study_again_sees_files_that_changed_meanwhile(tmp_path):

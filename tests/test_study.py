@@ -250,7 +250,6 @@ def test_a_damaged_description_does_not_hide_the_others(on_images):
 def test_files_that_changed_since_the_study_was_described_are_refused(on_images):
     study = on_images("data")
     (study.place.data_dir / "pets" / "train" / "c0" / "0.png").write_bytes(b"changed")
-    fingerprint.cache_clear()
     with pytest.raises(SpecError, match=r"data.fingerprint: folder/pets .*describe the study again"):
         study.execute()
     assert not any(study.place.results_dir.glob("student*"))

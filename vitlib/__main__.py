@@ -15,7 +15,7 @@ import pandas as pd
 
 from vitlib import paths
 from vitlib.papers.entries import merged, read_entry, studies
-from vitlib.runs.execute import Place, RunsFailedError
+from vitlib.runs.execute import Place, RunsFailedError, verify_data
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.store import Store
 from vitlib.runs.study import Study, load_study
@@ -135,7 +135,10 @@ def _summary(receipts: list[Receipt]) -> str:
 
 
 def _study(options: argparse.Namespace) -> Study:
-    return load_study(options.document, options.profile, overrides=_changes(options), device=options.device, **_places(options))
+    study = load_study(options.document, options.profile, overrides=_changes(options), device=options.device, **_places(options))
+    if options.verify_data:
+        verify_data(study.specs.values(), study.place)
+    return study
 
 
 def _changes(options: argparse.Namespace) -> dict[str, Any]:
@@ -177,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     device.add_argument("--device", default="auto")
     study = argparse.ArgumentParser(add_help=False, parents=[places, overrides, device])
     study.add_argument("document")
+    study.add_argument("--verify-data", action="store_true", help="first read all bytes of the image sets")
     study.add_argument("--profile", default="quick", help="smoke, quick, cifar, paper; of the teachers: smoke, micro, micro_cpu, cifar")
 
     _command(commands, "list", list_documents)

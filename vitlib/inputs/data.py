@@ -20,6 +20,7 @@ from timm.data import create_transform
 from timm.data.loader import fast_collate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import Compose
 
 from vitlib import distributed, paths
 from vitlib.inputs.pictures import DataError, open_image
@@ -181,18 +182,31 @@ class StreamedBatches:
 class _Files(Dataset):
     def __init__(self, paths: list[Path], labels: np.ndarray, data: Data, training: Training | None):
         self.paths, self.labels, self.channels, self.training = paths, labels, data.channels, training
-        augment = training.augment if training else Augment()
-        self.transform = create_transform(
-            data.image_size,
-            is_training=training is not None,
-            use_prefetcher=True,
-            interpolation="bicubic",
-            scale=(augment.crop_area, 1.0),
-            hflip=augment.flip,
-            color_jitter=None,
-            auto_augment=augment.randaugment or None,
-            crop_pct=data.crop_share or CROP_SHARE,
-        )
+        self.transform = _transform(data, training.augment if training else None)
+
+
+def _transform(data: Data, augment: Augment | None) -> Compose:
+    """timm's transforms of an evaluation, or of training; training without random crops keeps the evaluation's resize and crop.
+
+    timm's random crop of the whole area still draws the aspect ratio of its box, and squashes it to a square.
+    """
+    common = {"input_size": data.image_size, "use_prefetcher": True, "interpolation": "bicubic"}
+    evaluation = create_transform(**common, crop_pct=data.crop_share or CROP_SHARE)
+    if augment is None:
+        return evaluation
+    training = create_transform(
+        **common,
+        is_training=True,
+        scale=(augment.crop_area, 1.0),
+        hflip=augment.flip,
+        color_jitter=None,
+        auto_augment=augment.randaugment or None,
+    )
+    if augment.crop_area < 1:
+        return training
+    *resized_and_cropped, _ = evaluation.transforms
+    _, *others = training.transforms
+    return Compose([*resized_and_cropped, *others])
 
 
 class _EpochView(Dataset):

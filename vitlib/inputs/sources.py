@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Self
 
 import numpy as np
@@ -19,16 +17,17 @@ import pandas as pd
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
-from vitlib.inputs.catalogue import CATALOGUE, named_split, stratified
-from vitlib.inputs.hub import hub_split
-from vitlib.inputs.pictures import DataError, Shift, check_header, open_image, shifted_pictures, square
+from vitlib.inputs.pictures import UNREADABLE, DataError, Shift, check_header, eight_bit, open_image, shifted_pictures, square
+from vitlib.inputs.sets import records
+from vitlib.inputs.sets.catalogue import CATALOGUE, named_split, opened_as_folders, stratified
+from vitlib.inputs.sets.digits import digits, digits_fingerprint
+from vitlib.inputs.sets.fingerprints import Files
+from vitlib.inputs.sets.folders import SPLIT_FOLDERS, SplitFolder, report, tree
+from vitlib.inputs.sets.hub import hub_split
 from vitlib.spec import Part
 
-SPLITS = ("train", "validation", "test")
-SPLIT_FOLDERS = {*SPLITS, "val"}
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-ARCHIVES = {".tar", ".gz", ".tgz", ".zip", ".xz"}
-DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
+ARCHIVES = (".tar", ".gz", ".tgz", ".zip", ".xz")
+OF_SPLIT_FOLDERS = ("/imagenet", "/image_folder", "/folder")  # sets of timm that read train/ and val/ themselves
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KEPT_BYTES = 2**30  # of decoded images, from one run of a process to the next
 Picture = Callable[[int], Image.Image]  # one picture of a split by its place: a set of large ones is never held whole
@@ -39,9 +38,9 @@ class Data(Part):
     """Which images, at which size.
 
     Args:
-        source: `digits`, `folder/NAME` (data_dir/NAME/train|val|test/CLASS/*), `torchvision/NAME` of `vitlib.inputs.catalogue`,
+        source: `digits`, `folder/NAME` (data_dir/NAME/train|val|test/CLASS/*), `torchvision/NAME` of `vitlib.inputs.sets.catalogue`,
             `hfds/OWNER/NAME` (a copy of that repository of the Hugging Face hub), or `torch/NAME` of `timm.data.create_dataset`;
-            the files lie under data_dir/NAME.
+            the files lie under data_dir/NAME. NAME of a folder may be a path, `folder/raw/pets`.
         image_size: pixels, square.
         fraction: share of the training set, stratified; `per_class` (images a class) instead of it.
         mean, std: that images are normalised with, by channel; None is the teacher's own where there is one, and otherwise ImageNet's.
@@ -67,12 +66,13 @@ class Data(Part):
     @classmethod
     def _known_source(cls, source: str) -> str:
         kind, _, name = source.partition("/")
-        parts = Path(name).parts
+        parts = PurePosixPath(name).parts
         external = (kind in {"folder", "torch"} and parts) or (kind == "hfds" and len(parts) == 2)
         external = external and ".." not in parts and not name.startswith("/")
-        if source != "digits" and not external and not (kind == "torchvision" and name in CATALOGUE):
+        plain = "/".join([kind, *parts])  # a trailing slash means nothing
+        if plain != "digits" and not external and not (kind == "torchvision" and "/".join(parts) in CATALOGUE):
             raise ValueError(f"allowed: 'digits', 'folder/NAME', 'torch/NAME', 'hfds/OWNER/NAME', 'torchvision/' + {', '.join(CATALOGUE)}")
-        return source
+        return plain
 
     @model_validator(mode="after")
     def _one_subset(self) -> Self:
@@ -96,10 +96,6 @@ class Data(Part):
     def channels(self) -> int:
         return len(self.normalisation[0])
 
-    @property
-    def name(self) -> str:
-        return self.source.rpartition("/")[2]
-
     def pinned(self, data_dir: Path) -> Data:
         """The same data with its fingerprint, which becomes part of every run's identity."""
         return self.changed(fingerprint=fingerprint(self.source, data_dir))
@@ -112,14 +108,9 @@ def check(data: Data, data_dir: Path, splits: tuple[str, ...] = ("train", "test"
         DataError: missing folder, class without images, unreadable image, classes that differ between splits, fewer
             images in a class than `per_class`, or a fingerprint that is not the one the run was described with.
     """
-    found = fingerprint(data.source, data_dir)
-    if data.fingerprint and data.fingerprint != found:
-        raise DataError(
-            f"data.fingerprint: {data.source} under {data_dir} has {found[:12]}, the run was described with "
-            f"{data.fingerprint[:12]}; describe the study again to use the files as they are now"
-        )
+    _require_described(data, data_dir)
     if data.source.startswith("folder/"):
-        _check_folder(data_dir / data.name, data.channels, splits)
+        _check_folder(_root(data.source, data_dir), data.channels, splits)
     if data.source.startswith(("torchvision/", "hfds/")):
         for split in splits:
             _dataset(data, split, data_dir)
@@ -127,20 +118,43 @@ def check(data: Data, data_dir: Path, splits: tuple[str, ...] = ("train", "test"
         subset(_training_labels(data, data_dir), data)
 
 
+def compare(sources: Iterable[str], data_dir: Path, recorded: Path, *, verify: bool = False) -> None:
+    """Refuse sources whose files were written since results on them began, see `vitlib.inputs.sets.records`; the digits never are."""
+    for source in (source for source in dict.fromkeys(sources) if source != "digits"):
+        records.compare(source, files(source, data_dir), fingerprint(source, data_dir), recorded, verify=verify)
+
+
+def left_out(sources: Iterable[str], data_dir: Path) -> list[str]:
+    """A line for each folder with files that are not read."""
+    folders = [source for source in dict.fromkeys(sources) if source.startswith("folder/")]
+    lines = [report(source, _split_folders(_root(source, data_dir))) for source in folders]
+    return [line for line in lines if line]
+
+
 def class_names(data: Data, data_dir: Path) -> list[str]:
+    """Names of the classes in the order of their labels."""
     if data.source == "digits":
         return [str(digit) for digit in range(10)]
     if data.source.startswith("folder/"):
-        return [folder.name for folder in _class_folders(_any_split(data_dir / data.name))]
+        root = _root(data.source, data_dir)
+        split = "train" if (root / "train").is_dir() else "test"  # of a set that is only evaluated
+        return SplitFolder.of(root, split).classes
     dataset = _dataset(data, "train", data_dir)
     names = getattr(getattr(dataset, "dataset", dataset), "classes", None) or sorted(set(_labels(dataset)))
     return [str(name) for name in names]
 
 
 def load(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (N, C, H, W) and labels int64 (N,) of one split, not to be written to: this process keeps the latest of them."""
+    """Images uint8 (N, C, H, W) and labels int64 (N,) of one split, not to be written to: this process keeps the latest of them.
+
+    Raises:
+        DataError: if the files are not those that the fingerprint was taken of, as when they were replaced while a study runs.
+    """
     key = (data, split, data_dir)
     if key not in _RECENT:
+        if data.fingerprint:
+            fingerprint.cache_clear()
+            _require_described(data, data_dir)
         _RECENT[key] = _decoded(data, split, data_dir)
     _RECENT.move_to_end(key)
     while len(_RECENT) > 1 and sum(images.nbytes for images, _ in _RECENT.values()) > KEPT_BYTES:
@@ -153,26 +167,29 @@ def _decoded(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.nda
         paths, labels = listing(data, split, data_dir)
         pictures = (open_image(path, data.channels) for path in paths)
     else:
-        every, labels = _digits(split) if data.source == "digits" else _dataset_pictures(data, split, data_dir)
+        every, labels = digits(split) if data.source == "digits" else _dataset_pictures(data, split, data_dir)
         keep = subset(labels, data) if split == "train" else np.arange(len(labels))
-        mode = "L" if data.channels == 1 else "RGB"  # sets of colour pictures hold grey ones too
-        pictures, labels = (every(index).convert(mode) for index in keep), labels[keep]
+        pictures, labels = (_converted(every, index, data, split) for index in keep), labels[keep]
     if split == "test" and data.shift:
         pictures = shifted_pictures(pictures, data.shift)
     return np.stack([square(picture, data.image_size, data.crop_share or 1.0) for picture in pictures]), labels
 
 
+def _converted(every: Picture, index: int, data: Data, split: str) -> Image.Image:
+    try:
+        return eight_bit(every(index), data.channels)
+    except DataError:
+        raise
+    except UNREADABLE as error:
+        raise DataError(f"image {index} of {split} of {data.source}: cannot be read ({error}); replace or remove it") from None
+
+
 def listing(data: Data, split: str, data_dir: Path) -> tuple[list[Path], np.ndarray]:
-    """Paths and labels of a folder's split; a split that is absent falls back as torchvision users expect (test -> val)."""
-    folders = _class_folders(_split_folder(data_dir / data.name, split))
-    names = [folder.name for folder in folders]
-    if {*names} == {str(number) for number in range(len(names))}:  # ImageNet-V2 names its folders 0..999
-        names.sort(key=int)
-    index = {name: position for position, name in enumerate(names)}
-    paths = [(path, index[folder.name]) for folder in folders for path in _images(folder)]
-    labels = np.array([label for _, label in paths], dtype=np.int64)
+    """Paths and labels of a folder's split, in the order of torchvision's ImageFolder; an absent test split is `val`."""
+    folder = SplitFolder.of(_root(data.source, data_dir), split)
+    names, labels = folder.pictures()
     keep = subset(labels, data) if split == "train" else np.arange(len(labels))
-    return [paths[i][0] for i in keep], labels[keep]
+    return [folder.root / names[index] for index in keep], labels[keep]
 
 
 def subset(labels: np.ndarray, data: Data) -> np.ndarray:
@@ -203,48 +220,44 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def fingerprint(source: str, data_dir: Path) -> str:
-    """SHA-256 over names and sizes of the source's files and the bytes of 256 evenly spaced ones; kept until `load_study` asks anew."""
-    if source == "digits":
-        return _digits_fingerprint()
+    """SHA-256 of the source's files, see `vitlib.inputs.sets.fingerprints`; kept until `load_study` or a run's start asks anew."""
+    return digits_fingerprint() if source == "digits" else files(source, data_dir).fingerprint()
+
+
+def files(source: str, data_dir: Path) -> Files:
+    """What a source's fingerprint is of: a folder's pictures; of other sets all files but archives and hidden ones.
+
+    Raises:
+        DataError: if there are none.
+    """
     root = _root(source, data_dir)
-    files = _files(root, of_splits=source.startswith("folder/"))
-    if not files:
+    if source.startswith("folder/"):
+        names = [f"{split.root.name}/{name}" for split in _split_folders(root) for name in split.names()]
+    else:
+        every = [name for name in tree(root).files if not name.endswith(ARCHIVES)]
+        beside = [name for name in every if name.partition("/")[0] not in SPLIT_FOLDERS]  # a set in both layouts may lie in one folder
+        names = every if source.endswith(OF_SPLIT_FOLDERS) else beside or every
+    if not names:
         raise DataError(_absent(source, root, "it holds no files"))
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
-    for path in files[:: max(1, len(files) // 256)]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return Files.below(root, names)
 
 
-def _files(root: Path, of_splits: bool) -> list[Path]:
-    """Files below `root`, archives and hidden ones left aside: those of split folders, or the others, where a set lies in both layouts."""
-    found = sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file() and path.suffix not in ARCHIVES)
-    shown = [path for path in found if not any(part.startswith(".") for part in path.parts)]
-    return [root / path for path in shown if (path.parts[0] in SPLIT_FOLDERS) == of_splits] or [root / path for path in shown]
+def _split_folders(root: Path) -> list[SplitFolder]:
+    return [SplitFolder(root / name) for name in SPLIT_FOLDERS if (root / name).is_dir()]
 
 
-def _digits_fingerprint() -> str:
-    path = Path(importlib.util.find_spec("sklearn").submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != DIGITS_SHA256:
-        raise DataError(f"digits: {path.name} of scikit-learn has sha256 {found}, expected {DIGITS_SHA256}; reinstall scikit-learn")
-    return found
-
-
-def _digits(split: str) -> tuple[Picture, np.ndarray]:
-    from sklearn.datasets import load_digits  # 1 s to import
-
-    table = pd.read_csv(Path(__file__).with_name("digits_split.csv"))
-    rows = table.loc[table["split"] == split, "index"].to_numpy()
-    bunch = load_digits()
-    images = (bunch.images[rows] * (255 / 16)).round().astype(np.uint8)  # sixteen grey levels
-    return lambda index: Image.fromarray(images[index]), bunch.target[rows].astype(np.int64)
+def _require_described(data: Data, data_dir: Path) -> None:
+    found = fingerprint(data.source, data_dir)
+    if data.fingerprint and data.fingerprint != found:
+        raise DataError(
+            f"data.fingerprint: {data.source} under {data_dir} has {found[:12]}, the run was described with "
+            f"{data.fingerprint[:12]}; describe the study again to use the files as they are now"
+        )
 
 
 def _root(source: str, data_dir: Path) -> Path:
-    root = data_dir / source.rpartition("/")[2]
+    kind, _, name = source.partition("/")
+    root = data_dir / (PurePosixPath(name).name if kind == "hfds" else name)
     if not root.is_dir():
         raise DataError(_absent(source, root, "the folder does not exist"))
     return root
@@ -262,40 +275,13 @@ def _absent(source: str, root: Path, why: str) -> str:
     )
 
 
-def _split_folder(root: Path, split: str) -> Path:
-    candidates = {"train": ["train"], "validation": ["validation", "val"], "test": ["test", "val"]}[split]
-    for name in candidates:
-        if (root / name).is_dir():
-            return root / name
-    raise DataError(f"data split {split!r}: none of {', '.join(candidates)} in {root}; allowed layout: train|val|test/CLASS/*")
-
-
-def _any_split(root: Path) -> Path:
-    """The training split, or the test split of a set that is only evaluated."""
-    return _split_folder(root, "train" if (root / "train").is_dir() else "test")
-
-
-def _class_folders(root: Path) -> list[Path]:
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
-    if not folders:
-        raise DataError(f"data folder {root}: no class folders in it; allowed layout: train|val|test/CLASS/*")
-    return folders
-
-
-def _images(folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise DataError(f"class folder {folder}: no images in it; allowed suffixes: {', '.join(sorted(SUFFIXES))}")
-    return paths
-
-
 def _check_folder(root: Path, channels: int, splits: tuple[str, ...], headers: int = 20_000) -> None:
-    folders = {split: _class_folders(_split_folder(root, split)) for split in splits}
-    first, *others = ({folder.name for folder in found} for found in folders.values())
+    folders = [SplitFolder.of(root, split) for split in splits]
+    first, *others = ({*folder.classes} for folder in folders)
     if odd := sorted({name for other in others for name in first ^ other}):
         which = f"classes differ between {' and '.join(splits)}: {', '.join(odd[:5])}"
         raise DataError(f"data folder {root}: {which}; allowed: the same in both")
-    paths = [path for found in folders.values() for folder in found for path in _images(folder)]
+    paths = [folder.root / name for folder in folders for name in folder.pictures()[0]]
     whole = len(paths) <= 2_000  # decode small sets wholly, read the headers of large ones
     for path in paths[:: max(1, len(paths) // headers)]:
         open_image(path, channels) if whole else check_header(path)
@@ -303,7 +289,7 @@ def _check_folder(root: Path, channels: int, splits: tuple[str, ...], headers: i
 
 def _training_labels(data: Data, data_dir: Path) -> np.ndarray:
     if data.source == "digits":
-        return _digits("train")[1]
+        return digits("train")[1]
     if data.source.startswith("folder/"):
         return listing(data.changed(per_class=None), "train", data_dir)[1]
     return np.array(_labels(_dataset(data, "train", data_dir)), dtype=np.int64)
@@ -320,10 +306,12 @@ def _dataset(data: Data, split: str, data_dir: Path):
     root = _root(data.source, data_dir)
     try:
         if data.source.startswith("torchvision/"):
-            return named_split(data.name, split, root)
+            return named_split(data.source.partition("/")[2], split, root)
         if data.source.startswith("hfds/"):
             return hub_split(data.source.partition("/")[2], split, root)
-        return create_dataset(data.source, root=str(root), split=split, download=False)
+        return opened_as_folders(create_dataset(data.source, root=str(root), split=split, download=False))
+    except DataError:
+        raise
     except (RuntimeError, ValueError, AssertionError, OSError, ImportError) as error:
         raise DataError(_absent(data.source, root, f"{type(error).__name__}: {error}")) from None
 

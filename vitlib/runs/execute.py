@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vitlib import distributed
-from vitlib.inputs.sources import Data, check
+from vitlib.inputs.sources import Data, check, compare, fingerprint, left_out
 from vitlib.runs.manifest import DamagedError
 from vitlib.runs.provenance import facts, now
 from vitlib.runs.store import Store, Stored
@@ -28,6 +28,7 @@ from vitlib.teachers.teacher import Teacher
 Executor = Literal["inline", "local"]
 Mode = Literal["cached", "retry", "force", "read-only"]
 Tick = Callable[[int, int, int], None]
+RECORDED = ".data"  # below the results: what large sets of files were when results on them began
 log = logging.getLogger("vitlib")
 
 
@@ -92,7 +93,7 @@ def execute(specs: Iterable[RunSpec], place: Place, *, executor: Executor = "inl
     if mode == "read-only":
         return plan.stored
     store.sweep()
-    preflight(plan.pending.values(), place.data_dir)
+    preflight(plan.pending.values(), place.data_dir, store.root / RECORDED)
     if distributed.launched() > 1:
         with distributed.team(_device(place.device)):
             _compute(plan, store, place, executor)
@@ -140,13 +141,30 @@ def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> 
     return plan
 
 
-def preflight(specs: Iterable[RunSpec], data_dir: Path) -> None:
-    """Refuse data and teachers' weights that are missing or damaged before any run starts; of a `second_test`, only the test split."""
+def preflight(specs: Iterable[RunSpec], data_dir: Path, recorded: Path | None = None) -> None:
+    """Refuse data and teachers' weights that are missing or damaged before any run starts; of a `second_test`, only the test split.
+
+    One warning tells which files of image folders are not read. `recorded` is the folder of what large sets were before.
+    """
+    fingerprint.cache_clear()
     fields = [(name, getattr(spec, name)) for spec in specs for name in type(spec).model_fields]
-    for name, data in dict.fromkeys((name, value) for name, value in fields if isinstance(value, Data)):
+    named = dict.fromkeys((name, value) for name, value in fields if isinstance(value, Data))
+    for name, data in named:
         check(data, data_dir, splits=("test",) if name == "second_test" else ("train", "test"))
+    sources = dict.fromkeys(data.source for _, data in named)
+    if recorded:
+        compare(sources, data_dir, recorded)
+    if lines := left_out(sources, data_dir):
+        log.warning("%s", "\n".join(lines))
     for teacher in dict.fromkeys(value for _, value in fields if isinstance(value, Teacher)):
         teacher.check(data_dir)
+
+
+def verify_data(specs: Iterable[RunSpec], place: Place) -> None:
+    """Read all bytes of the runs' data; refuse what was replaced since results began, take files written since as they are."""
+    runs = {member.id: member for spec in specs for member in spec.family()}.values()
+    values = [getattr(run, name) for run in runs for name in type(run).model_fields]
+    compare({value.source for value in values if isinstance(value, Data)}, place.data_dir, place.results_dir / RECORDED, verify=True)
 
 
 def require_device(device: str, executor: Executor) -> None:

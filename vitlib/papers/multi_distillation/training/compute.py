@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitlib.inputs.catalogue import stratified
 from vitlib.inputs.data import Batches, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import build, load_weights, weights_of
+from vitlib.inputs.sets.catalogue import stratified
 from vitlib.inputs.sources import class_names
 from vitlib.methods.distillation.exits import DeepestEnd, Outputs, with_exits
 from vitlib.papers.multi_distillation.specs import Alone, Combined

@@ -5,7 +5,9 @@ A set has columns `image` and `label`; those that differ are described in `LAYOU
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from PIL import Image
 
 from vitlib.inputs.pictures import DataError
 
+log = logging.getLogger("vitlib")
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test", "validation", "valid", "val")}
 
 
@@ -24,16 +27,21 @@ class Layout:
     Args:
         label: column of the label: a class, or a list of classes.
         only: of images with lists of classes, those with exactly one, which is one of these; they are the classes then.
-        identity: column that names an image; one that was in the training split already, or earlier in its own, is left out.
+        identity: column that names an image; one that came earlier in its own split, or is in the training split, is left out.
+        subject: column that names what an image shows; of the other splits, images of a subject that the training split shows are
+            left out. A copy without that column is split by images, with a warning.
     """
 
     label: str = "label"
     only: tuple[str, ...] = ()
     identity: str = ""
+    subject: str = ""
 
 
 LAYOUTS = {
-    "marmal88/skin_cancer": Layout(label="dx", identity="image_id"),  # HAM10000, ISIC 2018's task 3: 13,354 rows of 10,015 images
+    "marmal88/skin_cancer": Layout(  # HAM10000, ISIC 2018's task 3: 13,354 rows of 10,015 images of 7,470 lesions
+        label="dx", identity="image_id", subject="lesion_id"
+    ),
     "chehablab/NIHChestXR": Layout(  # the seven single-label classes of BSCD-FSL's ChestX
         label="labels",
         only=("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumothorax"),
@@ -68,17 +76,36 @@ def hub_split(repository: str, split: str, root: Path) -> HubSplit:
         raise DataError(f"data folder {root}: no column {', '.join(sorted(missing))}; there are {', '.join(rows.column_names)}")
     kept = np.arange(len(rows))
     if layout.identity:
-        known = set() if split == "train" else set(_named(splits, "train", root)[layout.identity])
-        kept = first_seen(rows[layout.identity], known)
+        kept = first_seen(rows[layout.identity])
+        if split != "train":
+            kept = kept[_unseen(rows, _named(splits, "train", root), layout, root)[kept]]
     names = _class_names(rows, layout, splits)
     targets = np.array([_target(value, names, layout) for value in rows[layout.label]], dtype=np.int64)[kept]
     return HubSplit(rows, kept[targets >= 0], targets[targets >= 0], list(layout.only or names))
 
 
-def first_seen(names: list[str], known: set[str]) -> np.ndarray:
-    """Places of the names that are not in `known` and did not come earlier."""
-    fresh = {name: place for place, name in reversed(list(enumerate(names))) if name not in known}
-    return np.array(sorted(fresh.values()), dtype=np.int64)
+def first_seen(names: list[str]) -> np.ndarray:
+    """Places of the names that did not come earlier."""
+    first = {name: place for place, name in reversed(list(enumerate(names)))}
+    return np.array(sorted(first.values()), dtype=np.int64)
+
+
+def _unseen(rows: Any, training: Any, layout: Layout, root: Path) -> np.ndarray:
+    """True for rows whose image and subject the training split does not hold; (N,)."""
+    columns = [name for name in (layout.identity, layout.subject) if name in rows.column_names and name in training.column_names]
+    if layout.subject not in columns:
+        _say(f"{root}: no column {layout.subject}; images are kept apart by {layout.identity} alone, and both splits may show one subject")
+    unseen = np.ones(len(rows), dtype=bool)
+    for column in columns:
+        known = {value for value in training[column] if value is not None}
+        unseen &= [value not in known for value in rows[column]]
+    return unseen
+
+
+@cache
+def _say(message: str) -> None:
+    """A warning, once a process."""
+    log.warning(message)
 
 
 def _splits(root: Path) -> Any:

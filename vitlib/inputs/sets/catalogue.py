@@ -7,6 +7,7 @@ split), which is read from then on. SUN397 uses its published partition 1, whose
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from vitlib.inputs.pictures import DataError
+from vitlib.inputs.pictures import DataError, open_image
+from vitlib.inputs.sets.folders import is_hidden
 
 SUN397_LISTS = {"train": "Training_01.txt", "test": "Testing_01.txt"}
 
@@ -59,13 +61,27 @@ def stratified(labels: np.ndarray, share: float | None = None, per_class: int | 
     return drawn
 
 
+def opened_as_folders(dataset: Any) -> Any:
+    """The same set of torchvision, its files opened as a folder's are instead of converted to RGB as they come.
+
+    Raises:
+        DataError: for hidden files, which a folder is read without and this set would not be.
+    """
+    for path, _ in getattr(dataset, "samples", []):
+        if any(map(is_hidden, Path(path).relative_to(dataset.root).parts)):
+            raise DataError(f"image {path}: hidden, and torchvision's {type(dataset).__name__} would read it; remove it")
+    if hasattr(dataset, "loader"):
+        dataset.loader = partial(open_image, channels=3)
+    return dataset
+
+
 def _official(cls: str, train: str, test: str = "test") -> Callable[[Path, str], Split]:
     """A class of torchvision that knows its splits by these names."""
 
     def load(root: Path, split: str) -> Split:
         import torchvision.datasets
 
-        return Split(getattr(torchvision.datasets, cls)(root, split={"train": train, "test": test}[split]))
+        return Split(opened_as_folders(getattr(torchvision.datasets, cls)(root, split={"train": train, "test": test}[split])))
 
     return load
 
@@ -76,7 +92,7 @@ def _drawn(cls: str, **rule: float | int) -> Callable[[Path, str], Split]:
     def load(root: Path, split: str) -> Split:
         import torchvision.datasets
 
-        dataset = getattr(torchvision.datasets, cls)(root)
+        dataset = opened_as_folders(getattr(torchvision.datasets, cls)(root))
         return Split(dataset, _stored(root.with_suffix(".split.csv"), _labels(dataset), rule)[split])
 
     return load
@@ -92,10 +108,20 @@ def _stored(path: Path, labels: np.ndarray, rule: dict) -> dict[str, np.ndarray]
     return {name: rows["image"].to_numpy() for name, rows in table.groupby("split")}
 
 
+def _pets(root: Path, split: str) -> Split:
+    from torchvision.datasets import OxfordIIITPet
+
+    class Pets(OxfordIIITPet):
+        def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+            return open_image(self._images[index], channels=3), self._labels[index]
+
+    return Split(Pets(root, split={"train": "trainval", "test": "test"}[split]))
+
+
 def _sun397(root: Path, split: str) -> Split:
     import torchvision.datasets
 
-    dataset = torchvision.datasets.SUN397(root)
+    dataset = opened_as_folders(torchvision.datasets.SUN397(root))
     place = {path.relative_to(root / "SUN397").as_posix(): index for index, path in enumerate(dataset._image_files)}
     lines = (root / SUN397_LISTS[split]).read_text(encoding="utf-8").split()
     return Split(dataset, np.array([place[line.lstrip("/")] for line in lines]))
@@ -114,6 +140,6 @@ CATALOGUE: dict[str, Callable[[Path, str], Split]] = {
     "cars": _official("StanfordCars", "train"),
     "dtd": _official("DTD", "train"),
     "eurosat": _drawn("EuroSAT", share=0.8),
-    "pets": _official("OxfordIIITPet", "trainval"),
+    "pets": _pets,
     "sun397": _sun397,
 }

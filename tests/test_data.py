@@ -349,7 +349,7 @@ def test_streamed_test_images_come_in_order_normalised_and_unaugmented(folder):
     batches = ordered_batches(pets(), device="cpu", data_dir=folder, batch_size=4)
     images, labels = (torch.cat(parts) for parts in zip(*batches.epoch(0), strict=True))
     assert batches.steps == 2 and labels.tolist() == [0, 0, 0, 1, 1, 1]
-    mean, std = np.array(pets().mean), np.array(pets().std)
+    mean, std = map(np.array, pets().normalisation)
     colours = [[100 * label, 20 * number, 30] for label in (0, 1) for number in range(3)]
     expected = (np.array(colours) / 255 - mean) / std
     np.testing.assert_allclose(images, np.broadcast_to(expected[:, :, None, None], (6, 3, 16, 16)), rtol=1e-5, atol=1e-6)

@@ -206,9 +206,9 @@ def subset(labels: np.ndarray, data: Data) -> np.ndarray:
 
 def training_count(data: Data, data_dir: Path, held_out: float = 0.0) -> int:
     """Number of training images, those of the subset but for a stratified share that is held out."""
-    labels = _training_labels(data.changed(per_class=None, fraction=1.0), data_dir)
-    labels = labels[subset(labels, data)]
-    return len(labels) - int(stratified(labels, held_out).sum()) if held_out else len(labels)
+    every = _training_labels(data, data_dir)
+    labels = every[subset(every, data)]
+    return len(labels) - int(held_out and stratified(labels, held_out).sum())
 
 
 def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -291,7 +291,7 @@ def _training_labels(data: Data, data_dir: Path) -> np.ndarray:
     if data.source == "digits":
         return digits("train")[1]
     if data.source.startswith("folder/"):
-        return listing(data.changed(per_class=None), "train", data_dir)[1]
+        return listing(data.changed(per_class=None, fraction=1.0), "train", data_dir)[1]
     return np.array(_labels(_dataset(data, "train", data_dir)), dtype=np.int64)
 
 

@@ -58,8 +58,8 @@ def study(tmp_path):
 
 RECIPE_FIELDS = "augment, batch_size, beta2, channels_last"
 SETTINGS = {  # overrides, and what the message must hold: field, value, what is allowed
-    "misspelt setting": ({"seed": [1]}, "seed: unknown field; did you mean 'seeds'? allowed: data, finetune"),
-    "unknown setting": ({"xyz": 1}, "xyz: unknown field; allowed: data, finetune"),
+    "misspelt setting": ({"seed": [1]}, "seed: unknown field; did you mean 'seeds'? allowed: classifier, data, finetune"),
+    "unknown setting": ({"xyz": 1}, "xyz: unknown field; allowed: classifier, data, finetune"),
     "misspelt field of a recipe": ({"recipe": {"epoch": 1}}, "recipe.epoch: unknown field; did you mean 'epochs'?", RECIPE_FIELDS),
     "misspelt field two levels down": ({"recipe": {"augment": {"crops": 1}}}, "recipe.augment.crops", "did you mean 'crop'?", "allowed: crop, crop_area, cutout"),
     "misspelt field of one of two model classes": ({"teachers": {"ResNet-8": {"widht": 4}}}, "teachers.ResNet-8.widht: unknown field; did you mean 'width'? allowed: blocks, width"),
@@ -142,8 +142,8 @@ def test_bad_ways_to_execute_are_refused(study, refused, how, words):
 
 def test_a_few_shot_subset_larger_than_a_class_of_the_digits_is_refused(study, refused):
     # the smallest class of the training half of scikit-learn's digits has 87 images
-    load = study({"data": {"per_class": 88}})
-    refused(load.execute, "data.per_class: got 88", "of digits has 87 images; allowed: at most that")
+    load = lambda: study({"data": {"per_class": 88}})  # noqa: E731
+    refused(load, "data.per_class: got 88", "of digits has 87 images; allowed: at most that")
 
 
 @pytest.mark.parametrize("place", ["results", "results/deeper"])
@@ -231,7 +231,8 @@ FOLDERS = {
 def test_bad_image_folders_are_refused_before_training(study, refused, tmp_path, harm, fields, words):
     harm(make_images(tmp_path / "data" / "pets"))
     fingerprint.cache_clear()
-    refused(study({"data": {"source": "folder/pets", "per_class": None, **fields}}).execute, *words)
+    small = {name: {"batch_size": 6} for name in ("recipe", "teacher_recipe", "finetune")} | {"num_classes": 2}
+    refused(lambda: study({"data": {"source": "folder/pets", "per_class": None, **fields}, **small}).execute(), *words)
 
 
 def test_a_second_test_set_needs_test_images_and_no_training_images(tmp_path):

@@ -4,6 +4,7 @@ import copy
 from collections import Counter
 from fractions import Fraction
 from math import floor
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,13 +16,14 @@ from torch import nn
 from torch.testing import assert_close
 
 from vitlib.inputs.data import indexed_batches, seed_everything
+from vitlib.inputs.foreign.architecture import sizes_of
 from vitlib.inputs.models import Timm, Vit, build, parameter_count, weights_of
 from vitlib.inputs.sources import Data, load, subset
 from vitlib.methods.adapters.lora import LoraLinear, adapters, attach, merge, svd_factors
 from vitlib.methods.adapters.weight_copy import feature_loss, features, groups, weight_copy
 from vitlib.papers.wecolora import compute
 from vitlib.papers.wecolora.specs import Copied, Costs, Distilled, Downstream, Spectra, StageTimes
-from vitlib.papers.wecolora.timing import adapter_parameters, shape_of
+from vitlib.papers.wecolora.timing import adapter_parameters
 from vitlib.recipe import Augment, Recipe
 from vitlib.runs.execute import one_thread
 from vitlib.spec import Context, SpecError
@@ -182,8 +184,8 @@ def test_invariant_7_parameters_of_vit_b_at_rank_128():
     merge(student)
     assert parameter_count(student) == 43_271_424
     assert parameter_count(teacher) == 85_798_656
-    by_formula = [VitCost(shape_of(model), 224, 3, num_classes=0).parameters for model in (teacher, student)]
-    assert (adapter_parameters(shape_of(student), 128), *by_formula) == (10_616_832, 85_798_656, 43_271_424)
+    by_formula = [VitCost(sizes_of(model, 224, 3), 224, 3, num_classes=0).parameters for model in (teacher, student)]
+    assert (adapter_parameters(sizes_of(student, 224, 3), 128), *by_formula) == (10_616_832, 85_798_656, 43_271_424)
 
 
 @pytest.fixture
@@ -405,15 +407,25 @@ def test_targets_of_the_deepest_block_call_and_train_the_blocks_below_it_too(spe
 
 @pytest.mark.parametrize("staged", [3, 4, 15])
 def test_stages_that_leave_no_epoch_for_the_whole_student_are_refused(spec, staged):
-    with pytest.raises(ValueError, match=rf"staged_epochs={staged} leave none of 15 epochs"):
-        spec.changed(staged_epochs=staged)
-    assert spec.changed(staged_epochs=2).staged_epochs == 2
+    with pytest.raises(
+        SpecError, match=rf"after stages of {staged}; staged distillation of 15 epochs needs it; allowed: more recipe.epochs"
+    ):
+        require(spec.changed(staged_epochs=staged))
+    require(spec.changed(staged_epochs=2))
 
 
 def test_stages_that_leave_no_epoch_are_refused_for_a_released_teacher_too(spec):
     released = Teacher(origin=Timm(name="vit_base_patch16_224.orig_in21k_ft_in1k", pretrained=True))
-    with pytest.raises(ValueError, match="leave none of 15 epochs"):
-        compute.phases(spec.changed(teacher=released, staged_epochs=4), groups(12, 2))
+    run = spec.changed(teacher=released, staged_epochs=4, data=spec.data.changed(image_size=224))
+    with pytest.raises(SpecError, match="leave none of 15 epochs"):
+        compute.phases(run, groups(12, 2))
+    with pytest.raises(SpecError, match=r"teacher: got vit_base_patch16_224.* no depth that leaves an epoch"):
+        require(run)
+
+
+def require(run):
+    for demand in run.demands():
+        demand.check(Path("/nowhere"))
 
 
 # ------------------------------------------------------------------------------------------------ cached features

@@ -27,13 +27,21 @@ def read_entry(paper: str) -> dict[str, Any]:
 
 
 def merged(*layers: dict[str, Any]) -> dict[str, Any]:
-    """Tables merged key by key, the later layer winning; an `origin`, one kind of several, replaces the earlier one whole."""
+    """Tables merged key by key, the later layer winning; one kind of several, as an `origin` or a model of another kind, replaces the
+    earlier one whole.
+    """
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            both = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "origin"
+            both = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "origin" and _of_one_kind(result[key], value)
             result[key] = merged(result[key], value) if both else value
     return result
+
+
+def _of_one_kind(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
+    """Whether both may describe the same kind of model: a Vit or a ResNet by its width, or one of timm by name."""
+    kinds = [{"embed_dim", "width", "name"} & table.keys() for table in (earlier, later)]
+    return not all(kinds) or kinds[0] == kinds[1]
 
 
 def published(paper: str, table: str) -> pd.DataFrame:

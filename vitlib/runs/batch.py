@@ -28,10 +28,11 @@ from nbformat.sign import NotebookNotary
 from traitlets import default
 
 from vitlib import paths
+from vitlib.messages import nearest
 from vitlib.runs.provenance import commit
 from vitlib.runs.study import load_study
 from vitlib.runs.workers.progress import PREFIX as PROGRESS
-from vitlib.spec import SpecError, nearest
+from vitlib.spec import SpecError
 
 KERNEL = "vitlib-running-interpreter"
 WIDGET = "application/vnd.jupyter.widget-view+json"

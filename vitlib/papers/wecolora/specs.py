@@ -64,8 +64,12 @@ class Distilled(RunSpec):
         self.recipe.require_unset("mixup", "cutmix", "label_smoothing", why="features are taught, not labels")
         self.recipe.require_unset("ema_decay", "drop_path", why="the student is the trained one, all of whose active blocks run")
         depth = getattr(self.teacher.model, "depth", None)
-        if depth and self.staged_epochs * (-(-depth // self.reduction) - 1) >= self.recipe.epochs:
-            raise ValueError(f"staged_epochs={self.staged_epochs} leave none of {self.recipe.epochs} epochs for the whole student")
+        staged = self.staged_epochs * (-(-depth // self.reduction) - 1) if depth else 0
+        if staged >= self.recipe.epochs:
+            raise ValueError(
+                f"staged_epochs={self.staged_epochs} leave none of {self.recipe.epochs} epochs for the whole student; "
+                f"allowed: recipe.epochs above {staged}, or fewer staged_epochs"
+            )
         return self
 
     def compute(self, context: Context) -> Result:

@@ -106,7 +106,7 @@ class Study:
             sizes.setdefault(data.source, set()).add(data.image_size)
         if len(sizes) > 3:
             sizes = {f"{len(sizes)} image sets": set().union(*sizes.values())}
-        return "; ".join(f"{source}, {' and '.join(map(str, sorted(pixels)))} px" for source, pixels in sizes.items())
+        return "; ".join(f"{source[:40]}, {' and '.join(map(str, sorted(pixels)))} px" for source, pixels in sizes.items())
 
     def _list_changes(self) -> None:
         """The full list, beside the artefacts that carry its short form."""

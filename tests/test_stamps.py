@@ -43,9 +43,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("paper", documents())
 def test_the_example_of_overrides_is_computed_in_every_document(paper, finished):
-    study = finished(paper, EXAMPLE)
-    assert set(study.status()["state"]) == {"stored"}
-    assert all("top1" in frame for frame in (study.execute(mode="read-only").frame(study.cells[-1].table),) if "top1" in frame)
+    assert set(finished(paper, EXAMPLE).status()["state"]) == {"stored"}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -81,7 +79,7 @@ def test_a_long_stamp_is_wrapped_below_the_axes_and_leaves_the_figure_as_it_was(
         assert text.x0 > 0 and text.y0 > 0 and text.y1 < label.y0
         assert axes.get_window_extent().height == pytest.approx(before[3] * 2.0 * figure.dpi, rel=0.02)
     figure.draw_without_rendering()
-    assert axes.get_position().bounds == before and figure.texts == []
+    assert axes.get_position().bounds == pytest.approx(before) and figure.texts == []
 
 
 def test_letters_that_the_font_lacks_are_question_marks(tmp_path):

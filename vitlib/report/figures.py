@@ -96,11 +96,14 @@ def _stamped(figure: Figure, stamp: str) -> Iterator[None]:
     strip = STAMP_LINE * len(lines)
     share = strip / (height + strip)
     figure.set_size_inches(width, height + strip)
+    text = figure.text(0.995, 0.5 * share, "\n".join(lines), fontsize=6, color="0.5", ha="right", va="center", linespacing=1.1)
+    text.set_in_layout(False)
     engine = figure.get_layout_engine()
     if engine:
         engine.set(rect=(0, share, 1, 1 - share))
-    text = figure.text(0.995, 0.5 * share, "\n".join(lines), fontsize=6, color="0.5", ha="right", va="center", linespacing=1.1)
-    text.set_in_layout(False)
+        for _ in range(3):  # once is too little for axes of a fixed aspect; PNG and PDF then have the same places
+            engine.execute(figure)
+        figure.set_layout_engine("none")
     try:
         yield
     finally:
@@ -108,6 +111,7 @@ def _stamped(figure: Figure, stamp: str) -> Iterator[None]:
         figure.set_size_inches(width, height)
         if engine:
             engine.set(rect=(0, 0, 1, 1))
+            figure.set_layout_engine(engine)
 
 
 def _printable(text: str) -> str:

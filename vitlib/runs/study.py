@@ -60,6 +60,13 @@ class Study:
         state = {run_id: _state(store, spec) for run_id, spec in self.specs.items()}
         return pd.DataFrame([{"table": c.table, **c.point, "run": c.spec.id, "state": state[c.spec.id]} for c in self.cells])
 
+    def ancestors(self) -> pd.DataFrame:
+        """One row a run that those of the grid start from: id and state, as in `status`."""
+        store = Store(self.place.results_dir, writable=False)
+        family = {member.id: member for spec in self.specs.values() for member in spec.family()}
+        rows = [{"run": run_id, "state": _state(store, spec)} for run_id, spec in family.items() if run_id not in self.specs]
+        return pd.DataFrame(rows, columns=["run", "state"])
+
     def grid(self) -> pd.DataFrame:
         """What varies, table by table: runs, and the values of each axis."""
         return pd.DataFrame([self._grid_row(table) for table in dict.fromkeys(cell.table for cell in self.cells)])

@@ -201,8 +201,8 @@ def require_plain(value: Any, path: str = "", depth: int = 0) -> None:
         for position, item in enumerate(value):
             require_plain(item, f"{path}.{position}", depth + 1)
     elif isinstance(value, str):
-        if {category(letter) for letter in value} & {"Cc", "Cs"}:
-            raise SpecError(f"{path}: got {brief(value)}; allowed: text without control characters and unpaired surrogates")
+        if {category(letter) for letter in value} & {"Cc", "Cs", "Zl", "Zp"}:
+            raise SpecError(f"{path}: got {brief(value)}; allowed: text in one line, without control characters and unpaired surrogates")
     elif isinstance(value, int) and value.bit_length() > 63:
         raise SpecError(f"{path}: got {brief(value)}; allowed: whole numbers below 2^63")
     elif not isinstance(value, int | float | None):

@@ -26,7 +26,7 @@ class Vit(Part):
     'xavier' (timm's 'jax') follows the width, without which micro models spend their few epochs on a plateau.
     """
 
-    embed_dim: Positive
+    embed_dim: Annotated[int, Field(ge=1, le=65_536)]
     depth: Positive
     num_heads: Positive
     patch_size: Positive

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 from vitlib import distributed
 from vitlib.inputs.sources import Data, check
+from vitlib.messages import brief
 from vitlib.runs.manifest import DamagedError
 from vitlib.runs.provenance import facts, now
 from vitlib.runs.store import Store, Stored
@@ -218,7 +219,7 @@ def one_thread(device: str) -> Iterator[None]:
 def require(name: str, value: str, allowed: Iterable[str]) -> None:
     allowed = list(allowed)
     if value not in allowed:
-        raise SpecError(f"{name}: got {value!r}{nearest(str(value), allowed)}")
+        raise SpecError(f"{name}: got {brief(value)}{nearest(str(value), allowed)}")
 
 
 def _compute(plan: Plan, store: Store, place: Place, executor: Executor) -> None:

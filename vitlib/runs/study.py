@@ -255,9 +255,11 @@ def _folder(name: str, given: str) -> Path:
     """A place of the study, which may not exist yet."""
     try:
         place = getattr(paths, name)(given)
-    except (ValueError, TypeError) as error:
-        raise SpecError(f"{name}: got {brief(given)}; allowed: the path of a folder ({error})") from None
-    if place.exists() and not place.is_dir():
+        is_file = place.exists() and not place.is_dir()
+    except (ValueError, TypeError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SpecError(f"{name}: got {brief(given)}; allowed: the path of a folder ({reason})") from None
+    if is_file:
         raise StoreError(f"{name}: {place} is a file; allowed: a folder, which is made where it is missing")
     return place
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from support import files_below
+from test_changes import EXAMPLE
 
 from vitlib import load_study, paths
 from vitlib.__main__ import main
@@ -145,3 +146,28 @@ def test_a_notebook_whose_signature_cannot_be_kept_is_done(tmp_path, monkeypatch
     assert receipt.status == "done", receipt.error
     assert "deit.ipynb is not signed" in caplog.text and "its results stand" in caplog.text
     assert files_below(tmp_path / "out") == ["deit.ipynb", "receipt.json"]
+
+
+def test_a_changed_notebook_puts_its_copy_and_receipt_beside_those_of_the_unchanged_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("VITLIB_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("VITLIB_RESULTS", str(tmp_path / "results"))
+    source = small_notebook(tmp_path / "deit.ipynb", SHOW)
+    default = tmp_path / "figures" / "deit" / "smoke"
+    assert batch.run_notebook(source, {}).status == "done"
+    before = {name: (default / name).read_bytes() for name in files_below(default)}
+    assert set(before) == {"deit.ipynb", "receipt.json"}
+    assert batch.run_notebook(source, {"overrides": EXAMPLE}).status == "done"
+    beside = default.with_name("smoke-recipe.epochs=8")
+    assert files_below(beside) == ["deit.ipynb", "receipt.json"]
+    assert printed(beside / "deit.ipynb").split()[1] == str(beside)
+    assert json.loads((beside / "receipt.json").read_text())["parameters"] == {"overrides": EXAMPLE}
+    assert {name: (default / name).read_bytes() for name in files_below(default)} == before
+    assert sorted(path.name for path in default.parent.iterdir()) == ["smoke", "smoke-recipe.epochs=8"]
+
+
+def test_the_readme_and_every_parameters_cell_give_the_example_that_is_tested():
+    literal = json.dumps(EXAMPLE)
+    assert f"overrides = {literal}" in (ROOT / "README.md").read_text()
+    for source in batch.notebooks().values():
+        (tagged,) = [cell for cell in nbformat.read(source, as_version=4).cells if "parameters" in cell.metadata.get("tags", [])]
+        assert f"e.g. {literal}" in tagged.source

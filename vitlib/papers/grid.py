@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -35,11 +36,13 @@ def cells(entry: dict[str, Any], module: ModuleType, settings: Part) -> tuple[Ce
         SpecError: for a grid that is too large, or settings that a run of it refuses.
     """
     blocks = [(table, block["run"], _axes(block, settings)) for table, found in entry["grid"].items() for block in found]
-    sizes = {table: math.prod(map(len, axes.values())) for table, _, axes in blocks}
-    if sum(sizes.values()) > LARGEST:
-        largest = max(sizes, key=sizes.__getitem__)
+    sizes = Counter()
+    for table, _, axes in blocks:
+        sizes[table] += math.prod(map(len, axes.values()))
+    if sizes.total() > LARGEST:
+        ((largest, most),) = sizes.most_common(1)
         raise SpecError(
-            f"grid: the settings ask for {sum(sizes.values()):,} runs, {sizes[largest]:,} of them for the table {largest!r}; "
+            f"grid: the settings ask for {sizes.total():,} runs, {most:,} of them for the table {largest!r}; "
             f"allowed: at most {LARGEST:,}; give fewer seeds, sets or other values that the grid runs over"
         )
     return tuple(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vitlib.papers.afr_pruning.figures import COLOURS, TEACHERS, densities_by_family
 from vitlib.papers.afr_pruning.specs import CRITERIA
@@ -58,6 +59,7 @@ def draw_sparsity(run: Stored, accuracy: pd.DataFrame, teacher: str, criterion: 
         kept = 100 * values[CRITERIA.index(criterion)]
         density.plot(np.arange(1, len(kept) + 1), kept, ".-", color=colour, label=family)
     density.set(title=f"{NAMES[criterion]} at {100 * sparsity:g} %", xlabel="block", ylabel="kept (%)", ylim=(-3, 103))
+    density.xaxis.set_major_locator(MaxNLocator(integer=True))
     _draw_accuracy(measured, accuracy, TEACHERS.get(teacher, teacher), criterion, sparsity)
     for axes in (density, measured):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=4, fontsize=6.5, columnspacing=0.9, handlelength=1.4)
@@ -65,11 +67,17 @@ def draw_sparsity(run: Stored, accuracy: pd.DataFrame, teacher: str, criterion: 
 
 
 def _draw_accuracy(axes: Axes, accuracy: pd.DataFrame, teacher: str, criterion: str, sparsity: float) -> None:
+    """Mean over seeds of each criterion, with the 95 % interval of the chosen one."""
     dataset = next(iter(accuracy["dataset"]), "")
-    for name, rows in accuracy.groupby("criterion", sort=False):
-        width = 2.2 if name == criterion else 0.8
-        options = {"marker": "o", "linewidth": width, "color": COLOURS[name], "label": NAMES[name]}
-        axes.errorbar(100 * rows["sparsity"], rows["measured"], rows["±"], **options)
+    for name, rows in accuracy[accuracy["sparsity"] > 0].groupby("criterion", sort=False):
+        rows, chosen = rows.sort_values("sparsity"), name == criterion
+        axes.plot(100 * rows["sparsity"], rows["measured"], ".-", linewidth=2.2 if chosen else 0.8, color=COLOURS[name], label=NAMES[name])
+        if chosen:
+            axes.errorbar(
+                100 * rows["sparsity"], rows["measured"], rows["±"], fmt="none", elinewidth=1.0, color=COLOURS[name], label="_interval"
+            )
+    for dense in accuracy.loc[accuracy["sparsity"] == 0, "measured"].head(1):
+        axes.axhline(dense, color=TEACHER, linestyle="--", label="dense")
     axes.axvline(100 * sparsity, color=TEACHER, linestyle=":", label=f"{100 * sparsity:g} %")
     here = accuracy[(accuracy["criterion"] == criterion) & np.isclose(accuracy["sparsity"], sparsity)]
     said = f"{here['measured'].iloc[0]:.1f} %" if len(here) else "not measured"

@@ -152,8 +152,9 @@ def test_a_settings_file_with_a_byte_order_mark_is_read(here, capsys):
 # ------------------------------------------------------------------------------------------------ make
 
 
-def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, env=os.environ | environment)
+def make(*arguments: str) -> subprocess.CompletedProcess:
+    inherited = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}
+    return subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, env=inherited)
 
 
 @pytest.mark.parametrize("profile", ["nonsense", "micro", "", "quick smoke", "quick;ls", "qui%"])

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 LINES = 5  # of refused fields in one message
 WIDTH = 100  # characters of an echoed value
+LONGEST = 800  # characters of a line
 
 
 class _Brief(reprlib.Repr):
@@ -46,7 +47,12 @@ def explain(cls: type[BaseModel], error: ValidationError) -> str:
     best = (min(members.values(), key=lambda lines: (sum(unknown for unknown, _ in lines), len(lines))) for members in unions.values())
     lines = [text for lines in best for _, text in lines]
     more = [f"... and {len(lines) - LINES} more"] if len(lines) > LINES else []
-    return "\n".join([*lines[:LINES], *more])
+    return "\n".join([*map(_cut, lines[:LINES]), *more])
+
+
+def _cut(line: str) -> str:
+    """Validators echo values of their own."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
 
 
 def _own(errors: list[Any]) -> list[Any]:

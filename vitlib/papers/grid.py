@@ -90,7 +90,7 @@ def _points(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _filled(table: str, point: dict[str, Any], run: Any, settings: Part) -> RunSpec:
-    where = f"(table {table!r}, {', '.join(f'{axis}={value!r}' for axis, value in point.items())})"
+    where = f"(table {table!r}, {', '.join(f'{axis}={brief(value)}' for axis, value in point.items())})"
     try:
         return run(settings, **point)
     except ValidationError as error:

@@ -82,6 +82,29 @@ def test_a_long_stamp_is_wrapped_below_the_axes_and_leaves_the_figure_as_it_was(
     assert axes.get_position().bounds == pytest.approx(before) and figure.texts == []
 
 
+@pytest.mark.parametrize(
+    ("paper", "figure", "overrides", "said"),
+    [
+        ("deit", "figure_strategies", None, " · digits, 8 and 12 px · "),
+        ("deit", "figure_epochs", None, " · digits, 8 and 12 px · "),  # reads Table 5, whose last column is larger
+        ("deit", "figure_attention", None, " · digits, 8 px · "),  # by its parents: the run has no images of its own
+        ("deit", "figure_architecture", None, "profile smoke · 1 seed"),  # a diagram
+        ("dual_ssl_kd", "figure_distance", OWN_DATA["dual_ssl_kd"], " · digits, 16 px · "),
+        ("dual_ssl_kd", "figure_students", OWN_DATA["dual_ssl_kd"], " · folder/mine, 96 px · "),
+        ("wecolora", "figure_accuracy", OWN_DATA["wecolora"], " · digits, 16 px · "),  # of the probes, not of the distillation
+        ("wecolora", "figure_losses", OWN_DATA["wecolora"], " · folder/mine, 96 px · "),
+    ],
+)
+def test_the_stamp_of_a_figure_names_the_images_that_it_draws(paper, figure, overrides, said, tmp_path, monkeypatch):
+    stamps = []
+    monkeypatch.setattr(figures, "save", lambda figure, path, stamp: stamps.append(stamp))
+    study = load_study(paper, "smoke", overrides=overrides, results_dir=str(tmp_path), figures_dir=str(tmp_path))
+    results = study.execute(mode="read-only")
+    results.frame(study.cells[-1].table)  # what a cell of the notebook looked at before is not drawn
+    study.save_figure(getattr(importlib.import_module(f"vitlib.papers.{paper}"), figure)(results), figure)
+    assert said in stamps[0]
+
+
 def test_letters_that_the_font_lacks_are_question_marks(tmp_path):
     """A warning of matplotlib would be an error here."""
     figure, _ = figures.canvas()
@@ -94,8 +117,8 @@ def test_letters_that_the_font_lacks_are_question_marks(tmp_path):
     [
         ("deit", None, "digits, 8 and 12 px"),
         ("dual_ssl_kd", None, "digits, 8 and 16 px"),
-        ("dual_ssl_kd", OWN_DATA["dual_ssl_kd"], "folder/mine, 96 px; digits, 8 and 16 px"),
-        ("deit", OWN_DATA["deit"], "folder/mine, 96 and 128 px; digits, 8"),
+        ("dual_ssl_kd", OWN_DATA["dual_ssl_kd"], "digits, 8 and 16 px; folder/mine, 96 px"),
+        ("deit", OWN_DATA["deit"], "digits, 8 and 128 px; folder/mine, 96 and 128 px"),
         ("deit", LONG, "changed: 7 settings, see changes.json ·"),
         (
             "deit",
@@ -104,6 +127,6 @@ def test_letters_that_the_font_lacks_are_question_marks(tmp_path):
         ),
     ],
 )
-def test_the_stamp_is_short_and_names_the_images_of_the_runs(paper, overrides, said, tmp_path):
+def test_the_stamp_of_a_table_is_short_and_names_the_images_of_all_runs(paper, overrides, said, tmp_path):
     stamp = load_study(paper, "smoke", overrides=overrides, results_dir=str(tmp_path)).stamp
     assert said in stamp and len(stamp) < 250

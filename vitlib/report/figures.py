@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
@@ -29,6 +30,7 @@ PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161"]  # 
 TEACHER = "0.45"
 STAMP_WIDTH, STAMP_LINE = 125, 0.11  # of the stamp: letters and inches a line, so that a column holds the widest letters
 _STYLED = RLock()
+_SHOWN: ContextVar[set | None] = ContextVar("shown", default=None)  # what the figure function at work has asked results for
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,21 @@ def style() -> AbstractContextManager[None]:
 def canvas(rows: int = 1, columns: int = 1, *, height: float = 2.8, **options) -> tuple[Figure, np.ndarray]:
     """A figure one text column wide and its axes (rows, columns)."""
     figure = Figure(figsize=(COLUMN, height), layout="constrained")
+    figure.shown = _SHOWN.get()
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def show(images: set) -> None:
+    """Note images that results are about: a figure function that asks for results draws them."""
+    shown = _SHOWN.get()
+    if shown is not None:
+        shown |= images
+
+
+def shown_in(figure: Figure) -> set:
+    """The images that the figure's function asked results for, inside `style`."""
+    return getattr(figure, "shown", None) or set()
 
 
 def legend(axes: Axes, *, above: bool = False, leave_out: str = "_", **options) -> None:
@@ -134,7 +149,12 @@ def drawn(figure: Figure) -> pd.DataFrame:
 def _style() -> Iterator[None]:
     """One thread at a time: matplotlib's settings belong to the process, and explorers draw in threads of their own."""
     with _STYLED, mpl.rc_context(fname=STYLE):
-        yield
+        outer = _SHOWN.get()
+        token = _SHOWN.set(set() if outer is None else outer)  # a function that another one calls draws for both
+        try:
+            yield
+        finally:
+            _SHOWN.reset(token)
 
 
 def _lines(axes: Axes) -> Iterator[tuple]:

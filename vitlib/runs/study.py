@@ -23,6 +23,7 @@ from vitlib.messages import brief, nearest
 from vitlib.papers.changes import changes_of, folder_name, in_a_line, read_overrides
 from vitlib.papers.entries import merged, published, read_entry, studies
 from vitlib.papers.grid import Cell, cells, with_teachers
+from vitlib.papers.images import Images, images_of, in_words
 from vitlib.report import figures, statistics, tables
 from vitlib.runs.execute import Executor, Mode, Place, execute, require
 from vitlib.runs.manifest import DamagedError, StoreError
@@ -78,11 +79,11 @@ class Study:
 
     @property
     def stamp(self) -> str:
-        """The line that every artefact carries, so that a quick or a changed number is never quoted as a result."""
-        changed = f" · changed: {in_a_line(self.changes)}" if self.changes else ""
-        count = len(self.settings.seeds)
-        seeds = f"{count} seed{'s' * (count > 1)} unless said otherwise"
-        return f"{self.entry['title']} · profile {self.profile}{changed} · {self._images()} · {seeds}"
+        """The line that every table carries, so that a quick or a changed number is never quoted as a result.
+
+        A figure's names the images of that figure alone.
+        """
+        return self._stamp(images_of(self.specs.values()))
 
     def caption(self, name: str) -> str:
         """What an artefact shows: the first paragraph of its function's docstring."""
@@ -102,18 +103,16 @@ class Study:
         """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
         self._list_changes()
         as_published = self.profile == "paper" and not self.changes
-        png = figures.save(figure, self.folder / name, "" if as_published else self.stamp)
+        stamp = "" if as_published else self._stamp(figures.shown_in(figure))
+        png = figures.save(figure, self.folder / name, stamp)
         return figures.Picture(png, self.caption(name))
 
-    def _images(self) -> str:
-        """The image sets of the runs with their sizes, for instance `digits, 8 and 12 px`; only their number where they are many."""
-        found = [getattr(spec, name) for spec in self.specs.values() for name in type(spec).model_fields]
-        sizes: dict[str, set[int]] = {}
-        for data in [value for value in found if isinstance(value, Data)] or [self.settings.data]:
-            sizes.setdefault(data.source, set()).add(data.image_size)
-        if len(sizes) > 3:
-            sizes = {f"{len(sizes)} image sets": set().union(*sizes.values())}
-        return "; ".join(f"{source[:40]}, {' and '.join(map(str, sorted(pixels)))} px" for source, pixels in sizes.items())
+    def _stamp(self, images: set[Images]) -> str:
+        changed = f" · changed: {in_a_line(self.changes)}" if self.changes else ""
+        shown = f" · {in_words(images)}" if images else ""
+        count = len(self.settings.seeds)
+        seeds = f"{count} seed{'s' * (count > 1)} unless said otherwise"
+        return f"{self.entry['title']} · profile {self.profile}{changed}{shown} · {seeds}"
 
     def _list_changes(self) -> None:
         """The full list, beside the artefacts that carry its short form."""
@@ -211,6 +210,7 @@ class Results:
         known = list({cell.table for cell in self.study.cells})
         if not cells and table not in self.study.entry["grid"]:
             raise SpecError(f"table: got {table!r}{nearest(table, known)}")
+        figures.show(images_of(cell.spec for cell in cells))
         return cells
 
     def _metrics(self, cell: Cell) -> dict[str, Any]:

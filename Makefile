@@ -11,6 +11,13 @@ PY := .venv/bin/python
 READY := .venv/.ready
 endif
 
+# A profile that not every document has is refused here, before an environment is built for it.
+PROFILES := $(shell awk -F '[].[]' '/^\[profile\.[a-z0-9_]+\]/ { found[$$3]++ } END { for (name in found) if (found[name] == ARGC - 1) print name }' \
+	$(patsubst %published.csv,%entry.toml,$(wildcard vitlib/papers/*/published.csv)) | sort)
+ifneq ($(words $(PROFILE)) $(filter $(PROFILES),$(PROFILE)),1 $(PROFILE))
+$(error PROFILE: got '$(PROFILE)'; allowed: $(PROFILES))
+endif
+
 .PHONY: figures test lab nbref readme bench lock lint conda-ready
 
 figures: $(READY)  ## every table and figure, and the executed notebooks, into figures/

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support import execute_smoke, smoke_study
 
+from vitlib import load_study
 from vitlib.runs.execute import Place
 from vitlib.runs.store import Store
 
@@ -40,6 +41,24 @@ def forking():
     context = get_context("forkserver")
     context.set_forkserver_preload(["support", "vitlib.papers.deit.compute", "vitlib.papers.multi_distillation.training.compute"])
     return context
+
+
+@pytest.fixture(scope="session")
+def finished(forking, tmp_path_factory):
+    """`finished(paper, overrides)`: a document's smoke study, computed once without interruption; read it, do not write to its store."""
+    folder = tmp_path_factory.mktemp("smoke") / "results"
+    done = []
+
+    def finished(paper, overrides=None):
+        if (paper, overrides) not in done:
+            child = forking.Process(target=execute_smoke, args=(folder, paper, overrides), daemon=True)
+            child.start()
+            child.join()
+            assert child.exitcode == 0
+            done.append((paper, overrides))
+        return load_study(paper, "smoke", overrides=overrides, results_dir=str(folder), device="cpu")
+
+    return finished
 
 
 @pytest.fixture(scope="session")

@@ -575,9 +575,9 @@ def test_weights_that_were_not_kept_are_refused(results, tmp_path):
 
 
 def test_the_explorer_draws_every_criterion(results):
-    accuracy_table = pd.DataFrame({"criterion": ["afr"], "sparsity": [0.9], "measured": [50.0], "±": [1.0]})
+    accuracy_table = pd.DataFrame({"dataset": ["digits"], "criterion": ["afr"], "sparsity": [0.9], "measured": [50.0], "±": [1.0]})
     _, run = results.runs("diagnosis")[0]
     for criterion in ("snip", "random"):
-        figure = afr_pruning.draw_sparsity(run, accuracy_table, criterion, 0.93)
+        figure = afr_pruning.draw_sparsity(run, accuracy_table, "supervised", criterion, 0.9)
         kept = np.mean([line.get_ydata() for line in figure.axes[0].get_lines()], axis=0)
         assert figure.axes[0].get_title().endswith("at 90 %") and kept.shape == (12,)

@@ -14,7 +14,7 @@ import vitlib
 from vitlib.spec import RunSpec
 
 ROOT = Path(vitlib.__file__).parent
-ROOMS = ["spec", "recipe", "distributed", "inputs", "methods", "training", "teachers", "papers", "runs"]  # in order of import
+ROOMS = ["messages", "spec", "recipe", "distributed", "inputs", "methods", "training", "teachers", "papers", "runs"]  # in order of import
 FREE = {"paths"}  # imports nothing of vitlib, and anyone may import it
 LONGEST = 320
 FULLEST = 7

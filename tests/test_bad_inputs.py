@@ -146,11 +146,14 @@ def test_a_few_shot_subset_larger_than_a_class_of_the_digits_is_refused(study, r
     refused(load, "data.per_class: got 88", "of digits has 87 images; allowed: at most that")
 
 
-@pytest.mark.parametrize("place", ["results", "results/deeper"])
-def test_a_results_folder_that_cannot_be_written_is_refused(study, tmp_path, place):
+UNWRITABLE = r"results_dir: .*/results/deeper cannot be written \(.*\); choose a folder .*mode='read-only'"
+
+
+@pytest.mark.parametrize(("place", "said"), [("results", r"results_dir: .*/results is a file"), ("results/deeper", UNWRITABLE)])
+def test_a_results_folder_that_cannot_be_written_is_refused(study, tmp_path, place, said):
     """Root may write everywhere, but nobody below a file."""
     (tmp_path / "results").write_text("a file")
-    with pytest.raises(StoreError, match=r"results_dir: .*/results\S* cannot be written \(.*\); choose a folder .*mode='read-only'"):
+    with pytest.raises(StoreError, match=said):
         study(results_dir=str(tmp_path / place)).execute()
     assert (tmp_path / "results").read_text() == "a file"
 

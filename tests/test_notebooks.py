@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -153,7 +154,7 @@ def test_bad_parameters_are_refused_before_a_kernel_starts(parameters, said, mon
 
 
 def test_outside_the_checkout_nothing_is_run_and_nothing_is_said_to_be_done(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vitlib.paths.root", lambda: tmp_path)
     with pytest.raises(SpecError, match=r"notebooks: none in .*; run this in the checkout of vitlib"):
         batch.run_all([], {})
 
@@ -191,7 +192,7 @@ def test_a_notebook_that_does_not_finish_is_reported_failed_within_30_s(code, sa
 def test_the_next_notebook_runs_after_a_failing_one(tmp_path, monkeypatch):
     known = {"bad": notebook(tmp_path / "deit.ipynb", "1 / 0"), "good": notebook(tmp_path / "deit2.ipynb", "1 + 1")}
     monkeypatch.setattr(batch, "notebooks", lambda: known)
-    monkeypatch.setattr(batch, "check_parameters", lambda source, parameters: {"profile": "smoke", "figures_dir": str(tmp_path / "f")})
+    monkeypatch.setattr(batch, "described", lambda source, parameters: SimpleNamespace(folder=tmp_path / "figures"))
     assert [receipt.status for receipt in batch.run_all(["bad", "good"], {})] == ["failed", "done"]
 
 
@@ -209,7 +210,7 @@ def executed_copy(folder: Path, *sources: str) -> Path:
 @pytest.fixture
 def unchecked(monkeypatch):
     """Small notebooks that belong to no document."""
-    monkeypatch.setattr(batch, "check_parameters", lambda source, parameters: batch.default_parameters(source) | parameters)
+    monkeypatch.setattr(batch, "described", lambda source, parameters: None)
 
 
 def test_nbval_passes_on_an_equal_copy_and_fails_when_one_number_changed(tmp_path, unchecked):

@@ -76,7 +76,7 @@ def test_artefacts_of_changed_settings_say_what_was_changed():
     plain = load_study("deit", "smoke")
     changed = load_study("deit", "smoke", overrides={"seeds": [3], "recipe": {"epochs": 1, "lr": 0.5}})
     assert "changed" not in plain.stamp
-    assert "profile smoke · changed: seeds=[3] · changed: recipe.epochs=1 · changed: recipe.lr=0.5 · digits" in changed.stamp
+    assert "profile smoke · changed: recipe.epochs=1, recipe.lr=0.5, seeds=3 · digits, 8 and 12 px · 1 seed" in changed.stamp
 
 
 @pytest.mark.parametrize("paper", documents())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
+import io
 import logging
 import sys
 import tomllib
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from vitlib import paths
+from vitlib.messages import brief
+from vitlib.papers.changes import read_overrides
 from vitlib.papers.entries import merged, read_entry, studies
 from vitlib.runs.execute import Place, RunsFailedError, verify_data
 from vitlib.runs.manifest import StoreError
-from vitlib.runs.store import Store
+from vitlib.runs.store import Store, require_writable
 from vitlib.runs.study import Study, load_study
 from vitlib.runs.transfer import archive, shipping
 from vitlib.spec import SpecError
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 something failed, 2 the request was refused before anything was computed."""
     logging.basicConfig(format="%(message)s")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Japanese shows question marks
     options = _parser().parse_args(arguments)
     try:
         return options.act(options)
@@ -49,9 +54,9 @@ def list_documents(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    """What is stored, missing, stale, failed or damaged, table by table."""
+    """What is stored, missing, stale, failed or damaged, table by table, and of the runs that those start from."""
     study = _study(options)
-    frame = study.status()
+    frame = pd.concat([study.status(), study.ancestors().assign(table="(ancestors)")])
     counts = frame.drop_duplicates(["table", "run"]).groupby(["table", "state"], sort=False).size().unstack(fill_value=0)
     print(counts.to_string())
     for row in frame[frame["state"].isin(["failed", "damaged"])].drop_duplicates("run").itertuples():
@@ -68,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
 def render(options: argparse.Namespace) -> int:
     """Every table and figure of a study from what is stored; nothing is computed, what is missing is a dash."""
     study = _study(options)
+    require_writable("figures_dir", study.folder, "choose a folder you may write to")
     results = study.execute(mode="read-only")
     module = importlib.import_module(f"vitlib.papers.{study.paper}")
     for name in sorted(vars(module)):
@@ -78,8 +84,17 @@ def render(options: argparse.Namespace) -> int:
             study.save_figure(getattr(module, name)(results), f"figure_{artefact}")
     if "claim" in study.entry:
         study.save_table(results.claims(), "claims")
-    print(f"{len(results.stored)} of {len(study.specs)} runs stored; artefacts in {study.folder}")
+    print(f"{_counted(study)}; artefacts in {study.folder}")
     return 0
+
+
+def _counted(study: Study) -> str:
+    """How many of a study's own runs are stored, and what became of the others."""
+    states = study.status().drop_duplicates("run")["state"].value_counts()
+    stored = states.get("stored", 0) + states.get("stale", 0)
+    older = [f"{states['stale']} of them older than the code"] if "stale" in states else []
+    others = [f"{states[state]} {state}" for state in ("damaged", "failed", "missing") if state in states]
+    return "; ".join([f"{stored} of {len(study.specs)} runs stored", *older, *others])
 
 
 def ship(options: argparse.Namespace) -> int:
@@ -99,6 +114,7 @@ def verify(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """The stored runs of a study as one archive."""
+    archive.require_place(options.archive)
     study = _study(options)
     store = Store(study.place.results_dir, writable=False)
     family = {member.id for spec in study.specs.values() for member in spec.family()}
@@ -110,6 +126,7 @@ def export(options: argparse.Namespace) -> int:
 
 def import_archive(options: argparse.Namespace) -> int:
     """Add the runs of an archive to the store; refused whole if anything in it is not as it should be."""
+    archive.require_readable(options.archive)  # before a store is made for it
     added = archive.import_(Store(paths.results_dir(options.results_dir)), options.archive)
     print(f"{len(added)} runs added")
     return 0
@@ -152,19 +169,27 @@ def _places(options: argparse.Namespace) -> dict[str, str]:
 
 def _overrides(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"overrides: got {text!r}; allowed: a JSON object ({error})") from None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f'overrides: got {text!r}; allowed: a JSON object such as {{"seeds": [0]}}')
-    return value
+        return read_overrides(text)
+    except SpecError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _settings(path: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"from: got {path!r}; allowed: a TOML file of settings ({error})") from None
+        return read_overrides(tomllib.loads(_path(path).read_text(encoding="utf-8-sig")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"from: got {brief(path)}; allowed: a TOML file of settings ({error})") from None
+
+
+def _path(given: str) -> Path:
+    try:
+        return paths.from_shell(given)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"got {brief(given)}; allowed: a path ({error})") from None
+
+
+def _folder(given: str) -> str:
+    return str(_path(given)) if given else ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -172,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     places = argparse.ArgumentParser(add_help=False)
     for name in ("results-dir", "figures-dir", "data-dir"):
-        places.add_argument(f"--{name}", default="", help="default: of the checkout")
+        places.add_argument(f"--{name}", type=_folder, default="", help="default: of the checkout")
     overrides = argparse.ArgumentParser(add_help=False)
     overrides.add_argument("--overrides", type=_overrides, default={}, help="settings as JSON, for instance '{\"seeds\": [0]}'")
     overrides.add_argument("--from", dest="settings", type=_settings, default={}, help="settings as a TOML file; --overrides win over them")
@@ -192,11 +217,11 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "ship", ship, places, overrides, device).add_argument("--profile", default="micro")
     _command(commands, "verify", verify, places, device)
     exporting = _command(commands, "export", export, study)
-    exporting.add_argument("archive", type=Path)
+    exporting.add_argument("archive", type=_path)
     exporting.add_argument("--without-weights", action="store_true")
     importing = _command(commands, "import", import_archive)
-    importing.add_argument("archive", type=Path)
-    importing.add_argument("--results-dir", default="")
+    importing.add_argument("archive", type=_path)
+    importing.add_argument("--results-dir", type=_folder, default="", help="default: of the checkout")
     batch = _command(commands, "notebooks", run_notebooks, places, overrides)
     batch.add_argument("names", nargs="*")
     for name in ("profile", "executor", "mode"):

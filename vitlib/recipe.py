@@ -10,6 +10,8 @@ from vitlib.spec import Part
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+MOST = 1_000_000_000  # of a seed (numpy takes 32 bits, and a run's own seeds are made from it), and of anything that is counted
+Count = Annotated[int, Field(ge=1, le=MOST)]
 
 
 def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -18,7 +20,7 @@ def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_distinct)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=MOST)], ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class Augment(Part):
@@ -68,8 +70,8 @@ class Recipe(Part):
         eval_every: epochs between the evaluations that history records.
     """
 
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=2)]
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2, le=MOST)]
     lr: Annotated[float, Field(gt=0)]
     optimizer: Literal["adamw", "sgd", "momentum", "lars"] = "adamw"
     weight_decay: NonNegative = 0.05
@@ -95,7 +97,7 @@ class Recipe(Part):
     channels_last: bool = False
     augment: Augment = Augment()
     repeats: Annotated[int, Field(ge=1)] = 1
-    eval_every: Annotated[int, Field(ge=1)] = 1
+    eval_every: Count = 1
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

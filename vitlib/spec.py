@@ -11,14 +11,20 @@ import hashlib
 import importlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
+from unicodedata import category
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vitlib.messages import brief, explain
+from vitlib.messages import nearest as nearest
+
+DEEPEST = 12  # levels of nested settings
 
 
 class SpecError(ValueError):
@@ -44,18 +50,14 @@ class Part(BaseModel):
         Raises:
             SpecError: naming each refused field, its value, and what is allowed (nearest name for an unknown one).
         """
-        _require_plain("", fields)
-        try:
+        require_plain(fields)
+        with _refusing(cls):
             return cls.model_validate_json(json.dumps(fields))
-        except ValidationError as error:
-            raise SpecError(explain(cls, error)) from None
 
     def changed(self, **fields: Any) -> Self:
         """A copy with some fields replaced, validated again."""
-        try:
+        with _refusing(type(self)):
             return type(self).model_validate({name: getattr(self, name) for name in type(self).model_fields} | fields)
-        except ValidationError as error:
-            raise SpecError(explain(type(self), error)) from None
 
     def demands(self) -> Iterable[Demand]:
         """What must hold of models and data before a run is computed, or with any settings; a run's parents say theirs themselves."""
@@ -72,6 +74,16 @@ class Part(BaseModel):
                 if fields[name].is_required() or value != fields[name].get_default(call_default_factory=True)
             }
         }
+
+
+@contextmanager
+def _refusing(cls: type[Part]) -> Iterator[None]:
+    try:
+        yield
+    except ValidationError as error:
+        raise SpecError(explain(cls, error)) from None
+    except ArithmeticError as error:
+        raise SpecError(f"{cls.__name__}: a number is too large or too small to compute with ({error}); allowed: closer to 1") from None
 
 
 class RunSpec(Part):
@@ -184,76 +196,28 @@ def rebuild(dumped: dict[str, Any]) -> RunSpec:
     return cls.model_validate(_rebuilt(dumped["fields"]), strict=False)
 
 
-def explain(cls: type[BaseModel], error: ValidationError) -> str:
-    """One line a refused field: name, value, what is allowed; of each union, only the member that knows most of the fields."""
-    lines = []
-    for item in error.errors():
-        path, owner, choices = _located(cls, item["loc"])
-        lines.append((choices, (item["type"] == "extra_forbidden", _explain_one(path or cls.__name__, owner, item))))
-    return "\n".join(text for _, text in _of_best_members(lines))
+def require_plain(value: Any, path: str = "", depth: int = 0) -> None:
+    """Refuse what JSON and TOML cannot say alike, and what is too deep or too large to be a setting.
 
-
-def nearest(name: str, allowed: list[str]) -> str:
-    """'; did you mean X?' where something close exists, and the list of what is allowed."""
-    close = get_close_matches(name, allowed, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} allowed: {', '.join(sorted(allowed))}"
-
-
-def _require_plain(path: str, value: Any) -> None:
+    Raises:
+        SpecError: naming the place, the value and what is allowed.
+    """
+    if depth > DEEPEST:
+        raise SpecError(f"{path[:40]}…: nested deeper than {DEEPEST} levels; allowed: tables and lists as in the entry")
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         for key, item in value.items():
-            _require_plain(f"{path}.{key}".lstrip("."), item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _require_plain(path, item)
-    elif not isinstance(value, (str, int, float, type(None))):
-        raise SpecError(f"{path}: got {value!r}; allowed: plain numbers, strings, lists, and tables with names as keys")
-
-
-def _explain_one(path: str, owner: type[BaseModel], item: dict[str, Any]) -> str:
-    if item["type"] == "extra_forbidden":
-        return f"{path}: unknown field{nearest(str(item['loc'][-1]), list(owner.model_fields))}"
-    if item["type"] == "missing":
-        return f"{path}: missing, and it has no default"
-    if item["type"] == "value_error":
-        reason = str(item["ctx"]["error"])  # one about several fields holds their values
-        return f"{path}: {reason}" if isinstance(item["input"], dict) else f"{path}: got {item['input']!r}; {reason}"
-    return f"{path}: got {item['input']!r}; {item['msg']}"
-
-
-def _of_best_members(lines: list[tuple[list[tuple[str, str]], tuple[bool, str]]]) -> list[tuple[bool, str]]:
-    """Lines outside unions, and of each union those of the member with the fewest unknown fields; unions within it likewise."""
-    kept = [line for choices, line in lines if not choices]
-    unions: dict[str, dict[str, list]] = {}
-    for choices, line in lines:
-        if choices:
-            (union, member), *inner = choices
-            unions.setdefault(union, {}).setdefault(member, []).append((inner, line))
-    for members in unions.values():
-        kept += min(map(_of_best_members, members.values()), key=lambda found: (sum(unknown for unknown, _ in found), len(found)))
-    return kept
-
-
-def _located(cls: type[BaseModel], steps: tuple) -> tuple[str, type[BaseModel], list[tuple[str, str]]]:
-    """Path without pydantic's names of union members, the class that its last step is in, and each union passed with its member."""
-    path, owners, choices = [], [cls], []
-    for step in steps:
-        name = str(step).rstrip("]").rpartition(" ")[2]  # a member with a validator: 'function-after[check(), Member]'
-        chosen = [owner for owner in owners if owner.__name__ == name] if len(owners) > 1 else []
-        if chosen:
-            owners = chosen
-            choices.append((".".join(path), name))
-            continue
-        path.append(str(step))
-        info = owners[0].model_fields.get(step)
-        inner = _classes(info.annotation) if info else []
-        owners = [each for each in inner if isinstance(each, type) and issubclass(each, BaseModel)] or owners
-    return ".".join(path), owners[0], choices
-
-
-def _classes(annotation: Any) -> list[Any]:
-    return [annotation, *(inner for arg in getattr(annotation, "__args__", ()) for inner in _classes(arg))]
+            require_plain(key, f"a name in {path or 'the settings'}", depth)
+            require_plain(item, f"{path}.{key}".lstrip("."), depth + 1)
+    elif isinstance(value, list | tuple):
+        for position, item in enumerate(value):
+            require_plain(item, f"{path}.{position}", depth + 1)
+    elif isinstance(value, str):
+        if {category(letter) for letter in value} & {"Cc", "Cs", "Zl", "Zp"}:
+            raise SpecError(f"{path}: got {brief(value)}; allowed: text in one line, without control characters and unpaired surrogates")
+    elif isinstance(value, int) and value.bit_length() > 63:
+        raise SpecError(f"{path}: got {brief(value)}; allowed: whole numbers below 2^63")
+    elif not isinstance(value, int | float | None):
+        raise SpecError(f"{path}: got {brief(value)}; allowed: plain numbers, strings, lists, and tables with names as keys")
 
 
 def _canonical(value: Any) -> Any:

@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from vitlib.inputs.checkpoints.resizing import resized
-from vitlib.spec import Part, SpecError, nearest
+from vitlib.messages import nearest
+from vitlib.spec import Part, SpecError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +29,7 @@ class Vit(Part):
     'xavier' (timm's 'jax') follows the width, without which micro models spend their few epochs on a plateau.
     """
 
-    embed_dim: Positive
+    embed_dim: Annotated[int, Field(ge=1, le=65_536)]
     depth: Positive
     num_heads: Positive
     patch_size: Positive

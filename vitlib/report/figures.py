@@ -5,8 +5,10 @@ Figures are made without pyplot, so that a widget's thread can draw too. Same in
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
@@ -19,13 +21,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection, PolyCollection, QuadMesh
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from numpy.typing import ArrayLike
 
 STYLE = Path(__file__).with_name("vitlib.mplstyle")
 COLUMN = 6.3  # inches: the text width of an A4 page
 PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161"]  # seaborn's 'colorblind'
 TEACHER = "0.45"
+STAMP_WIDTH, STAMP_LINE = 125, 0.11  # of the stamp: letters and inches a line, so that a column holds the widest letters
 _STYLED = RLock()
+_SHOWN: ContextVar[set | None] = ContextVar("shown", default=None)  # what the figure function at work has asked results for
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,21 @@ def style() -> AbstractContextManager[None]:
 def canvas(rows: int = 1, columns: int = 1, *, height: float = 2.8, **options) -> tuple[Figure, np.ndarray]:
     """A figure one text column wide and its axes (rows, columns)."""
     figure = Figure(figsize=(COLUMN, height), layout="constrained")
+    figure.shown = _SHOWN.get()
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def show(images: set) -> None:
+    """Note images that results are about: a figure function that asks for results draws them."""
+    shown = _SHOWN.get()
+    if shown is not None:
+        shown |= images
+
+
+def shown_in(figure: Figure) -> set:
+    """The images that the figure's function asked results for, inside `style`."""
+    return getattr(figure, "shown", None) or set()
 
 
 def legend(axes: Axes, *, above: bool = False, leave_out: str = "_", **options) -> None:
@@ -73,15 +91,48 @@ def band(axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, of: str, 
 
 
 def save(figure: Figure, path: Path, stamp: str) -> bytes:
-    """Write `path`.png, `path`.pdf and `path`.csv, the stamp below the axes; returns the PNG."""
+    """Write `path`.png, `path`.pdf and `path`.csv, the stamp in lines of its own below the axes; returns the PNG.
+
+    The picture is as wide as the figure, whatever the stamp says: nothing is cropped, and the axes keep their size.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn(figure).to_csv(path.with_suffix(".csv"), index=False)
-    with style():
-        if stamp:
-            figure.text(0.995, -0.01, stamp, fontsize=6, color="0.5", ha="right", va="top")
-        figure.savefig(path.with_suffix(".png"), bbox_inches="tight", metadata={"Software": None})
-        figure.savefig(path.with_suffix(".pdf"), bbox_inches="tight", metadata={"CreationDate": None})
+    with style(), _stamped(figure, stamp):
+        figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
+        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
     return path.with_suffix(".png").read_bytes()
+
+
+@contextmanager
+def _stamped(figure: Figure, stamp: str) -> Iterator[None]:
+    """The figure a strip higher, with the stamp in it; as it was afterwards."""
+    lines = textwrap.wrap(_printable(stamp), STAMP_WIDTH)
+    width, height = figure.get_size_inches()
+    strip = STAMP_LINE * len(lines)
+    share = strip / (height + strip)
+    figure.set_size_inches(width, height + strip)
+    text = figure.text(0.995, 0.5 * share, "\n".join(lines), fontsize=6, color="0.5", ha="right", va="center", linespacing=1.1)
+    text.set_in_layout(False)
+    engine = figure.get_layout_engine()
+    if engine:
+        engine.set(rect=(0, share, 1, 1 - share))
+        for _ in range(3):  # once is too little for axes of a fixed aspect; PNG and PDF then have the same places
+            engine.execute(figure)
+        figure.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        text.remove()
+        figure.set_size_inches(width, height)
+        if engine:
+            engine.set(rect=(0, 0, 1, 1))
+            figure.set_layout_engine(engine)
+
+
+def _printable(text: str) -> str:
+    """With a question mark for each letter that the font lacks: matplotlib would warn and draw a box."""
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    return "".join(letter if ord(letter) in known else "?" for letter in text)
 
 
 def drawn(figure: Figure) -> pd.DataFrame:
@@ -98,7 +149,12 @@ def drawn(figure: Figure) -> pd.DataFrame:
 def _style() -> Iterator[None]:
     """One thread at a time: matplotlib's settings belong to the process, and explorers draw in threads of their own."""
     with _STYLED, mpl.rc_context(fname=STYLE):
-        yield
+        outer = _SHOWN.get()
+        token = _SHOWN.set(set() if outer is None else outer)  # a function that another one calls draws for both
+        try:
+            yield
+        finally:
+            _SHOWN.reset(token)
 
 
 def _lines(axes: Axes) -> Iterator[tuple]:

@@ -82,6 +82,14 @@ def slider(description: str, value: float, low: float, high: float, step: float)
     return kind(value=value, min=low, max=high, step=step, description=description, continuous_update=False)
 
 
+def steps(description: str, options: dict[str, float], near: float) -> ipywidgets.Widget:
+    """A slider over some values alone, by their labels; starts at the one nearest to `near`, and reports once it is let go."""
+    import ipywidgets
+
+    value = min(options.values(), key=lambda option: abs(option - near))
+    return ipywidgets.SelectionSlider(options=list(options.items()), value=value, description=description, continuous_update=False)
+
+
 def choice(description: str, options: list[str], value: str | None = None) -> ipywidgets.Widget:
     """A drop-down list; starts at its first option unless told."""
     import ipywidgets

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
@@ -28,10 +28,13 @@ from nbformat.sign import NotebookNotary
 from traitlets import default
 
 from vitlib import paths
+from vitlib.messages import brief, nearest
+from vitlib.runs.execute import Executor, Mode, require
 from vitlib.runs.provenance import commit
-from vitlib.runs.study import load_study
+from vitlib.runs.store import require_writable
+from vitlib.runs.study import Study, load_study
 from vitlib.runs.workers.progress import PREFIX as PROGRESS
-from vitlib.spec import SpecError, nearest
+from vitlib.spec import SpecError
 
 KERNEL = "vitlib-running-interpreter"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -61,14 +64,15 @@ def run_all(names: list[str], parameters: dict[str, Any]) -> list[Receipt]:
 
     Raises:
         SpecError: for an unknown notebook or parameter, or where there are no notebooks, before the first kernel starts.
+        StoreError: for a place that cannot be written, before that too.
     """
     known = notebooks()
     if not known:
         raise SpecError(f"notebooks: none in {paths.root() / 'notebooks'}; run this in the checkout of vitlib")
     for name in names:
         if name not in known:
-            raise SpecError(f"notebook: got {name!r}{nearest(name, list(known))}")
-        check_parameters(known[name], parameters)
+            raise SpecError(f"notebook: got {brief(name)}{nearest(name, list(known))}")
+        described(known[name], parameters)
     return [run_notebook(known[name], parameters) for name in names]
 
 
@@ -78,8 +82,8 @@ def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None =
     Args:
         timeout: seconds that one cell may take; None for no limit.
     """
-    effective = check_parameters(source, parameters)
-    target_folder = folder or paths.figures_dir(effective.get("figures_dir", "")) / source.stem / effective["profile"]
+    study = described(source, parameters)
+    target_folder = folder or study.folder
     target_folder.mkdir(parents=True, exist_ok=True)
     target, receipt_file = target_folder / source.name, target_folder / "receipt.json"
     receipt_file.unlink(missing_ok=True)
@@ -100,22 +104,28 @@ def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None =
     return receipt
 
 
-def check_parameters(source: Path, parameters: dict[str, Any]) -> dict[str, Any]:
-    """All parameters of a notebook with the given ones put in, checked by building the study they describe.
+def described(source: Path, parameters: dict[str, Any]) -> Study:
+    """The study that a notebook will run with these parameters.
 
     Raises:
-        SpecError: unknown name, a value of another type than the notebook's literal, or what the study refuses.
+        SpecError: unknown name, a value of another type than the notebook's literal, or what the study or its execution refuses.
+        StoreError: for a place that cannot be written.
     """
     defaults = default_parameters(source)
     for name, value in parameters.items():
         if name not in defaults:
             raise SpecError(f"{name}: unknown parameter of {source.name}{nearest(name, list(defaults))}")
-        if type(value) is not type(defaults[name]):
-            raise SpecError(f"{name}: got {value!r}; allowed: a {type(defaults[name]).__name__} as in {defaults[name]!r}")
+        if type(value) is not type(defaults[name]) and name != "overrides":
+            raise SpecError(f"{name}: got {brief(value)}; allowed: a {type(defaults[name]).__name__} as in {defaults[name]!r}")
     effective = defaults | parameters
+    for name, allowed in (("executor", get_args(Executor)), ("mode", get_args(Mode))):
+        require(name, effective.get(name, allowed[0]), allowed)
     places = {name: effective[name] for name in ("results_dir", "figures_dir", "data_dir") if name in effective}
-    load_study(source.stem, effective["profile"], overrides=effective["overrides"], **places)
-    return effective
+    study = load_study(source.stem, effective["profile"], overrides=effective["overrides"], **places)
+    require_writable("figures_dir", study.folder, "choose a folder you may write to")
+    if effective.get("mode") != "read-only":
+        require_writable("results_dir", study.place.results_dir, "choose a folder you may write to, or mode='read-only'")
+    return study
 
 
 def default_parameters(source: Path) -> dict[str, Any]:
@@ -202,7 +212,10 @@ def _finish(source: Path, target: Path) -> None:
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     nbformat.write(notebook, target)
-    NotebookNotary().sign(notebook)
+    try:
+        NotebookNotary().sign(notebook)
+    except OSError as error:  # its secret lies in the home folder
+        log.warning("%s is not signed (%s): JupyterLab asks whether to trust it; its results stand", target.name, error)
 
 
 def _links_from(folder: Path, before: Path, text: str) -> str:

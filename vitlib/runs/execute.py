@@ -17,12 +17,13 @@ from typing import Literal, get_args
 
 from vitlib import distributed
 from vitlib.inputs.sources import Data, check, compare, fingerprint, left_out
+from vitlib.messages import brief, nearest
 from vitlib.runs.manifest import DamagedError
 from vitlib.runs.provenance import facts, now
 from vitlib.runs.store import Store, Stored
 from vitlib.runs.workers.local import run_in_workers
 from vitlib.runs.workers.progress import Progress
-from vitlib.spec import Context, RunSpec, SpecError, nearest
+from vitlib.spec import Context, RunSpec, SpecError
 from vitlib.teachers.teacher import Teacher
 
 Executor = Literal["inline", "local"]
@@ -236,7 +237,7 @@ def one_thread(device: str) -> Iterator[None]:
 def require(name: str, value: str, allowed: Iterable[str]) -> None:
     allowed = list(allowed)
     if value not in allowed:
-        raise SpecError(f"{name}: got {value!r}{nearest(str(value), allowed)}")
+        raise SpecError(f"{name}: got {brief(value)}{nearest(str(value), allowed)}")
 
 
 def _compute(plan: Plan, store: Store, place: Place, executor: Executor) -> None:

@@ -68,7 +68,8 @@ class Store:
     def __init__(self, root: Path | str, writable: bool = True):
         self.root = Path(root).absolute()
         if writable:
-            self._require_writable()
+            require_writable("results_dir", self.root, "choose a folder you may write to, or mode='read-only'")
+            self.root.mkdir(parents=True, exist_ok=True)
 
     def __contains__(self, run_id: str) -> bool:
         return (self.root / run_id / MANIFEST).is_file()
@@ -144,13 +145,13 @@ class Store:
         """Keep why a run failed, and, for whoever looks, where: `.failed/RUN.log`."""
         folder = self.root / ".failed"
         folder.mkdir(exist_ok=True)
-        (folder / f"{run_id}.txt").write_text(reason)
+        (folder / f"{run_id}.txt").write_text(reason, encoding="utf-8")
         if trace:
-            (folder / f"{run_id}.log").write_text(trace)
+            (folder / f"{run_id}.log").write_text(trace, encoding="utf-8")
 
     def failure(self, run_id: str) -> str | None:
         path = self.root / ".failed" / f"{run_id}.txt"
-        return path.read_text() if path.exists() else None
+        return path.read_text(encoding="utf-8") if path.exists() else None
 
     def forget_failure(self, run_id: str) -> None:
         for path in self.root.glob(f".failed/{run_id}.*"):
@@ -190,16 +191,20 @@ class Store:
             else:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _require_writable(self) -> None:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".probe-{uuid.uuid4().hex}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise StoreError(
-                f"results_dir: {self.root} cannot be written ({error.strerror}); choose a folder you may write to, or mode='read-only'"
-            ) from None
+
+def require_writable(name: str, folder: Path, remedy: str) -> None:
+    """Refuse a folder that cannot be written, or made where it is missing; nothing is left behind.
+
+    Raises:
+        StoreError: naming the place, the reason and the remedy.
+    """
+    try:
+        there = next(place for place in [folder, *folder.parents] if place.exists())
+        probe = there / f".probe-{uuid.uuid4().hex}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(f"{name}: {folder} cannot be written ({error.strerror}); {remedy}") from None
 
 
 def _parse(folder: Path, files: dict[str, bytes]) -> Stored:

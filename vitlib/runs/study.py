@@ -7,12 +7,11 @@ and expands the grid. `Study.execute` gives `Results`, whose frames are all that
 from __future__ import annotations
 
 import importlib
-import itertools
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -21,23 +20,18 @@ from matplotlib.figure import Figure
 from vitlib import paths
 from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sources import Data, fingerprint
+from vitlib.messages import brief, nearest
+from vitlib.papers.changes import changes_of, folder_name, in_a_line, read_overrides
 from vitlib.papers.entries import merged, published, read_entry, studies
+from vitlib.papers.grid import Cell, cells, with_teachers
+from vitlib.papers.images import Images, images_of, in_words
 from vitlib.report import figures, statistics, tables
 from vitlib.runs.execute import Executor, Mode, Place, execute, require
-from vitlib.runs.manifest import DamagedError
+from vitlib.runs.manifest import DamagedError, StoreError
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store, Stored
-from vitlib.spec import Part, RunSpec, SpecError, nearest
-from vitlib.teachers.teacher import Checkpoint, named
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One point of a table's grid and the run that fills it."""
-
-    table: str
-    point: dict[str, Any]
-    spec: RunSpec
+from vitlib.spec import Part, RunSpec, SpecError
+from vitlib.teachers.teacher import Checkpoint
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +45,7 @@ class Study:
     cells: tuple[Cell, ...]
     place: Place
     figures_dir: Path
-    overrides: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def specs(self) -> dict[str, RunSpec]:
@@ -68,23 +62,29 @@ class Study:
         state = {run_id: _state(store, spec) for run_id, spec in self.specs.items()}
         return pd.DataFrame([{"table": c.table, **c.point, "run": c.spec.id, "state": state[c.spec.id]} for c in self.cells])
 
+    def ancestors(self) -> pd.DataFrame:
+        """One row a run that those of the grid start from: id and state, as in `status`."""
+        store = Store(self.place.results_dir, writable=False)
+        family = {member.id: member for spec in self.specs.values() for member in spec.family()}
+        rows = [{"run": run_id, "state": _state(store, spec)} for run_id, spec in family.items() if run_id not in self.specs]
+        return pd.DataFrame(rows, columns=["run", "state"])
+
     def grid(self) -> pd.DataFrame:
         """What varies, table by table: runs, and the values of each axis."""
         return pd.DataFrame([self._grid_row(table) for table in dict.fromkeys(cell.table for cell in self.cells)])
 
     @property
     def folder(self) -> Path:
-        return self.figures_dir / self.paper / self.profile
+        """Where artefacts go: `<profile>`, or, so that nothing is written over its figures, a folder beside it named by the changes."""
+        return self.figures_dir / self.paper / folder_name(self.profile, self.changes)
 
     @property
     def stamp(self) -> str:
-        """The line that every artefact carries, so that a quick or a changed number is never quoted as a result."""
-        data, count = self.settings.data, len(self.settings.seeds)
-        seeds = f"{count} seed{'s' * (count > 1)}"
-        changed = "".join(f" · changed: {setting}" for setting in _flat(self.overrides))
-        return (
-            f"{self.entry['title']} · profile {self.profile}{changed} · {data.source}, {data.image_size} px, {seeds} unless said otherwise"
-        )
+        """The line that every table carries, so that a quick or a changed number is never quoted as a result.
+
+        A figure's names the images of that figure alone.
+        """
+        return self._stamp(images_of(self.specs.values()))
 
     def caption(self, name: str) -> str:
         """What an artefact shows: the first paragraph of its function's docstring."""
@@ -96,14 +96,31 @@ class Study:
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
         """Write CSV and Markdown; returns the table as a notebook shows it."""
         captions = self.caption(name), f"{self.stamp}. Published: {self.entry['conditions']}."
+        self._list_changes()
         tables.save(table, self.folder / name, *captions)
         return tables.shown(table, " ".join(captions).strip(), name)
 
     def save_figure(self, figure: Figure, name: str) -> figures.Picture:
         """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
-        as_published = self.profile == "paper" and not self.overrides
-        png = figures.save(figure, self.folder / name, "" if as_published else self.stamp)
+        self._list_changes()
+        as_published = self.profile == "paper" and not self.changes
+        stamp = "" if as_published else self._stamp(figures.shown_in(figure))
+        png = figures.save(figure, self.folder / name, stamp)
         return figures.Picture(png, self.caption(name))
+
+    def _stamp(self, images: set[Images]) -> str:
+        changed = f" · changed: {in_a_line(self.changes)}" if self.changes else ""
+        shown = f" · {in_words(images)}" if images else ""
+        count = len(self.settings.seeds)
+        seeds = f"{count} seed{'s' * (count > 1)} unless said otherwise"
+        return f"{self.entry['title']} · profile {self.profile}{changed}{shown} · {seeds}"
+
+    def _list_changes(self) -> None:
+        """The full list, beside the artefacts that carry its short form."""
+        if self.changes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({"document": self.paper, "profile": self.profile, "changes": self.changes}, indent=1, ensure_ascii=False)
+            self.folder.joinpath("changes.json").write_text(text + "\n", encoding="utf-8")
 
     def _grid_row(self, table: str) -> dict[str, Any]:
         cells = [cell for cell in self.cells if cell.table == table]
@@ -123,6 +140,8 @@ class Study:
             "seeds": ", ".join(map(str, self.settings.seeds)),
             "runs": f"{len(self.specs)} ({', '.join(f'{count} {state}' for state, count in counts.items())})",
         }
+        if self.changes:
+            rows |= {"changed": in_a_line(self.changes), "tables and figures": str(self.folder)}
         return pd.Series(rows).to_frame().to_html(header=False)
 
 
@@ -192,6 +211,7 @@ class Results:
         known = list({cell.table for cell in self.study.cells})
         if not cells and table not in self.study.entry["grid"]:
             raise SpecError(f"table: got {table!r}{nearest(table, known)}")
+        figures.show(images_of(cell.spec for cell in cells))
         return cells
 
     def _metrics(self, cell: Cell) -> dict[str, Any]:
@@ -202,7 +222,7 @@ def load_study(
     paper: str,
     profile: str = "quick",
     *,
-    overrides: dict[str, Any] | None = None,
+    overrides: dict[str, Any] | str | None = None,
     results_dir: str = "",
     figures_dir: str = "",
     data_dir: str = "",
@@ -211,63 +231,26 @@ def load_study(
     """A document's study at a profile.
 
     Args:
-        overrides: settings to replace, nested as in the entry, for instance {"seeds": [0], "recipe": {"epochs": 2}}.
+        overrides: settings to replace, nested as in the entry, for instance {"seeds": [0], "recipe": {"epochs": 8}}, or that as JSON text.
+        results_dir, figures_dir, data_dir: see `vitlib.paths`.
 
     Raises:
         SpecError: unknown paper, profile or field, or a value that is not allowed; before anything is computed.
+        StoreError: for a place that is a file.
     """
     fingerprint.cache_clear()
     require("paper", paper, studies())
-    if not isinstance(overrides, dict | None):
-        raise SpecError(f"overrides: got {overrides!r}; allowed: a table of settings, nested as in the entry")
+    given = read_overrides(overrides)
     entry = read_entry(paper)
     require("profile", profile, list(entry["profile"]))
     module = importlib.import_module(f"vitlib.papers.{paper}")
-    place = Place(paths.results_dir(results_dir), paths.data_dir(data_dir), device)
-    fields = merged(entry["base"], entry["profile"][profile], overrides or {})
-    settings = _pinned(module.Settings.parse(_with_teachers(fields)), place)
-    cells = tuple(_cells(entry, module, settings))
-    _meet_demands(settings, cells, place.data_dir)
-    return Study(paper, profile, entry, settings, cells, place, paths.figures_dir(figures_dir), overrides or {})
-
-
-def _flat(settings: dict[str, Any], before: str = "") -> list[str]:
-    """Nested settings as `group.name=value`."""
-    names = {f"{before}{name}": value for name, value in settings.items()}
-    nested = [_flat(value, f"{name}.") if isinstance(value, dict) else [f"{name}={value}"] for name, value in names.items()]
-    return [line for lines in nested for line in lines]
-
-
-def _with_teachers(fields: Any) -> Any:
-    """Origins `{run = {profile, method, model, seed}}` replaced by that pretraining run of the study `teachers`, named models by timm's."""
-    if not isinstance(fields, dict):
-        return fields
-    origin = fields.get("origin")
-    if isinstance(origin, dict) and isinstance(origin.get("run"), dict):
-        return fields | {"origin": _pretraining(origin["run"])}
-    if isinstance(origin, dict) and "model" in origin:
-        return fields | {"origin": named(origin)}
-    return {key: _with_teachers(value) for key, value in fields.items()}
-
-
-def _pretraining(wanted: dict[str, Any]) -> dict[str, Any]:
-    entry, module = read_entry("teachers"), importlib.import_module("vitlib.papers.teachers")
-    require("teacher.origin.run.profile", wanted.get("profile", ""), list(entry["profile"]))
-    settings = module.Settings.parse(merged(entry["base"], entry["profile"][wanted["profile"]]))
-    runs = [cell for cell in _cells(entry, module, settings) if cell.table == "pretraining"]
-    named = [cell.spec for cell in runs if {"profile": wanted["profile"], **cell.point} == wanted]
-    if not named:
-        raise SpecError(f"teacher.origin.run: got {wanted}; allowed with that profile: {'; '.join(str(cell.point) for cell in runs)}")
-    return named[0].model_dump(mode="json")
-
-
-def _cells(entry: dict[str, Any], module: ModuleType, settings: Part) -> list[Cell]:
-    return [
-        Cell(table, point, getattr(module, f"run_{block['run']}")(settings, **point))
-        for table, blocks in entry["grid"].items()
-        for block in blocks
-        for point in _points(block, settings)
-    ]
+    place = Place(_folder("results_dir", results_dir), _folder("data_dir", data_dir), device)
+    own = merged(entry["base"], entry["profile"][profile])
+    before, after = (module.Settings.parse(with_teachers(fields)) for fields in (own, merged(own, given)))
+    settings = _pinned(after, place)
+    filled, shown = cells(entry, module, settings), _folder("figures_dir", figures_dir)
+    _meet_demands(settings, filled, place.data_dir)
+    return Study(paper, profile, entry, settings, filled, place, shown, changes_of(given, before, after))
 
 
 def _meet_demands(settings: Part, cells: Iterable[Cell], data_dir: Path) -> None:
@@ -277,19 +260,26 @@ def _meet_demands(settings: Part, cells: Iterable[Cell], data_dir: Path) -> None
         demand.check(data_dir)
 
 
-def _points(block: dict[str, Any], settings: Part) -> list[dict[str, Any]]:
-    """Cross product of a block's axes; an axis given as a string is the settings field of that name."""
-    axes = {axis: values for axis, values in block.items() if axis != "run"}
-    values = [list(getattr(settings, axis)) if isinstance(axis, str) else axis for axis in axes.values()]
-    return [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*values)]
+def _folder(name: str, given: str) -> Path:
+    """A place of the study, which may not exist yet."""
+    try:
+        place = getattr(paths, name)(given)
+        is_file = place.exists() and not place.is_dir()
+    except (ValueError, TypeError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SpecError(f"{name}: got {brief(given)}; allowed: the path of a folder ({reason})") from None
+    if is_file:
+        raise StoreError(f"{name}: {place} is a file; allowed: a folder, which is made where it is missing")
+    return place
 
 
 def _pinned(value: Any, place: Place) -> Any:
     """Data and checkpoints anywhere in the settings, with the fingerprint of their files."""
-    if isinstance(value, Data):
-        return _pin(value, place)
-    if isinstance(value, Checkpoint):
-        return value.pinned(place.data_dir)
+    if isinstance(value, Data | Checkpoint):
+        try:
+            return _pin(value, place)
+        except OSError as error:
+            raise SpecError(f"data_dir: {brief(value)} cannot be read below {place.data_dir} ({error.strerror})") from None
     if isinstance(value, Part):
         return value.changed(**{name: _pinned(getattr(value, name), place) for name in type(value).model_fields})
     if isinstance(value, dict):
@@ -297,13 +287,15 @@ def _pinned(value: Any, place: Place) -> Any:
     return tuple(_pinned(item, place) for item in value) if isinstance(value, tuple) else value
 
 
-def _pin(data: Data, place: Place) -> Data:
+def _pin(value: Data | Checkpoint, place: Place) -> Data | Checkpoint:
     """The fingerprint is that of the files, or, on a machine without them, of the stored results."""
+    if isinstance(value, Checkpoint):
+        return value.pinned(place.data_dir)
     try:
-        return data.pinned(place.data_dir)
+        return value.pinned(place.data_dir)
     except DataError:
-        known = Store(place.results_dir, writable=False).known_fingerprint(data.source)
-        return data.changed(fingerprint=known or "")
+        known = Store(place.results_dir, writable=False).known_fingerprint(value.source)
+        return value.changed(fingerprint=known or "")
 
 
 def _state(store: Store, spec: RunSpec) -> str:

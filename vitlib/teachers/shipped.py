@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vitlib.inputs.checkpoints.reading import WeightsError
-from vitlib.spec import nearest
+from vitlib.messages import nearest
 
 WEIGHTS = Path(__file__).with_name("weights")
 

@@ -38,7 +38,7 @@ class Settings(Part):
     teacher_recipe: Recipe
     finetune: Recipe
     finetune_size: Annotated[int, Field(ge=4, le=1024)]
-    long_factor: Annotated[float, Field(ge=1)]
+    long_factor: Annotated[float, Field(ge=1, le=1000)]
     real_labels: bool = False
     temperature: Annotated[float, Field(gt=0)]
     soft_weight: Weight

@@ -9,25 +9,42 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from vitlib.runs.manifest import MANIFEST, DamagedError, StoreError, digest_of, digests_of, json_table, manifest_of, what_changed
-from vitlib.runs.store import FILES, WEIGHTS, Store
+from vitlib.runs.store import FILES, WEIGHTS, Store, require_writable
 
 Members = dict[str, tarfile.TarInfo]  # of a run, by file name
 
 
 def export(store: Store, run_ids: list[str], archive: Path, with_weights: bool = True) -> None:
-    """One plain tar of whole runs; without weights their manifests say so by not naming them."""
+    """One plain tar of whole runs; without weights their manifests say so by not naming them.
+
+    Raises:
+        StoreError: for an archive that cannot be written, or a damaged run; nothing of the archive is left then.
+    """
+    require_place(archive)
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_name(archive.name + ".partial")
-    with tarfile.open(partial, "w") as tar:
-        for run_id in run_ids:
-            files = store.files(run_id)
-            if not with_weights:
-                files.pop(WEIGHTS, None)
-            for name, content in {**files, MANIFEST: manifest_of(digests_of(files))}.items():
-                member = tarfile.TarInfo(f"{run_id}/{name}")
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-    partial.replace(archive)
+    try:
+        with tarfile.open(partial, "w") as tar:
+            for run_id in run_ids:
+                _add(tar, store, run_id, with_weights)
+        partial.replace(archive)
+    except OSError as error:
+        raise StoreError(f"archive {archive}: cannot be written ({error.strerror})") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def require_place(archive: Path) -> None:
+    """Refuse to write an archive where a folder is, or into a folder that cannot be written."""
+    if archive.is_dir():
+        raise StoreError(f"archive {archive}: is a folder; allowed: the path of a file, for instance runs.tar")
+    require_writable("archive", archive.parent, "choose a folder you may write to")
+
+
+def require_readable(archive: Path) -> None:
+    """Refuse what is no plain tar at all; `import_` checks what is in it."""
+    with _readable(archive), tarfile.open(archive, "r:"):
+        pass
 
 
 def import_(store: Store, archive: Path) -> list[str]:
@@ -51,6 +68,16 @@ def _readable(archive: Path) -> Iterator[None]:
         yield
     except (tarfile.TarError, OSError) as error:
         raise StoreError(f"archive {archive}: cannot be read as a plain tar ({error})") from None
+
+
+def _add(tar: tarfile.TarFile, store: Store, run_id: str, with_weights: bool) -> None:
+    files = store.files(run_id)
+    if not with_weights:
+        files.pop(WEIGHTS, None)
+    for name, content in {**files, MANIFEST: manifest_of(digests_of(files))}.items():
+        member = tarfile.TarInfo(f"{run_id}/{name}")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
 
 
 def _added(store: Store, tar: tarfile.TarFile, run_id: str, members: Members) -> bool:

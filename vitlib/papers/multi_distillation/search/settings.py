@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
 from vitlib.papers.multi_distillation.search.space import LETTERS, Letter, Space, Weights
 from vitlib.papers.multi_distillation.specs import Alone, Best, Combined, Guided, Network, NetworkCost, Proposals, Seed, Share
@@ -54,10 +53,10 @@ class Settings(Part):
     methods: dict[str, Method]
     space: Space
     search_seed: Seed
-    numbers: Annotated[int, Field(ge=4)]
+    numbers: Annotated[int, Field(ge=4, le=1000)]
     trial_seeds: Seeds
-    rounds: Positive
-    positions: Positive
+    rounds: Annotated[int, Field(ge=1, le=20)]  # each is described with those before it
+    positions: Annotated[int, Field(ge=1, le=200)]
     held_out: Share
     warm: bool = False
 

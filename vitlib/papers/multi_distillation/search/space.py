@@ -47,6 +47,8 @@ class Range(Part):
         if self.high <= self.low:
             raise ValueError(f"low={self.low} and high={self.high}; allowed: low below high")
         steps = (self.high - self.low) / self.step
+        if steps > 10_000:
+            raise ValueError(f"step={self.step} makes {steps:.3g} steps from low={self.low} to high={self.high}; allowed: at most 10,000")
         if abs(steps - round(steps)) > 1e-6:
             raise ValueError(f"step={self.step} does not lead from low={self.low} to high={self.high}; allowed: a whole number of steps")
         return self

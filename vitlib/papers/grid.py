@@ -1,0 +1,102 @@
+"""A grid as an entry gives it, expanded to the runs that fill it; teachers given by the run that pretrains them."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from vitlib.messages import brief, explain, nearest
+from vitlib.papers.entries import merged, read_entry
+from vitlib.spec import Part, RunSpec, SpecError
+from vitlib.teachers.teacher import named
+
+LARGEST = 10_000  # cells of a grid: more take minutes to describe, and nobody computes them
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a table's grid and the run that fills it."""
+
+    table: str
+    point: dict[str, Any]
+    spec: RunSpec
+
+
+def cells(entry: dict[str, Any], module: ModuleType, settings: Part) -> tuple[Cell, ...]:
+    """Every point of the entry's grid with its run.
+
+    Raises:
+        SpecError: for a grid that is too large, or settings that a run of it refuses.
+    """
+    blocks = [(table, block["run"], _axes(block, settings)) for table, found in entry["grid"].items() for block in found]
+    sizes = Counter()
+    for table, _, axes in blocks:
+        sizes[table] += math.prod(map(len, axes.values()))
+    if sizes.total() > LARGEST:
+        ((largest, most),) = sizes.most_common(1)
+        raise SpecError(
+            f"grid: the settings ask for {sizes.total():,} runs, {most:,} of them for the table {largest!r}; "
+            f"allowed: at most {LARGEST:,}; give fewer seeds, sets or other values that the grid runs over"
+        )
+    return tuple(
+        Cell(table, point, _filled(table, point, getattr(module, f"run_{run}"), settings))
+        for table, run, axes in blocks
+        for point in _points(axes)
+    )
+
+
+def with_teachers(fields: Any) -> Any:
+    """Origins `{run = {profile, method, model, seed}}` replaced by that pretraining run of the study `teachers`, named models by timm's."""
+    if not isinstance(fields, dict):
+        return fields
+    origin = fields.get("origin")
+    if isinstance(origin, dict) and isinstance(origin.get("run"), dict):
+        if len(origin) > 1:
+            others = ", ".join(sorted(set(origin) - {"run"}))
+            raise SpecError(f"teacher.origin: got {brief(others)} beside run; allowed: run alone, or an origin of another kind")
+        return fields | {"origin": _pretraining(origin["run"])}
+    if isinstance(origin, dict) and "model" in origin:
+        return fields | {"origin": named(origin)}
+    return {key: with_teachers(value) for key, value in fields.items()}
+
+
+def _pretraining(wanted: dict[str, Any]) -> dict[str, Any]:
+    entry, module = read_entry("teachers"), importlib.import_module("vitlib.papers.teachers")
+    profile, known = wanted.get("profile", ""), list(entry["profile"])
+    if profile not in known:
+        raise SpecError(f"teacher.origin.run.profile: got {brief(profile)}{nearest(str(profile), known)}")
+    settings = module.Settings.parse(merged(entry["base"], entry["profile"][profile]))
+    runs = [cell for cell in cells(entry, module, settings) if cell.table == "pretraining"]
+    named = [cell.spec for cell in runs if {"profile": profile, **cell.point} == wanted]
+    if not named:
+        raise SpecError(f"teacher.origin.run: got {brief(wanted)}; allowed with that profile: {'; '.join(str(c.point) for c in runs)}")
+    return named[0].model_dump(mode="json")
+
+
+def _axes(block: dict[str, Any], settings: Part) -> dict[str, list[Any]]:
+    """A block's axes; one given as a string is the settings field of that name."""
+    given = {axis: values for axis, values in block.items() if axis != "run"}
+    return {axis: list(getattr(settings, values)) if isinstance(values, str) else values for axis, values in given.items()}
+
+
+def _points(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    for combination in itertools.product(*axes.values()):
+        yield dict(zip(axes, combination, strict=True))
+
+
+def _filled(table: str, point: dict[str, Any], run: Any, settings: Part) -> RunSpec:
+    where = f"(table {table!r}, {', '.join(f'{axis}={brief(value)}' for axis, value in point.items())})"
+    try:
+        return run(settings, **point)
+    except ValidationError as error:
+        raise SpecError(f"{explain(RunSpec, error)} {where}") from None
+    except ArithmeticError as error:
+        raise SpecError(f"a setting is too large or too small to compute with: {error} {where}; allowed: closer to 1") from None

@@ -1,0 +1,32 @@
+"""Which images runs are about, and how a stamp says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vitlib.inputs.sources import Data
+from vitlib.spec import RunSpec
+
+MANY = 3  # sets that a stamp names; of more it says the number
+Images = tuple[str, int]  # source and size in pixels
+
+
+def images_of(specs: Iterable[RunSpec]) -> set[Images]:
+    """The sets of some runs; of a run without one of its own, its parents'."""
+    return {(data.source, data.image_size) for spec in specs for data in _data_of(spec)}
+
+
+def in_words(images: set[Images]) -> str:
+    """For instance `digits, 8 and 12 px`."""
+    sizes: dict[str, set[int]] = {}
+    for source, pixels in sorted(images):
+        sizes.setdefault(source, set()).add(pixels)
+    if len(sizes) > MANY:
+        sizes = {f"{len(sizes)} image sets": {pixels for _, pixels in images}}
+    return "; ".join(f"{source[:40]}, {' and '.join(map(str, sorted(pixels)))} px" for source, pixels in sizes.items())
+
+
+def _data_of(spec: RunSpec) -> list[Data]:
+    values = [getattr(spec, name) for name in type(spec).model_fields]
+    own = [value for value in values if isinstance(value, Data)]
+    return own or next((found for parent in spec.parents() if (found := _data_of(parent))), [])

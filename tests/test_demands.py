@@ -278,6 +278,16 @@ def test_every_document_normalises_as_its_teacher_does(paper, name, tmp_path):
     assert seen and {data.normalisation for data in seen} == {((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))}
 
 
+def test_a_normalisation_of_the_datas_own_is_on_the_stamp(tmp_path):
+    def stamp(**overrides):
+        study = load_study("wecolora", "smoke", overrides=overrides, results_dir=str(tmp_path), figures_dir=str(tmp_path / "figures"))
+        return study.stamp
+
+    own = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    assert "normalised by the data's own mean" in stamp(data=own)
+    assert "normalised" not in stamp() and "normalised" not in stamp(seeds=[3])
+
+
 def test_a_teacher_among_images_normalised_otherwise_sees_what_it_was_trained_on():
     seen = Data(source="digits", image_size=8)
     own = seen.changed(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))

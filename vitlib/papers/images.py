@@ -1,4 +1,4 @@
-"""Which images runs are about, and how a stamp says so."""
+"""Which images runs are about, how they are normalised, and how a stamp says so."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from vitlib.inputs.sources import Data
 from vitlib.spec import RunSpec
+from vitlib.teachers.teacher import Teacher
 
 MANY = 3  # sets that a stamp names; of more it says the number
 Images = tuple[str, int]  # source and size in pixels
@@ -16,6 +17,13 @@ def images_of(specs: Iterable[RunSpec]) -> set[Images]:
     return {(data.source, data.image_size) for spec in specs for data in _data_of(spec)}
 
 
+def normalised_otherwise(specs: Iterable[RunSpec]) -> bool:
+    """Whether some model sees images by a mean and standard deviation that its own were not normalised with: the data's word goes."""
+    return any(
+        data.mean and data != _by_its_own(teacher, data) for spec in specs for teacher in _teachers_of(spec) for data in _data_of(spec)
+    )
+
+
 def in_words(images: set[Images]) -> str:
     """For instance `digits, 8 and 12 px`."""
     sizes: dict[str, set[int]] = {}
@@ -24,6 +32,14 @@ def in_words(images: set[Images]) -> str:
     if len(sizes) > MANY:
         sizes = {f"{len(sizes)} image sets": {pixels for _, pixels in images}}
     return "; ".join(f"{source[:40]}, {' and '.join(map(str, sorted(pixels)))} px" for source, pixels in sizes.items())
+
+
+def _by_its_own(teacher: Teacher, data: Data) -> Data:
+    return teacher.normalised(data.changed(mean=None, std=None))
+
+
+def _teachers_of(spec: RunSpec) -> list[Teacher]:
+    return [value for name in type(spec).model_fields if isinstance(value := getattr(spec, name), Teacher)]
 
 
 def _data_of(spec: RunSpec) -> list[Data]:

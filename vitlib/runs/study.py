@@ -24,7 +24,7 @@ from vitlib.messages import brief, nearest
 from vitlib.papers.changes import changes_of, folder_name, in_a_line, read_overrides
 from vitlib.papers.entries import merged, published, read_entry, studies
 from vitlib.papers.grid import Cell, cells, with_teachers
-from vitlib.papers.images import Images, images_of, in_words
+from vitlib.papers.images import Images, images_of, in_words, normalised_otherwise
 from vitlib.report import figures, statistics, tables
 from vitlib.runs.execute import Executor, Mode, Place, execute, require
 from vitlib.runs.manifest import DamagedError, StoreError
@@ -111,9 +111,14 @@ class Study:
     def _stamp(self, images: set[Images]) -> str:
         changed = f" · changed: {in_a_line(self.changes)}" if self.changes else ""
         shown = f" · {in_words(images)}" if images else ""
+        shown += " · normalised by the data's own mean" if self._normalised_otherwise else ""
         count = len(self.settings.seeds)
         seeds = f"{count} seed{'s' * (count > 1)} unless said otherwise"
         return f"{self.entry['title']} · profile {self.profile}{changed}{shown} · {seeds}"
+
+    @cached_property
+    def _normalised_otherwise(self) -> bool:
+        return normalised_otherwise(self.specs.values())
 
     def _list_changes(self) -> None:
         """The full list, beside the artefacts that carry its short form."""

@@ -14,7 +14,8 @@ from support import assert_same_arrays
 from vitlib import load_study
 from vitlib.inputs.data import test_batches as batches_of
 from vitlib.inputs.models import load_weights
-from vitlib.inputs.sources import balanced, load
+from vitlib.inputs.sets.catalogue import balanced
+from vitlib.inputs.sources import load
 from vitlib.methods.pruning.masks import MASK, keep_masks, load_pruned, prunable, semi_structured, two_of_four
 from vitlib.methods.pruning.saliency import linear_features, magnitude, refer
 from vitlib.papers import afr_pruning

@@ -18,7 +18,7 @@ from vitlib.inputs.data import channel_constants, renormalised
 from vitlib.inputs.foreign.architecture import _looked_at, architecture, known_vit
 from vitlib.inputs.foreign.classes import Knows, columns_of, keep_columns
 from vitlib.inputs.foreign.demands import Tells, TrainsOn, Uses
-from vitlib.inputs.models import VIT_B16, ResNet, Timm, Vit, build
+from vitlib.inputs.models import ResNet, Timm, Vit, build
 from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sources import IMAGENET_MEAN, IMAGENET_STD, Data
 from vitlib.papers.deit.specs import Released
@@ -27,6 +27,7 @@ from vitlib.recipe import Recipe
 from vitlib.spec import RunSpec, SpecError
 from vitlib.teachers.teacher import Teacher, Untrained
 
+VIT_B16 = Vit(embed_dim=768, depth=12, num_heads=12, patch_size=16)
 NOWHERE = Path("/nowhere")
 IMAGENET = ImageNetInfo("imagenet-1k").label_names()
 RELEASED = "deit_tiny_patch16_224.fb_in1k"
@@ -167,7 +168,7 @@ def test_another_number_of_classes_than_the_datas_is_refused(tmp_path):
         ("deit", {"num_classes": 7}, "num_classes: got 7, but digits has 10 classes"),
         ("deit", {"recipe": {"batch_size": 1000}}, "batch_size: got 1000, but digits has 120 training images"),
         ("afr_pruning", {"recipe": {"batch_size": 100}}, "batch_size: got 100, but digits has 40"),
-        ("wecolora", {"recipe": {"epochs": 1}}, "no depth that leaves an epoch for the whole student"),
+        ("wecolora", {"recipe": {"epochs": 1}}, "staged_epochs=1 leave none of 1 epochs for the whole student"),
         ("wecolora", {"data": {"mean": [0.5], "std": [0.5]}}, "data.mean: got 1 channels, and the teacher takes 3"),
         ("multi_distillation", {"model": {"embed_dim": 8, "depth": 3, "num_heads": 2, "patch_size": 4}}, "exits after a quarter"),
         ("dual_ssl_kd", {"student": {"num_heads": 1}}, "no two heads, one for each teacher"),

@@ -21,7 +21,7 @@ from torch.testing import assert_close
 from vitlib import load_study
 from vitlib.inputs.data import test_batches as batches_of
 from vitlib.inputs.data import training_batches
-from vitlib.inputs.models import VIT_B16, Timm, Vit, build, parameter_count, weights_of
+from vitlib.inputs.models import Timm, Vit, build, parameter_count, weights_of
 from vitlib.inputs.sources import Data, load
 from vitlib.methods.attention import AttentionTap, attention_confidence, attention_distance, attention_maps, patch_distances
 from vitlib.methods.distillation.losses import attention_divergence, two_teacher_loss
@@ -1040,6 +1040,12 @@ def test_teachers_of_different_normalisation_are_refused_since_one_batch_serves_
         study.settings.changed(mim=other)
 
 
+@pytest.mark.parametrize("name", ["cl", "mim", "untrained"])
+def test_a_reference_under_the_name_of_another_model_of_figure_1_is_refused(study, name):
+    with pytest.raises(SpecError, match=rf"references: {name}; allowed: other names"):
+        study.settings.changed(references={name: study.settings.mim})
+
+
 @pytest.mark.parametrize("name", ["recipe", "finetune", "linear", "partial1"])
 def test_a_moving_average_that_no_run_would_use_is_refused(name):
     with pytest.raises(SpecError, match=r"recipe\.ema_decay=0\.9; allowed: None"):
@@ -1190,7 +1196,7 @@ def test_single_teacher_distillation_lacks_a_seed_that_lacks_one_of_the_two():
 @pytest.mark.parametrize(("protocol", "trained"), [("finetune", 86_567_656), ("linear", 769_000), ("partial1", 7_858_408)])
 def test_the_formula_gives_the_parameters_of_vit_b_that_the_document_rounds(protocol, trained):
     sizes = {"image_size": 224, "channels": 3, "classes": 1000}
-    assert tables._trained(VIT_B16, protocol, **sizes) == trained
+    assert tables._trained(Vit(embed_dim=768, depth=12, num_heads=12, patch_size=16), protocol, **sizes) == trained
 
 
 @pytest.mark.parametrize("protocol", ["finetune", "linear", "partial1"])

@@ -71,6 +71,11 @@ ORIGINS = [
     {"run": {"profile": "smoke", "method": "dino", "model": "micro", "seed": 0}},
     {"run": {"profile": "smoke"}, "shipped": "dino"},
     {"file": "../x.pt", "model": {}},
+    {"name": "nonsense.x", "pretrained": True},
+    {"name": "vit_tiny_patch16_224.augreg_in21k", "pretrained": True},
+    {"name": "convnext_atto.d2_in1k", "pretrained": True},
+    {"model": "test_vit", "image_size": 8},
+    {"model": "swin_tiny_patch4_window7_224", "image_size": 8, "mean": [0.5], "std": [0.5]},
     {
         "file": "y" * 300 + ".pt",
         "model": {"embed_dim": 10**9, "depth": 1, "num_heads": 7, "patch_size": 1},

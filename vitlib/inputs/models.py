@@ -73,7 +73,6 @@ class Timm(Part):
 
 
 Model = Vit | ResNet | Timm
-VIT_B16 = Vit(embed_dim=768, depth=12, num_heads=12, patch_size=16)
 
 
 def build(

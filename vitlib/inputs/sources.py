@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Self
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
@@ -209,13 +208,6 @@ def training_count(data: Data, data_dir: Path, held_out: float = 0.0) -> int:
     every = _training_labels(data, data_dir)
     labels = every[subset(every, data)]
     return len(labels) - int(held_out and stratified(labels, held_out).sum())
-
-
-def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Sorted indices of at most `count` images, one a class after the other until there are enough, drawn from `seed`."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    turn = pd.Series(labels[order]).groupby(labels[order]).cumcount().to_numpy()
-    return np.sort(order[np.argsort(turn, kind="stable")[:count]])
 
 
 @lru_cache(maxsize=32)

@@ -6,8 +6,13 @@ What reads more is said here.
 
 from __future__ import annotations
 
-from vitlib.inputs.foreign.architecture import Architecture
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitlib.inputs.foreign.architecture import Architecture, architecture
 from vitlib.inputs.foreign.demands import Need, Needs
+from vitlib.inputs.models import Model
+from vitlib.spec import SpecError
 
 BLOCKS = Need("chain of equal transformer blocks", lambda found: found.depth > 0)
 MATRICES = Need("linear qkv, proj, fc1 and fc2 in its blocks", lambda found: found.matrices)
@@ -47,3 +52,29 @@ def maps_like(student: Architecture, of_patches: bool, deepest: int) -> Needs:
     same = Need(f"maps of {size} {counted}, as the student has", lambda found: getattr(found, counted) == size)
     deep = Need(f"{deepest} blocks", lambda found: found.depth >= deepest)
     return Needs("the attention term", (same, deep), "attention.tokens = 'patches' for teachers with registers, or fewer attention.blocks")
+
+
+@dataclass(frozen=True)
+class StagesFit:
+    """A demand: the stages, as many as a student of this teacher has, leave an epoch for the whole student."""
+
+    teacher: Model
+    image_size: int
+    channels: int
+    reduction: int
+    staged_epochs: int
+    epochs: int
+
+    def check(self, data_dir: Path) -> None:
+        """Refuse stages that leave none.
+
+        Raises:
+            SpecError: saying how many epochs they need.
+        """
+        depth = architecture(self.teacher, self.image_size, self.channels).depth
+        staged = self.staged_epochs * (-(-depth // self.reduction) - 1)
+        if staged >= self.epochs:
+            raise SpecError(
+                f"staged_epochs={self.staged_epochs} leave none of {self.epochs} epochs for the whole student; "
+                f"allowed: recipe.epochs above {staged}, or fewer staged_epochs"
+            )

@@ -61,6 +61,13 @@ def stratified(labels: np.ndarray, share: float | None = None, per_class: int | 
     return drawn
 
 
+def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Sorted indices of at most `count` images, one a class after the other until there are enough, drawn from `seed`."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    turn = pd.Series(labels[order]).groupby(labels[order]).cumcount().to_numpy()
+    return np.sort(order[np.argsort(turn, kind="stable")[:count]])
+
+
 def opened_as_folders(dataset: Any) -> Any:
     """The same set of torchvision, its files opened as a folder's are instead of converted to RGB as they come.
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from vitlib.inputs.data import Batches, seed_for, test_batches, training_batches
 from vitlib.inputs.models import weights_of
-from vitlib.inputs.sources import balanced, class_names
+from vitlib.inputs.sets.catalogue import balanced
+from vitlib.inputs.sources import class_names
 from vitlib.methods.pruning.masks import (
     MASK,
     Masks,

@@ -230,6 +230,8 @@ class Settings(Part):
         _require_reach(self)
         if unknown := set(self.downstream) ^ set(self.stands_for):
             raise ValueError(f"stands_for: {', '.join(sorted(unknown))}; allowed: the names of downstream, each once")
+        if taken := {*self.teachers, "untrained"} & set(self.references):
+            raise ValueError(f"references: {', '.join(sorted(taken))}; allowed: other names, these models are always in Figure 1")
         (mean, std), theirs = (teacher.normalised(self.data).normalisation for teacher in (self.cl, self.mim))
         if (mean, std) != theirs:
             raise ValueError(

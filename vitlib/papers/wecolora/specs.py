@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vitlib.inputs.foreign.demands import Need, Needs, TrainsOn, Uses
+from vitlib.inputs.foreign.demands import Needs, TrainsOn, Uses
 from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
 from vitlib.methods import needs
@@ -23,13 +23,9 @@ def _of_teacher(run: Copied | Distilled | Downstream | Spectra | StageTimes, *al
     return Uses("teacher", run.teacher.model, run.data.image_size, run.data.channels, all_needs)
 
 
-def _time_for_stages(staged_epochs: int, reduction: int, epochs: int) -> Needs:
-    """That the stages leave an epoch for the whole student: known once the depth of the teacher is."""
-    fits = Need(
-        f"depth that leaves an epoch for the whole student after stages of {staged_epochs}",
-        lambda found: staged_epochs * (-(-found.depth // reduction) - 1) < epochs,
-    )
-    return Needs(f"staged distillation of {epochs} epochs", (fits,), "more recipe.epochs, fewer staged_epochs, or a larger reduction")
+def _stages(run: Distilled | StageTimes) -> needs.StagesFit:
+    sizes = {"image_size": run.data.image_size, "channels": run.data.channels}
+    return needs.StagesFit(run.teacher.model, **sizes, reduction=run.reduction, staged_epochs=run.staged_epochs, epochs=run.recipe.epochs)
 
 
 class Copied(RunSpec):
@@ -85,7 +81,8 @@ class Distilled(RunSpec):
         return self
 
     def demands(self) -> Iterator[Demand]:
-        yield _of_teacher(self, needs.ADAPTERS, _time_for_stages(self.staged_epochs, self.reduction, self.recipe.epochs))
+        yield _of_teacher(self, needs.ADAPTERS)
+        yield _stages(self)
         yield TrainsOn(self.data, self.recipe.batch_size)
 
     def compute(self, context: Context) -> Result:
@@ -180,7 +177,8 @@ class StageTimes(RunSpec):
     repeats: Positive
 
     def demands(self) -> Iterator[Demand]:
-        yield _of_teacher(self, needs.ADAPTERS, _time_for_stages(self.staged_epochs, self.reduction, self.recipe.epochs))
+        yield _of_teacher(self, needs.ADAPTERS)
+        yield _stages(self)
         yield TrainsOn(self.data, self.recipe.batch_size)
 
     def compute(self, context: Context) -> Result:

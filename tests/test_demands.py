@@ -15,12 +15,12 @@ import vitlib.papers
 from tests.support import files_below, make_images
 from vitlib import load_study
 from vitlib.inputs.data import channel_constants, renormalised
-from vitlib.inputs.foreign.architecture import _looked_at, architecture, known_vit
+from vitlib.inputs.foreign.architecture import Architecture, _looked_at, architecture, known_vit
 from vitlib.inputs.foreign.classes import Knows, columns_of, keep_columns
-from vitlib.inputs.foreign.demands import Tells, TrainsOn, Uses
+from vitlib.inputs.foreign.demands import SameClasses, Tells, TrainsOn, Uses
 from vitlib.inputs.models import ResNet, Timm, Vit, build
 from vitlib.inputs.pictures import DataError
-from vitlib.inputs.sources import IMAGENET_MEAN, IMAGENET_STD, Data
+from vitlib.inputs.sources import IMAGENET_MEAN, IMAGENET_STD, Data, fingerprint
 from vitlib.papers.deit.specs import Released
 from vitlib.papers.multi_distillation.specs import Alone
 from vitlib.recipe import Recipe
@@ -60,9 +60,7 @@ def test_what_is_known_of_a_vit_by_its_fields_is_what_is_seen_of_the_same_model_
 def test_what_is_known_of_a_resnet_by_its_fields_is_what_timm_gives():
     model = ResNet(width=4, blocks=(1, 1, 1, 1))
     module = build(model, image_size=16, channels=1, num_classes=3)
-    features = module.forward_head(module.forward_features(torch.zeros(1, 1, 16, 16)), pre_logits=True)
-    found = architecture(model, 16, 1)
-    assert (found.kind, found.features, found.depth) == (type(module).__name__, features.shape[1], 0)
+    assert architecture(model, 16, 1) == Architecture(type(module).__name__) and not hasattr(module, "blocks")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +183,7 @@ def test_a_study_that_some_run_could_not_be_computed_with_is_refused_when_loaded
 
 
 def test_a_classifier_of_other_classes_is_refused_unless_the_study_says_which_are_meant():
-    with pytest.raises(SpecError, match=r"columns: got 'all' for deit_tiny.*1000 classes apart, not the data's 2; allowed: 'wnid'"):
+    with pytest.raises(SpecError, match=r"got 'all' for deit_tiny.*1000 classes apart, not the data's 2; allowed: 'wnid'"):
         columns_of(RELEASED, "all", ["cat", "dog"])
     assert columns_of(RELEASED, "all", IMAGENET) == list(range(1000))
     assert columns_of(RELEASED, "all", [str(number) for number in range(1000)]) == list(range(1000))  # ImageNet-V2's folders
@@ -196,7 +194,7 @@ def test_a_classifier_of_other_classes_is_refused_unless_the_study_says_which_ar
 def test_classes_named_by_wordnet_are_found_among_the_outputs_in_any_order():
     chosen = [7, 500, 3]
     assert columns_of(RELEASED, "wnid", [IMAGENET[place] for place in chosen]) == chosen
-    with pytest.raises(SpecError, match=r"columns: cat, n00000000 are no classes of deit_tiny"):
+    with pytest.raises(SpecError, match=r"cat, n00000000 are no classes of deit_tiny"):
         columns_of(RELEASED, "wnid", ["cat", IMAGENET[3], "n00000000"])
     many = columns_of("vit_base_patch16_224.augreg_in21k", "wnid", [IMAGENET[3]])
     assert many != [3] and len(many) == 1
@@ -206,7 +204,7 @@ def test_classes_named_by_wordnet_are_found_among_the_outputs_in_any_order():
 
 @pytest.mark.parametrize("columns", [(3,), (3, 3), (3, 1000)])
 def test_columns_that_are_not_one_for_each_class_are_refused(columns):
-    with pytest.raises(SpecError, match=r"columns: got \[.*allowed: for each of the data's 2 classes another one of the 1000 outputs"):
+    with pytest.raises(SpecError, match=r"got \[.*allowed: for each of the data's 2 classes another one of the 1000 outputs"):
         columns_of(RELEASED, columns, ["cat", "dog"])
     assert columns_of(RELEASED, (281, 207), ["cat", "dog"]) == [281, 207]
 
@@ -232,7 +230,7 @@ def test_a_study_with_a_released_teacher_of_other_classes_is_refused_before_anyt
         places = {"results_dir": str(tmp_path / "results"), "data_dir": str(tmp_path)}
         return load_study("deit", "smoke", overrides=overrides | more, **places)
 
-    with pytest.raises(SpecError, match=r"released.columns: got 'all' for regnety_160.deit_in1k, which tells 1000 classes apart"):
+    with pytest.raises(SpecError, match=r"classifier: got 'all' for regnety_160.deit_in1k, which tells 1000 classes apart"):
         load()
     assert {run.columns for run in load(classifier=[281, 207]).specs.values() if isinstance(run, Released)} == {(281, 207)}
     trained = load(classifier="trained")
@@ -287,6 +285,76 @@ def test_a_normalisation_of_the_datas_own_is_on_the_stamp(tmp_path):
     own = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
     assert "normalised by the data's own mean" in stamp(data=own)
     assert "normalised" not in stamp() and "normalised" not in stamp(seeds=[3])
+
+
+def test_a_released_teacher_normalised_by_the_datas_own_mean_is_on_the_stamp_of_deit(tmp_path):
+    own = {"mean": [0.2, 0.2, 0.2], "std": [0.2, 0.2, 0.2]}
+    places = {"results_dir": str(tmp_path), "data_dir": str(tmp_path)}
+    assert "normalised by the data's own mean" in load_study("deit", "paper", overrides={"data": own}, **places).stamp
+    assert "normalised" not in load_study("deit", "paper", **places).stamp
+
+
+def test_the_second_test_set_is_normalised_as_the_first(tmp_path):
+    own = {"mean": [0.2, 0.2, 0.2], "std": [0.2, 0.2, 0.2]}
+    places = {"results_dir": str(tmp_path), "data_dir": str(tmp_path)}
+    study = load_study("deit", "paper", overrides={"data": own}, **places)
+    seconds = [run.second_test for run in study.specs.values() if getattr(run, "second_test", None)]
+    assert seconds and {data.normalisation[0] for data in seconds} == {(0.2, 0.2, 0.2)}
+    with pytest.raises(SpecError, match=r"second_test: mean and std .* those of data are"):
+        load_study("deit", "paper", overrides={"data": own, "second_test": own | {"mean": [0.3] * 3}}, **places)
+
+
+def test_a_released_teacher_with_a_classifier_that_is_trained_sees_its_own_normalisation(tmp_path):
+    name = "vit_base_patch16_224.augreg_in1k"
+    overrides = {"classifier": "trained", "teachers": {"convnet": {"name": name, "pretrained": True}}, "teacher": "convnet"}
+    study = load_study("deit", "paper", overrides=overrides, results_dir=str(tmp_path), data_dir=str(tmp_path))
+    teachers = [run.teacher for run in study.specs.values() if getattr(run, "teacher", None)]
+    trained = [run for run in teachers if run.model == Timm(name=name, pretrained=True)]
+    assert trained and {run.data.normalisation for run in trained} == {((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
+
+
+def test_teachers_of_different_normalisation_need_the_datas_own_for_every_set(tmp_path):
+    def origin(mean):
+        return {"origin": {"model": "test_vit", "image_size": 32, "mean": [mean] * 3, "std": [0.5] * 3}}
+
+    own = {"mean": [0.3] * 3, "std": [0.3] * 3}
+    sizes = {"student": {"patch_size": 16}, "distance_data": {"image_size": 16}}
+    teachers = {"cl": origin(0.4), "mim": origin(0.5), **sizes}
+    for data, few, said in (({}, {}, "data, which"), (own, {}, r"downstream\.\w+, which"), ({}, own, "data, which")):
+        overrides = teachers | {"data": {"image_size": 16, **data}, "downstream": {"few": {"image_size": 16, **few}}}
+        with pytest.raises(SpecError, match=f"a mean and std of {said}"):
+            load_study("dual_ssl_kd", "smoke", overrides=overrides, results_dir=str(tmp_path))
+
+
+def test_a_second_test_set_of_other_classes_is_refused_and_a_numbered_one_is_not(tmp_path):
+    data = photos(tmp_path)
+    for name, classes in {"same": ("cat", "dog"), "other": ("cat", "cow"), "numbered": ("0", "1"), "more": ("0", "1", "2")}.items():
+        make_images(tmp_path / name, classes=classes)
+    for name in ("same", "numbered"):
+        SameClasses(data, data.changed(source=f"folder/{name}")).check(tmp_path)
+    for name, said in {"other": "cow, dog", "more": "0, 1, 2, cat, dog"}.items():
+        with pytest.raises(DataError, match=rf"classes of folder/{name} are not those of folder/photos \({said}\)"):
+            SameClasses(data, data.changed(source=f"folder/{name}")).check(tmp_path)
+    SameClasses(data, data.changed(source="folder/absent")).check(tmp_path)
+
+
+def test_images_that_are_here_and_cannot_be_read_are_no_images_that_are_absent(tmp_path):
+    data = photos(tmp_path)
+    (tmp_path / "photos" / "train" / "cat" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    for refused in (lambda: Tells("num_classes", 7, data).check(tmp_path), lambda: load_photos(tmp_path)):
+        fingerprint.cache_clear()
+        with pytest.raises(DataError, match=r"lost\.png: leads nowhere"):
+            refused()
+
+
+def load_photos(tmp_path):
+    overrides = {"data": {"source": "folder/photos", "per_class": None}, "num_classes": 2}
+    return load_study("deit", "smoke", overrides=overrides, results_dir=str(tmp_path / "results"), data_dir=str(tmp_path))
+
+
+def test_a_choice_of_outputs_without_a_released_model_is_refused(tmp_path):
+    with pytest.raises(SpecError, match="classifier='wnid' without a released model; allowed: 'all', or a pretrained teacher"):
+        load_study("deit", "smoke", overrides={"classifier": "wnid"}, results_dir=str(tmp_path))
 
 
 def test_a_teacher_among_images_normalised_otherwise_sees_what_it_was_trained_on():

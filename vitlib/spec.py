@@ -22,7 +22,6 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vitlib.messages import brief, explain
-from vitlib.messages import nearest as nearest
 
 DEEPEST = 12  # levels of nested settings
 

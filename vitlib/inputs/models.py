@@ -6,6 +6,8 @@ seconds, and a wrong head count must be refused before that.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -151,6 +153,18 @@ def without_classifier(weights: dict[str, np.ndarray], classifier: frozenset[str
 def classifier_outputs(weights: dict[str, np.ndarray], classifier: frozenset[str]) -> int:
     """Number of classes that the weights' classifier tells apart, 0 without one."""
     return next((len(weights[name]) for name in sorted(classifier) if name in weights), 0)
+
+
+@contextmanager
+def in_eval_mode(module: nn.Module) -> Iterator[None]:
+    """Every part of the module in eval mode, and as it was afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def parameter_count(module: nn.Module) -> int:

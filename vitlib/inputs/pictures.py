@@ -35,6 +35,10 @@ class DataError(SpecError):
     """A data set that is missing, empty or unreadable; the message says where it was looked for and what to do."""
 
 
+class AbsentError(DataError):
+    """A data set that is not on this machine; stored results may be shown all the same."""
+
+
 class Shift(Part):
     """A photometric shift of the test images: less contrast and Gaussian noise, in units of the full range."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
-from vitlib.inputs.pictures import UNREADABLE, DataError, Shift, check_header, eight_bit, open_image, shifted_pictures, square
+from vitlib.inputs.pictures import UNREADABLE, AbsentError, DataError, Shift, check_header, eight_bit, open_image, shifted_pictures, square
 from vitlib.inputs.sets import records
 from vitlib.inputs.sets.catalogue import CATALOGUE, named_split, opened_as_folders, stratified
 from vitlib.inputs.sets.digits import digits, digits_fingerprint
@@ -230,12 +230,14 @@ def files(source: str, data_dir: Path) -> Files:
         beside = [name for name in every if name.partition("/")[0] not in SPLIT_FOLDERS]  # a set in both layouts may lie in one folder
         names = every if source.endswith(OF_SPLIT_FOLDERS) else beside or every
     if not names:
-        raise DataError(_absent(source, root, "it holds no files"))
+        raise AbsentError(_absent(source, root, "it holds no files"))
     return Files.below(root, names)
 
 
 def _split_folders(root: Path) -> list[SplitFolder]:
-    return [SplitFolder(root / name) for name in SPLIT_FOLDERS if (root / name).is_dir()]
+    """Those with classes: an empty one is refused where a run reads it."""
+    folders = [root / name for name in SPLIT_FOLDERS if (root / name).is_dir()]
+    return [SplitFolder(folder) for folder in folders if any(each.is_dir() for each in folder.iterdir())]
 
 
 def _require_described(data: Data, data_dir: Path) -> None:
@@ -251,7 +253,7 @@ def _root(source: str, data_dir: Path) -> Path:
     kind, _, name = source.partition("/")
     root = data_dir / (PurePosixPath(name).name if kind == "hfds" else name)
     if not root.is_dir():
-        raise DataError(_absent(source, root, "the folder does not exist"))
+        raise AbsentError(_absent(source, root, "the folder does not exist"))
     return root
 
 

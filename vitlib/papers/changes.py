@@ -59,7 +59,8 @@ def folder_name(profile: str, changed: dict[str, Any]) -> str:
     text = ",".join(f"{name}={_plainly(value)}" for name, value in changed.items())
     safe = re.sub(r"[^a-z0-9._=,+-]", "-", text.lower())[:LONGEST].rstrip(".,-")
     digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{profile}-{safe}" if safe == text else f"{profile}-{safe}-{digest}"
+    told_apart = safe == text and all(map(_is_plain, changed.values()))
+    return f"{profile}-{safe}" if told_apart else f"{profile}-{safe}-{digest}"
 
 
 def _changed(overrides: dict[str, Any], before: Any, after: Any, path: str = "") -> list[tuple[str, Any]]:
@@ -89,6 +90,15 @@ def _json(value: Any) -> Any:
     if isinstance(value, Part):
         return value.model_dump(mode="json")
     return [_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether no other value reads the same in the name of a folder."""
+    if isinstance(value, list):
+        return all(isinstance(item, int | float) for item in value)
+    if isinstance(value, str):
+        return re.fullmatch(r"[a-z][a-z0-9._-]*", value) is not None and value not in ("none", "true", "false")
+    return value is not None and not isinstance(value, dict)
 
 
 def _plainly(value: Any) -> str:

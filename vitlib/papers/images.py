@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from vitlib.inputs.models import Timm
 from vitlib.inputs.sources import Data
 from vitlib.spec import RunSpec
 from vitlib.teachers.teacher import Teacher
@@ -19,9 +20,9 @@ def images_of(specs: Iterable[RunSpec]) -> set[Images]:
 
 def normalised_otherwise(specs: Iterable[RunSpec]) -> bool:
     """Whether some model sees images by a mean and standard deviation that its own were not normalised with: the data's word goes."""
-    return any(
-        data.mean and data != _by_its_own(teacher, data) for spec in specs for teacher in _teachers_of(spec) for data in _data_of(spec)
-    )
+    runs = {run.id: run for spec in specs for run in spec.family()}
+    pairs = ((teacher, data) for run in runs.values() for teacher in _teachers_of(run) for data in _data_of(run))
+    return any(data.mean is not None and data != _by_its_own(teacher, data) for teacher, data in pairs)
 
 
 def in_words(images: set[Images]) -> str:
@@ -39,7 +40,9 @@ def _by_its_own(teacher: Teacher, data: Data) -> Data:
 
 
 def _teachers_of(spec: RunSpec) -> list[Teacher]:
-    return [value for name in type(spec).model_fields if isinstance(value := getattr(spec, name), Teacher)]
+    values = [getattr(spec, name) for name in type(spec).model_fields]
+    released = [Teacher(origin=value) for value in values if isinstance(value, Timm) and value.pretrained]
+    return released + [value for value in values if isinstance(value, Teacher)]
 
 
 def _data_of(spec: RunSpec) -> list[Data]:

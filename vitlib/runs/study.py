@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vitlib import paths
-from vitlib.inputs.pictures import DataError
+from vitlib.inputs.pictures import AbsentError
 from vitlib.inputs.sources import Data, fingerprint
 from vitlib.messages import brief, nearest
 from vitlib.papers.changes import changes_of, folder_name, in_a_line, read_overrides
@@ -298,7 +298,7 @@ def _pin(value: Data | Checkpoint, place: Place) -> Data | Checkpoint:
         return value.pinned(place.data_dir)
     try:
         return value.pinned(place.data_dir)
-    except DataError:
+    except AbsentError:
         known = Store(place.results_dir, writable=False).known_fingerprint(value.source)
         return value.changed(fingerprint=known or "")
 

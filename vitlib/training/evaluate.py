@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlib.inputs.data import Batches
+from vitlib.inputs.models import in_eval_mode
 from vitlib.inputs.sources import Data, listing
 from vitlib.training.loop import DivergedError
 
@@ -21,10 +22,8 @@ def outputs(model: nn.Module, batches: Batches, forward: Callable[[nn.Module, Te
     Raises:
         DivergedError: if some of them are not finite: no prediction can be read from them.
     """
-    was_training = model.training
-    model.eval()
-    collected = [[tensor.float().cpu() for tensor in forward(model, images)] for images, _ in batches.epoch(0)]
-    model.train(was_training)
+    with in_eval_mode(model):
+        collected = [[tensor.float().cpu() for tensor in forward(model, images)] for images, _ in batches.epoch(0)]
     return [finite(torch.cat(column)) for column in zip(*collected, strict=True)]
 
 

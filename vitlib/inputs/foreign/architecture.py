@@ -16,7 +16,7 @@ from vitlib.inputs.models import Model, ResNet, Timm, Vit, check_tiling, classif
 from vitlib.spec import SpecError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 MATRICES = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")  # the linear layers of a block, as timm names them
 
@@ -27,7 +27,6 @@ class Architecture:
 
     Attributes:
         kind: the class of the module.
-        features: width of what its classifier reads.
         classifiers: as many, each on a token of its own; a plain model has one.
         depth: blocks in a chain: alike, each handing its tokens (B, T, D) to the next one and to nothing else; 0 without such a chain.
         heads: of every block's attention; 0 where they cannot be seen.
@@ -41,7 +40,6 @@ class Architecture:
     """
 
     kind: str
-    features: int
     classifiers: int = 1
     depth: int = 0
     heads: int = 0
@@ -69,11 +67,10 @@ def architecture(model: Model, image_size: int, channels: int, drop_path: float 
         return _looked_at(model.changed(pretrained=False), image_size, channels, drop_path)
     check_tiling(model, image_size)
     if isinstance(model, ResNet):
-        return Architecture("ResNet", features=model.width * 8)
+        return Architecture("ResNet")
     prefix = 2 if model.distilled else 1
     return Architecture(
         kind="VisionTransformerDistilled" if model.distilled else "VisionTransformer",
-        features=model.embed_dim,
         classifiers=prefix,
         depth=model.depth,
         heads=model.num_heads,
@@ -119,13 +116,13 @@ def _looked_at(model: Timm, image_size: int, channels: int, drop_path: float) ->
     images = torch.zeros(1, channels, image_size, image_size, device="meta")
     try:
         with torch.no_grad(), _watched(module) as seen:
-            features = module.forward_head(module.forward_features(images), pre_logits=True)
+            module.forward_head(module.forward_features(images), pre_logits=True)
     except (AssertionError, RuntimeError, ValueError, NotImplementedError, AttributeError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SpecError(
             f"model.name: {model.name!r} gives no features of images of {image_size} px and {channels} channels; {reason}"
         ) from None
-    return _described(module, features, seen)
+    return _described(module, seen)
 
 
 @dataclass
@@ -157,9 +154,9 @@ def _blocks(module: nn.Module) -> list[nn.Module]:
     return list(blocks) if isinstance(blocks, nn.Sequential | nn.ModuleList) else []
 
 
-def _described(module: nn.Module, features: Tensor, seen: _Seen) -> Architecture:
+def _described(module: nn.Module, seen: _Seen) -> Architecture:
     blocks = _blocks(module)
-    facts = {"kind": type(module).__name__, "features": features.shape[-1], "classifiers": len(classifiers(module))}
+    facts = {"kind": type(module).__name__, "classifiers": len(classifiers(module))}
     if not (_is_chain(seen) and len(seen.calls) == len(blocks) and _are_alike(blocks) and _has_patches(module, seen)):
         return Architecture(**facts)
     tokens = seen.calls[0][2].shape[1]

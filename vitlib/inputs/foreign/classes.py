@@ -42,7 +42,7 @@ def columns_of(name: str, columns: Columns, classes: list[str]) -> list[int]:
         return _every_one(name, outputs, classes)
     if len(columns) != len(classes) or len(set(columns)) < len(columns) or max(columns) >= outputs:
         allowed = f"for each of the data's {len(classes)} classes another one of the {outputs} outputs of {name}"
-        raise SpecError(f"columns: got {list(columns)[:20]}; allowed: {allowed}")
+        raise SpecError(f"got {list(columns)[:20]}; allowed: {allowed}")
     return list(columns)
 
 
@@ -78,16 +78,14 @@ class Knows:
         try:
             columns_of(self.name, self.columns, class_names(self.data, data_dir))
         except SpecError as error:
-            raise SpecError(f"{self.field}.{error}") from None
+            raise SpecError(f"{self.field}: {error}") from None
 
 
 def _every_one(name: str, outputs: int, classes: list[str]) -> list[int]:
     if len(classes) != outputs:
-        raise SpecError(
-            f"columns: got 'all' for {name}, which tells {outputs} classes apart, not the data's {len(classes)}; allowed: {CURES}"
-        )
+        raise SpecError(f"got 'all' for {name}, which tells {outputs} classes apart, not the data's {len(classes)}; allowed: {CURES}")
     if all(WNID.fullmatch(folder) for folder in classes) and _by_wnid(name, classes) != list(range(outputs)):
-        raise SpecError(f"columns: got 'all' for {name}, whose outputs are in another order than the data's classes; allowed: {CURES}")
+        raise SpecError(f"got 'all' for {name}, whose outputs are in another order than the data's classes; allowed: {CURES}")
     return list(range(outputs))
 
 
@@ -97,8 +95,8 @@ def _by_wnid(name: str, classes: list[str]) -> list[int]:
 
     subset = infer_imagenet_subset(timm.get_pretrained_cfg(name))
     if subset is None:
-        raise SpecError(f"columns: got 'wnid' for {name}, whose outputs are no classes of ImageNet; allowed: the index of each class")
+        raise SpecError(f"outputs of {name} are no classes of ImageNet; allowed: the index of each class, or a trained classifier")
     place = {label: index for index, label in enumerate(ImageNetInfo(subset).label_names())}
     if unknown := [folder for folder in classes if folder not in place]:
-        raise SpecError(f"columns: {', '.join(unknown[:5])} are no classes of {name} ({subset}); allowed: folders named by its WordNet ids")
+        raise SpecError(f"{', '.join(unknown[:5])} are no classes of {name} ({subset}); allowed: folders named by its WordNet ids")
     return [place[folder] for folder in classes]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vitlib.inputs.foreign.architecture import Architecture, architecture
 from vitlib.inputs.models import Model, Timm
-from vitlib.inputs.pictures import DataError
+from vitlib.inputs.pictures import AbsentError, DataError
 from vitlib.inputs.sources import Data, class_names, fingerprint, training_count
 from vitlib.spec import SpecError
 
@@ -108,9 +108,35 @@ class Tells:
             raise DataError(f"{self.field}: got {self.classes}, but {self.data.source} has {count} classes; allowed: {count}")
 
 
+@dataclass(frozen=True)
+class SameClasses:
+    """A second test set has the classes of the first, whose labels they share."""
+
+    data: Data
+    other: Data
+
+    def check(self, data_dir: Path) -> None:
+        """Refuse other names, but for folders that are numbered (as ImageNet-V2's), which must be as many.
+
+        Raises:
+            DataError: naming both sets.
+        """
+        if not (is_here(self.data, data_dir) and is_here(self.other, data_dir)):
+            return
+        names, others = class_names(self.data, data_dir), class_names(self.other, data_dir)
+        numbered = others == [str(number) for number in range(len(names))]
+        if names != others and not numbered:
+            odd = ", ".join(sorted({*names} ^ {*others})[:5]) or f"{len(others)} instead of {len(names)}"
+            raise DataError(f"second_test: classes of {self.other.source} are not those of {self.data.source} ({odd}); allowed: the same")
+
+
 def is_here(data: Data, data_dir: Path) -> bool:
-    """Whether the images lie on this machine; one that only shows stored results may do without."""
+    """Whether the images lie on this machine; one that only shows stored results may do without.
+
+    Raises:
+        DataError: for images that are here and cannot be read.
+    """
     try:
         return bool(fingerprint(data.source, data_dir))
-    except DataError:
+    except AbsentError:
         return False

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from vitlib.inputs.models import in_eval_mode
 from vitlib.methods.adapters.weight_copy import features as streams_after
 from vitlib.methods.adapters.weight_copy import prefix_tokens
 from vitlib.methods.pruning.masks import prunable
@@ -193,18 +194,16 @@ def _rows(tokens: Tensor, rows: Rows, prefix_tokens: int) -> Tensor:
 @contextmanager
 def _gradients(model: nn.Module, weights: Weights) -> Iterator[None]:
     """Eval mode, gradients for these weights alone and none stored; afterwards all is as it was."""
-    modes = [(module, module.training) for module in model.modules()]
     before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
-    model.eval().requires_grad_(False)
+    model.requires_grad_(False)
     for weight in weights.values():
         weight.requires_grad_(True).grad = None
     try:
-        yield
+        with in_eval_mode(model):
+            yield
     finally:
         for parameter, wanted, gradient in before:
             parameter.requires_grad_(wanted).grad = gradient
-        for module, mode in modes:
-            module.training = mode
 
 
 def _require_samples(count: int) -> None:

@@ -87,10 +87,11 @@ def frozen_teacher(spec: Student, num_classes: int, context: Context) -> nn.Modu
     if spec.teacher is None:
         return None
     if isinstance(spec.teacher, Released):
-        teacher = renormalised(released_model(spec.teacher, context, image_size=spec.data.image_size), spec.data, spec.teacher.data)
+        teacher = released_model(spec.teacher, context, image_size=spec.data.image_size)
     else:
         teacher = _build(spec.teacher, num_classes, image_size=spec.data.image_size)
         load_weights(teacher, context.weights(spec.teacher))
+    teacher = renormalised(teacher, spec.data, spec.teacher.data)
     return teacher.to(context.device).eval().requires_grad_(False)
 
 

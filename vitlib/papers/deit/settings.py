@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from vitlib.inputs.foreign.classes import Columns
-from vitlib.inputs.foreign.demands import Tells
+from vitlib.inputs.foreign.demands import SameClasses, Tells
 from vitlib.inputs.models import ResNet, Timm, Vit
 from vitlib.inputs.sources import Data
 from vitlib.papers.deit.specs import Anatomy, Reduction, Released, Student, Throughput, Tokens, Weight
@@ -57,14 +57,27 @@ class Settings(Part):
             for pixels in (self.data.image_size, self.finetune_size):
                 if pixels % model.patch_size:
                     raise ValueError(f"students.{size}.patch_size={model.patch_size} does not tile {pixels} px; choose a divisor")
+        if self.second and self.second.normalisation != self.data.normalisation:
+            theirs, ours = self.second.normalisation, self.data.normalisation
+            raise ValueError(f"second_test: mean and std {theirs}, those of data are {ours}; allowed: the same, or none")
+        if self.classifier != "all" and not self.released and not any(map(_is_released, self.teachers.values())):
+            raise ValueError(f"classifier={self.classifier!r} without a released model; allowed: 'all', or a pretrained teacher")
         return self
 
     def demands(self) -> Iterator[Demand]:
         yield Tells("num_classes", self.num_classes, self.data)
+        if self.second:
+            yield SameClasses(self.data, self.second)
+
+    @property
+    def second(self) -> Data | None:
+        """The second test set, normalised as the first."""
+        unsaid = self.second_test is not None and self.second_test.mean is None
+        return self.second_test.changed(mean=self.data.mean, std=self.data.std) if unsaid else self.second_test
 
     @property
     def columns(self) -> Columns:
-        """Of the released models that are evaluated as they are."""
+        """Of the released models that are evaluated as they are: a trained classifier is a teacher's alone."""
         return "all" if self.classifier == "trained" else self.classifier
 
     @property
@@ -127,8 +140,12 @@ def run_teacher_throughput(settings: Settings) -> Throughput:
 def run_released(settings: Settings, *, released: str) -> Released:
     size = 384 if "384" in released else settings.data.image_size
     shown = {"image_size": size, "crop_share": 1.0 if size == 384 else settings.data.crop_share}
-    second = settings.second_test and settings.second_test.changed(**shown)
+    second = settings.second and settings.second.changed(**shown)
     return _released(settings, Timm(name=released, pretrained=True), settings.data.changed(**shown), second)
+
+
+def _is_released(model: ResNet | Timm) -> bool:
+    return isinstance(model, Timm) and model.pretrained
 
 
 def _released(settings: Settings, model: Timm, data: Data, second: Data | None) -> Released:
@@ -160,7 +177,7 @@ def _student(settings: Settings, method: str, size: str, resolution: str, seed: 
         kd_weight={"soft": settings.soft_weight, "hard": settings.hard_weight}.get(method, settings.token_weight),
         temperature=settings.temperature,
         **soft,
-        second_test=settings.second_test,
+        second_test=settings.second,
         real_labels=settings.real_labels,
     )
     if resolution == "native":
@@ -180,9 +197,13 @@ def _teacher(settings: Settings, name: str, resolution: str) -> Student | Releas
     if name not in settings.teachers:
         return _student(settings, "none", settings.sizes[-1], resolution, 0, settings.teacher)
     model = settings.teachers[name]
-    if isinstance(model, Timm) and model.pretrained and settings.classifier != "trained":
-        return _released(settings, model, settings.data, settings.second_test)
-    native = Student(data=settings.data, model=model, recipe=settings.teacher_recipe, seed=0, second_test=settings.second_test)
+    data, second = settings.data, settings.second
+    if _is_released(model):
+        if settings.classifier != "trained":
+            return _released(settings, model, data, second)
+        own = Teacher(origin=model)
+        data, second = own.normalised(data), second and own.normalised(second)
+    native = Student(data=data, model=model, recipe=settings.teacher_recipe, seed=0, second_test=second)
     return native if resolution == "native" else _finetuned(settings, native, None, settings.finetune)
 
 

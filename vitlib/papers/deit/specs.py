@@ -41,7 +41,7 @@ class Released(RunSpec):
 
     def demands(self) -> Iterator[Demand]:
         yield Uses("model", self.model, self.data.image_size, self.data.channels)
-        yield Knows("released", self.model.name, self.columns, self.data)
+        yield Knows("classifier", self.model.name, self.columns, self.data)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.deit.compute import evaluate_released

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from vitlib.inputs.models import classifiers
+from vitlib.inputs.models import classifiers, in_eval_mode
 from vitlib.papers.dual_ssl_kd.specs import Protocol
 from vitlib.training.remembered import Frozen
 
@@ -52,10 +52,7 @@ def frozen_front(model: nn.Module, protocol: Protocol) -> Frozen:
     """The front in eval mode while the rest trains: what is frozen keeps its running statistics, too."""
 
     def given(images: Tensor) -> tuple[Tensor]:
-        training = model.training
-        model.eval()
-        entering = CUTS[protocol].front(model, images)
-        model.train(training)
-        return (entering,)
+        with in_eval_mode(model):
+            return (CUTS[protocol].front(model, images),)
 
     return given

@@ -19,9 +19,8 @@ from vitlib.spec import Context, Demand, Part, Result, RunSpec
 from vitlib.teachers.teacher import Teacher
 
 Protocol = Literal["finetune", "linear", "partial1"]
-Readout = Literal[
-    "own", "class", "mean"
-]  # the model's own pooling, or of the tokens after the final norm the class token or the patches' mean
+# What a teacher's classifier reads: the model's own pooling, or, through its own norms, the class token or the patch tokens' mean.
+Readout = Literal["own", "class", "mean"]
 Weight = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(gt=0)]
 
@@ -232,12 +231,13 @@ class Settings(Part):
             raise ValueError(f"stands_for: {', '.join(sorted(unknown))}; allowed: the names of downstream, each once")
         if taken := {*self.teachers, "untrained"} & set(self.references):
             raise ValueError(f"references: {', '.join(sorted(taken))}; allowed: other names, these models are always in Figure 1")
-        (mean, std), theirs = (teacher.normalised(self.data).normalisation for teacher in (self.cl, self.mim))
-        if (mean, std) != theirs:
-            raise ValueError(
-                f"mim: pretrained with mean {theirs[0]} and std {theirs[1]}, cl with {mean} and {std}; one batch serves all networks, "
-                "so allowed: the same, or a mean and std of data (and of downstream), which then hold for both"
-            )
+        for where, data in {"data": self.data, **{f"downstream.{name}": data for name, data in self.downstream.items()}}.items():
+            (mean, std), theirs = (teacher.normalised(data).normalisation for teacher in (self.cl, self.mim))
+            if (mean, std) != theirs:
+                raise ValueError(
+                    f"mim: pretrained with mean {theirs[0]} and std {theirs[1]}, cl with {mean} and {std}; one batch serves all networks, "
+                    f"so allowed: the same, or a mean and std of {where}, which then hold for both"
+                )
         for name in ("recipe", "finetune", "linear", "partial1"):
             getattr(self, name).require_unset("ema_decay", why="the trained weights are evaluated")
         return self

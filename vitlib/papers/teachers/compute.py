@@ -28,7 +28,7 @@ def measure_quality(spec: Quality, context: Context) -> Result:
     for name, (reference, asked) in zip(readouts(model), pairs, strict=True):
         metrics[f"knn {name}"] = knn_accuracy(reference, known, asked, labels)
         metrics[f"linear {name}"] = linear_probe_accuracy(reference, known, asked, labels)
-    if model.num_classes == len(class_names(data, context.data_dir)):  # a classifier of other classes has no accuracy here
+    if model.num_classes == len(class_names(data, context.data_dir)):
         metrics["top1"] = accuracy(scores_of(model, queries).argmax(dim=1).numpy(), labels)
     return Result(metrics)
 

@@ -14,7 +14,7 @@ from vitlib.teachers.teacher import Teacher
 
 
 class Quality(RunSpec):
-    """k-NN and linear-probe accuracy of frozen features on the test split, and top-1 where the classifier tells the data's classes apart.
+    """k-NN and linear-probe accuracy of frozen features on the test split, and top-1 where its classifier tells as many classes apart.
 
     Args:
         bank, queries: evenly spaced training and test images to use; None is all of them.

@@ -197,7 +197,7 @@ def evaluate_downstream(spec: Downstream, context: Context) -> Result:
 
 
 def backbone_of(spec: Downstream, context: Context) -> nn.Module:
-    """The merged student, or the teacher, at the downstream images' size; its output is the normed class token."""
+    """The merged student, or the teacher, at the downstream images' size; its output is what its classifier would read."""
     backbone = frozen_teacher(spec.teacher, spec.data.image_size, context)
     if spec.student is not None:
         backbone = weight_copy(backbone, spec.student.reduction)

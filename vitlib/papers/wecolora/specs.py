@@ -92,7 +92,7 @@ class Distilled(RunSpec):
 
 
 class Downstream(RunSpec):
-    """Accuracy of a backbone on a labelled set: a linear probe of its frozen class token, or fine-tuning of all weights.
+    """Accuracy of a backbone on a labelled set: a linear probe of what its classifier would read, or fine-tuning of all weights.
 
     `student` None is the teacher itself.
     """

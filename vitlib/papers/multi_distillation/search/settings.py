@@ -79,7 +79,7 @@ class Settings(Part):
         if both := compared & {drawn for seed in self.trial_seeds for drawn in drawn_from(seed)}:
             raise ValueError(
                 f"seeds={list(self.seeds)}, which train from {ANEW} on, share {', '.join(map(str, sorted(both)))} with the networks or "
-                f"batches of trial_seeds={list(self.trial_seeds)}, so that the winner would not be trained anew; allowed: smaller seeds"
+                f"batches of trial_seeds={list(self.trial_seeds)}, so that the winner would not be trained anew; allowed: other trial_seeds"
             )
         return self
 

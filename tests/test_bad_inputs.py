@@ -73,7 +73,7 @@ SETTINGS = {  # overrides, and what the message must hold: field, value, what is
     "float for a whole number": ({"seeds": [1.0]}, "seeds.0: got 1.0", "valid integer"),
     "number for a text": ({"teacher": 8}, "teacher: got 8", "valid string"),
     "number for a table": ({"recipe": 3}, "recipe: got 3", "object"),
-    "nothing for a model": ({"teachers": {"ResNet-8": None}}, "teachers.ResNet-8: got None", "object"),
+    "nothing for a model": ({"teachers": {"ResNet-8": None}}, "teachers: got {}", "at least 1 item"),
     "negative epochs": ({"recipe": {"epochs": -1}}, "recipe.epochs: got -1", "greater than or equal to 1"),
     "no batch": ({"recipe": {"batch_size": 0}}, "recipe.batch_size: got 0", "greater than or equal to 2"),
     "learning rate that is no number": ({"recipe": {"lr": float("nan")}}, "recipe.lr: got nan", "finite"),
@@ -234,7 +234,7 @@ FOLDERS = {
 def test_bad_image_folders_are_refused_before_training(study, refused, tmp_path, harm, fields, words):
     harm(make_images(tmp_path / "data" / "pets"))
     fingerprint.cache_clear()
-    small = {name: {"batch_size": 6} for name in ("recipe", "teacher_recipe", "finetune")} | {"num_classes": 2}
+    small = {name: {"batch_size": 6} for name in ("recipe", "teacher_recipe", "finetune")} | {"num_classes": 2, "second_test": None}
     refused(lambda: study({"data": {"source": "folder/pets", "per_class": None, **fields}, **small}).execute(), *words)
 
 

@@ -1,6 +1,7 @@
 """What runs demand of models and data is checked when a study is loaded, before anything is computed or written."""
 
 import importlib
+import json
 import pkgutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch.testing import assert_close
 import vitlib.papers
 from tests.support import files_below, make_images
 from vitlib import load_study
+from vitlib.__main__ import main
 from vitlib.inputs.data import channel_constants, renormalised
 from vitlib.inputs.foreign.architecture import Architecture, _looked_at, architecture, known_vit
 from vitlib.inputs.foreign.classes import Knows, columns_of, keep_columns
@@ -24,7 +26,9 @@ from vitlib.inputs.sources import IMAGENET_MEAN, IMAGENET_STD, Data, fingerprint
 from vitlib.papers.deit.specs import Released
 from vitlib.papers.multi_distillation.specs import Alone
 from vitlib.recipe import Recipe
-from vitlib.spec import RunSpec, SpecError
+from vitlib.runs.provenance import facts
+from vitlib.runs.store import Store
+from vitlib.spec import Result, RunSpec, SpecError
 from vitlib.teachers.teacher import Teacher, Untrained
 
 VIT_B16 = Vit(embed_dim=768, depth=12, num_heads=12, patch_size=16)
@@ -348,8 +352,61 @@ def test_images_that_are_here_and_cannot_be_read_are_no_images_that_are_absent(t
 
 
 def load_photos(tmp_path):
-    overrides = {"data": {"source": "folder/photos", "per_class": None}, "num_classes": 2}
+    overrides = {"data": {"source": "folder/photos", "per_class": None}, "second_test": None, "num_classes": 2}
     return load_study("deit", "smoke", overrides=overrides, results_dir=str(tmp_path / "results"), data_dir=str(tmp_path))
+
+
+def test_other_images_leave_the_normalisation_of_those_that_they_replace(tmp_path):
+    photos(tmp_path)
+    small = {name: {"batch_size": 4} for name in ("recipe", "teacher_recipe", "finetune")}
+    study = load_photos_of(tmp_path, second_test=None, num_classes=2, **small)
+    assert study.settings.data.normalisation == (IMAGENET_MEAN, IMAGENET_STD), "not the digits' one channel"
+    with pytest.raises(SpecError, match=r"second_test: mean and std .* allowed: the same, or second_test = null"):
+        load_photos_of(tmp_path, num_classes=2, **small)
+
+
+def load_photos_of(tmp_path, **more):
+    overrides = {"data": {"source": "folder/photos", "per_class": None}} | more
+    return load_study("deit", "smoke", overrides=overrides, results_dir=str(tmp_path / "results"), data_dir=str(tmp_path))
+
+
+def test_null_takes_the_profiles_own_sets_and_models_away(tmp_path):
+    photos(tmp_path)
+    mine = {"source": "folder/photos", "image_size": 16}
+    overrides = {
+        "teachers": {"supervised": None, "dino": None, "mine": {"origin": {"model": "test_vit", "image_size": 16}}},
+        "generic": {"digits": None, "photos": mine},
+        "fine": {"few": None, "others": mine},
+        "stands_for": {"digits": None, "few": None, "photos": "CIFAR-10", "others": "Pets"},
+        "recipe": {"batch_size": 4},
+        "fine_recipe": {"batch_size": 4},
+    }
+    places = {"results_dir": str(tmp_path / "results"), "figures_dir": str(tmp_path / "figures"), "data_dir": str(tmp_path)}
+    study = load_study("afr_pruning", "smoke", overrides=overrides, **places)
+    assert {run.data.source for run in study.specs.values()} == {"folder/photos"} and list(study.settings.teachers) == ["mine"]
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in places.items()]
+    assert main(["render", "afr_pruning", "--profile", "smoke", "--overrides", json.dumps(overrides), *arguments]) == 0
+    with pytest.raises(SpecError, match="sedes: unknown field; did you mean 'seeds'"):
+        load_study("afr_pruning", "smoke", overrides={"sedes": None}, **places)
+
+
+def test_results_of_a_file_of_ones_own_are_shown_where_the_file_is_not(tmp_path):
+    torch.save(timm.create_model("test_vit", num_classes=3).state_dict(), tmp_path / "mine.pth")
+    sets = {"generic": {"digits": {"image_size": 16}}, "fine": {"few": {"image_size": 16}}}
+    teachers = {name: {"origin": {"file": "mine.pth", "model": "test_vit"}} for name in ("supervised", "dino")}
+
+    def load(data_dir):
+        return load_study(
+            "afr_pruning", "smoke", overrides={"teachers": teachers} | sets, results_dir=str(tmp_path / "r"), data_dir=data_dir
+        )
+
+    here = load(str(tmp_path))
+    with pytest.raises(SpecError, match=r"mine\.pth: no such file"):
+        load(str(tmp_path / "elsewhere"))
+    run = next(iter(here.specs.values()))
+    Store(here.place.results_dir).put(run, Result({"top1": 50.0}), facts(type(run).__module__, "cpu"))
+    there = load(str(tmp_path / "elsewhere"))
+    assert list(there.specs) == list(here.specs) and list(there.execute(mode="read-only").stored) == [run.id]
 
 
 def test_a_choice_of_outputs_without_a_released_model_is_refused(tmp_path):

@@ -125,3 +125,14 @@ def test_figures_of_an_empty_store_are_drawn_empty(name, smoke, tmp_path):
 
     empty = smoke_study(tmp_path / "empty").execute(mode="read-only")
     assert getattr(deit, name)(empty).axes
+
+
+def test_a_picture_in_colour_is_read_channel_by_channel():
+    figure, ((axes,),) = figures.canvas()
+    picture = np.arange(12).reshape(2, 2, 3)
+    axes.imshow(picture, label="photo")
+    table = figures.drawn(figure)
+    assert table["series"].unique().tolist() == ["photo, red", "photo, green", "photo, blue"]
+    for place, colour in enumerate(("red", "green", "blue")):
+        channel = table[table["series"] == f"photo, {colour}"].pivot(index="y", columns="x", values="value")
+        assert (channel.to_numpy() == picture[..., place]).all()

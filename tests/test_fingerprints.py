@@ -278,7 +278,7 @@ def test_a_large_set_written_since_is_refused_before_a_run_starts(large, place):
 
 def test_the_command_reads_all_bytes_and_refuses_what_was_replaced(large, capsys):
     small = {name: {"batch_size": 2} for name in ("recipe", "teacher_recipe", "finetune")}
-    overrides = json.dumps({"data": {"source": SOURCE, "per_class": None}, "num_classes": 2, **small})
+    overrides = json.dumps({"data": {"source": SOURCE, "per_class": None}, "num_classes": 2, "second_test": None, **small})
     command = ["status", "deit", "--profile", "smoke", "--overrides", overrides, "--verify-data"]
     command += ["--data-dir", str(large), "--results-dir", str(large / "results"), "--device", "cpu"]
     assert main(command) == 0

@@ -167,7 +167,7 @@ def test_generated_overrides_are_a_study_or_one_short_refusal(paper, tmp_path):
         assert time.process_time() - begun < SECONDS
 
     check()
-    assert min(seen.values()) >= 15
+    assert min(seen.values()) >= 5  # of either kind
     assert not list(tmp_path.iterdir())
 
 

@@ -11,6 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.testing import assert_close
 
 from vitlib.inputs.data import seed_everything
+from vitlib.inputs.pictures import DataError
 from vitlib.recipe import Recipe
 from vitlib.spec import Context
 from vitlib.training.loop import cross_entropy, train
@@ -225,8 +226,10 @@ def test_an_epoch_goes_on_where_it_was_left(start):
     assert all(torch.equal(one[1], other[1]) for one, other in zip(whole[start:], rest, strict=True))
 
 
-def test_a_batch_larger_than_the_set_is_the_whole_set():
-    batches = FeatureBatches(noise(10, 0), torch.arange(10), 64, 0, "cpu")
+def test_a_batch_larger_than_the_set_is_refused_and_one_as_large_is_the_whole_set():
+    with pytest.raises(DataError, match="batch_size: got 11, but the bank of features has 10 training images"):
+        FeatureBatches(noise(10, 0), torch.arange(10), 11, 0, "cpu")
+    batches = FeatureBatches(noise(10, 0), torch.arange(10), 10, 0, "cpu")
     ((images, labels),) = batches.epoch(0)
     assert batches.steps == 1 and images.shape == (10, 8)
     assert sorted(labels.tolist()) == list(range(10))

@@ -208,7 +208,7 @@ def on_images(tmp_path):
 
     def load(data_dir):
         recipes = {name: {"batch_size": 30} for name in ("recipe", "teacher_recipe", "finetune")}
-        overrides = {"data": {"source": "folder/pets", "per_class": None}, **recipes}
+        overrides = {"data": {"source": "folder/pets", "per_class": None}, "second_test": None, **recipes}
         return load_study(
             "deit",
             "smoke",

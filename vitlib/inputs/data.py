@@ -24,7 +24,7 @@ from torchvision.transforms import Compose
 
 from vitlib import distributed, paths
 from vitlib.inputs.pictures import DataError, open_image
-from vitlib.inputs.sources import Data, listing, load
+from vitlib.inputs.sources import Data, listing, load, require_batch
 from vitlib.inputs.views import augmented, erased
 from vitlib.recipe import Augment, Recipe
 
@@ -55,10 +55,7 @@ def training_batches(data: Data, recipe: Recipe, *, seed: int, device: str, data
     distributed.require_equal_parts(recipe.batch_size, recipe.accumulate, mixing=bool(recipe.mixup or recipe.cutmix))
     source = _streamed if not data.resident else _resident
     batches = source(data, "train", recipe.batch_size, device, data_dir, Training(recipe.augment, seed, recipe.repeats), chosen)
-    if batches.steps == 0:
-        raise DataError(
-            f"batch_size: got {recipe.batch_size}, but {data.source} has {batches.images} training images; allowed: at most that"
-        )
+    require_batch(recipe.batch_size, batches.images, data.source)
     return batches
 
 

@@ -191,6 +191,11 @@ def listing(data: Data, split: str, data_dir: Path) -> tuple[list[Path], np.ndar
     return [folder.root / names[index] for index in keep], labels[keep]
 
 
+def require_batch(batch_size: int, images: int, source: str) -> None:
+    if images < batch_size:
+        raise DataError(f"batch_size: got {batch_size}, but {source} has {images} training images; allowed: at most that")
+
+
 def subset(labels: np.ndarray, data: Data) -> np.ndarray:
     """Sorted indices of a stratified few-shot subset: `per_class` images a class, or `fraction` of each (rounded down, at least one)."""
     if data.per_class is None and data.fraction == 1.0:

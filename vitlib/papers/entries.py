@@ -27,15 +27,26 @@ def read_entry(paper: str) -> dict[str, Any]:
 
 
 def merged(*layers: dict[str, Any]) -> dict[str, Any]:
-    """Tables merged key by key, the later layer winning; one kind of several, as an `origin` or a model of another kind, replaces the
-    earlier one whole.
+    """Tables merged key by key, the later layer winning; a null takes away what an earlier layer gives.
+
+    One kind of several, as an `origin` or a model of another kind, replaces the earlier one whole; other images (`source`) leave the
+    normalisation of those that they replace.
     """
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            both = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "origin" and _of_one_kind(result[key], value)
-            result[key] = merged(result[key], value) if both else value
+            if value is None and key in result:
+                del result[key]
+            elif isinstance(value, dict) and isinstance(result.get(key), dict) and key != "origin" and _of_one_kind(result[key], value):
+                result[key] = merged(_kept(result[key], value), value)
+            else:
+                result[key] = value
     return result
+
+
+def _kept(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    other_images = "source" in later and later["source"] != earlier.get("source")
+    return {key: value for key, value in earlier.items() if not (other_images and key in ("mean", "std"))}
 
 
 def _of_one_kind(earlier: dict[str, Any], later: dict[str, Any]) -> bool:

@@ -28,6 +28,7 @@ STYLE = Path(__file__).with_name("vitlib.mplstyle")
 COLUMN = 6.3  # inches: the text width of an A4 page
 PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161"]  # seaborn's 'colorblind'
 TEACHER = "0.45"
+COLOURS = ("red", "green", "blue")  # channels of a picture
 STAMP_WIDTH, STAMP_LINE = 125, 0.11  # of the stamp: letters and inches a line, so that a column holds the widest letters
 _STYLED = RLock()
 _SHOWN: ContextVar[set | None] = ContextVar("shown", default=None)  # what the figure function at work has asked results for
@@ -197,8 +198,10 @@ def _bands(axes: Axes) -> Iterator[tuple]:
 
 def _pixels(axes: Axes) -> Iterator[tuple]:
     for image in axes.get_images():
-        for (y, x), value in np.ndenumerate(np.ma.filled(image.get_array(), np.nan)):
-            yield (_panel(axes), image.get_label(), x, y, value)
+        pixels, name = np.ma.filled(image.get_array(), np.nan), image.get_label()
+        channels = {name: pixels} if pixels.ndim == 2 else {f"{name}, {colour}": pixels[..., place] for place, colour in enumerate(COLOURS)}
+        for series, channel in channels.items():
+            yield from ((_panel(axes), series, x, y, value) for (y, x), value in np.ndenumerate(channel))
     for mesh in axes.collections:
         if isinstance(mesh, QuadMesh):
             for (y, x), value in np.ndenumerate(np.ma.filled(mesh.get_array(), np.nan)):

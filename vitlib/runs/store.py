@@ -157,10 +157,12 @@ class Store:
         for path in self.root.glob(f".failed/{run_id}.*"):
             path.unlink(missing_ok=True)
 
-    def known_fingerprint(self, source: str) -> str | None:
-        """Fingerprint of a data source in the newest stored run that used it, for machines that hold results but no data."""
+    def known(self, field: str, value: str, wanted: str) -> str | None:
+        """`wanted` beside a field of that value in the newest stored run that has it, for machines that hold results but no data: the
+        fingerprint of a data source, or the SHA-256 of a file of weights.
+        """
         paths = sorted(self.root.glob("[!.]*/spec.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-        found = (_find_fingerprint(json_table(path.read_bytes()), source) for path in paths)
+        found = (_found(json_table(path.read_bytes()), field, value, wanted) for path in paths)
         return next((value for value in found if value), None)
 
     def install(self, run_id: str, files: dict[str, bytes]) -> None:
@@ -239,11 +241,11 @@ def _lock(path: Path) -> int | None:
         os.close(handle)
 
 
-def _find_fingerprint(spec: Any, source: str) -> str | None:
+def _found(spec: Any, field: str, value: str, wanted: str) -> str | None:
     if isinstance(spec, dict):
-        if spec.get("source") == source and spec.get("fingerprint"):
-            return spec["fingerprint"]
-        return next((found for value in spec.values() if (found := _find_fingerprint(value, source))), None)
+        if spec.get(field) == value and spec.get(wanted):
+            return spec[wanted]
+        return next((found for inner in spec.values() if (found := _found(inner, field, value, wanted))), None)
     return None
 
 

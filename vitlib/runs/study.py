@@ -293,14 +293,16 @@ def _pinned(value: Any, place: Place) -> Any:
 
 
 def _pin(value: Data | Checkpoint, place: Place) -> Data | Checkpoint:
-    """The fingerprint is that of the files, or, on a machine without them, of the stored results."""
+    """By the files, or, on a machine without them, by what stored results say of them."""
+    store = Store(place.results_dir, writable=False)
     if isinstance(value, Checkpoint):
-        return value.pinned(place.data_dir)
+        absent = not value.sha256 and not (place.data_dir / value.file).exists()
+        known = store.known("file", value.file, "sha256") if absent else None
+        return value.changed(sha256=known) if known else value.pinned(place.data_dir)
     try:
         return value.pinned(place.data_dir)
     except AbsentError:
-        known = Store(place.results_dir, writable=False).known_fingerprint(value.source)
-        return value.changed(fingerprint=known or "")
+        return value.changed(fingerprint=store.known("source", value.source, "fingerprint") or "")
 
 
 def _state(store: Store, spec: RunSpec) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitlib.inputs.data import seed_everything, seed_for
 from vitlib.inputs.models import classifiers
+from vitlib.inputs.sources import require_batch
 from vitlib.recipe import Recipe
 from vitlib.spec import Context
 from vitlib.training.evaluate import accuracy, finite
@@ -87,7 +88,8 @@ class FeatureBatches:
     """Shuffled batches of stored features (N, D); the last incomplete one of an epoch is dropped."""
 
     def __init__(self, features: Tensor, labels: Tensor, batch_size: int, seed: int, device: str):
-        self.images, self._batch_size, self._seed = len(features), min(batch_size, len(features)), seed
+        require_batch(batch_size, len(features), "the bank of features")
+        self.images, self._batch_size, self._seed = len(features), batch_size, seed
         self.steps = self.images // self._batch_size
         self._features, self._labels = features.to(device), labels.to(device)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from vitlib.inputs.foreign.architecture import Architecture, architecture
 from vitlib.inputs.models import Model, Timm
 from vitlib.inputs.pictures import AbsentError, DataError
-from vitlib.inputs.sources import Data, class_names, fingerprint, training_count
+from vitlib.inputs.sources import Data, class_names, fingerprint, require_batch, training_count
 from vitlib.spec import SpecError
 
 
@@ -83,11 +83,7 @@ class TrainsOn:
         """
         if not is_here(self.data, data_dir):
             return
-        images = training_count(self.data, data_dir, self.held_out)
-        if images < self.batch_size:
-            raise DataError(
-                f"batch_size: got {self.batch_size}, but {self.data.source} has {images} training images; allowed: at most that"
-            )
+        require_batch(self.batch_size, training_count(self.data, data_dir, self.held_out), self.data.source)
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,8 @@ class SameClasses:
         numbered = others == [str(number) for number in range(len(names))]
         if names != others and not numbered:
             odd = ", ".join(sorted({*names} ^ {*others})[:5]) or f"{len(others)} instead of {len(names)}"
-            raise DataError(f"second_test: classes of {self.other.source} are not those of {self.data.source} ({odd}); allowed: the same")
+            which = f"classes of {self.other.source} are not those of {self.data.source} ({odd})"
+            raise DataError(f"second_test: {which}; allowed: the same, or second_test = null")
 
 
 def is_here(data: Data, data_dir: Path) -> bool:

@@ -59,7 +59,7 @@ class Settings(Part):
                     raise ValueError(f"students.{size}.patch_size={model.patch_size} does not tile {pixels} px; choose a divisor")
         if self.second and self.second.normalisation != self.data.normalisation:
             theirs, ours = self.second.normalisation, self.data.normalisation
-            raise ValueError(f"second_test: mean and std {theirs}, those of data are {ours}; allowed: the same, or none")
+            raise ValueError(f"second_test: mean and std {theirs}, those of data are {ours}; allowed: the same, or second_test = null")
         if self.classifier != "all" and not self.released and not any(map(_is_released, self.teachers.values())):
             raise ValueError(f"classifier={self.classifier!r} without a released model; allowed: 'all', or a pretrained teacher")
         return self

@@ -113,8 +113,7 @@ class Downstream(RunSpec):
 
     def demands(self) -> Iterator[Demand]:
         yield _of_teacher(self)
-        if self.protocol == "finetune":
-            yield TrainsOn(self.data, self.recipe.batch_size)
+        yield TrainsOn(self.data, self.recipe.batch_size)
 
     def compute(self, context: Context) -> Result:
         from vitlib.papers.wecolora.compute import evaluate_downstream

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from torchvision.datasets import ImageFolder
 
 from vitlib.inputs import data as data_module
-from vitlib.inputs.pictures import DataError, check_header, eight_bit, open_image
+from vitlib.inputs.pictures import DataError, check_header, eight_bit, open_image, square
 from vitlib.inputs.sources import Data, check, load
 from vitlib.recipe import Augment, Recipe
 
@@ -393,3 +393,12 @@ def test_a_flip_without_crops_leaves_a_circle_round(discs, tmp_path):
 
 def test_random_crops_still_vary(discs, tmp_path):
     assert not torch.equal(trained_on(discs, tmp_path, crop_area=0.3), trained_on(discs, tmp_path))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_lie_channel_by_channel_as_convolutions_want_them(channels):
+    """In the order of the file, colours side by side, torch's backward pass of a small ResNet ended the process."""
+    picture = Image.fromarray(np.zeros((9, 12, 3), np.uint8)).convert("L" if channels == 1 else "RGB")
+    for size in (9, 6):
+        pixels = square(picture, size)
+        assert pixels.shape == (channels, size, size) and np.stack([pixels, pixels]).flags.c_contiguous

@@ -167,4 +167,4 @@ def square(image: Image.Image, size: int, share: float = 1.0) -> np.ndarray:
         left, top = (image.width - size) // 2, (image.height - size) // 2
         image = image.crop((left, top, left + size, top + size))
     array = np.asarray(image)
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))  # strided ones crashed torch's CPU kernels

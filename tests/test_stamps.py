@@ -59,6 +59,9 @@ def test_figures_keep_their_width_and_nothing_of_them_is_cut(paper, change, fini
         with figures.style(), figures._stamped(figure, study.stamp):
             figure.draw_without_rendering()
             drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+            stamp, *below = figure.texts[-1], *figure.axes, *filter(None, (figure._supxlabel,))
+            lowest = min(artist.get_tightbbox().y0 for artist in below)
+            assert stamp.get_window_extent().y1 <= lowest + 1, name  # of the saved picture's pixels
         assert width == figures.COLUMN, name
         assert drawn.x0 > -0.01 and drawn.y0 > -0.01 and drawn.x1 < width + 0.01 and drawn.y1 < height + 0.01, name
     figures.save(figure, tmp_path / "figure", study.stamp)

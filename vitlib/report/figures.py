@@ -108,7 +108,8 @@ def save(figure: Figure, path: Path, stamp: str) -> bytes:
 def _stamped(figure: Figure, stamp: str) -> Iterator[None]:
     """The figure a strip higher, with the stamp in it; as it was afterwards."""
     lines = textwrap.wrap(_printable(stamp), STAMP_WIDTH)
-    width, height = figure.get_size_inches()
+    (width, height), dpi = figure.get_size_inches(), figure.dpi
+    figure.dpi = mpl.rcParams["savefig.dpi"]  # letters are a little wider or narrower at each resolution
     strip = STAMP_LINE * len(lines)
     share = strip / (height + strip)
     figure.set_size_inches(width, height + strip)
@@ -124,6 +125,7 @@ def _stamped(figure: Figure, stamp: str) -> Iterator[None]:
         yield
     finally:
         text.remove()
+        figure.dpi = dpi
         figure.set_size_inches(width, height)
         if engine:
             engine.set(rect=(0, 0, 1, 1))

@@ -82,11 +82,10 @@ def figure_strategies(results: Results) -> Figure:
             half = np.nan_to_num(point["±"])
             axes.hlines(position, point["measured"] - half, point["measured"] + half, color=COLOURS[method])
             axes.plot([point["measured"]], [position], "o", color=COLOURS[method], label=f"{method}, {readout}")
-        axes.set_title(f"DeiT-{SHORT[size]}{'↑' if resolution == 'up' else ''}")
+        axes.set(title=f"DeiT-{SHORT[size]}{'↑' if resolution == 'up' else ''}", xlabel="top-1 (%)")
     grid[0, 0].set_yticks(range(len(rows)), [LABELS[method] if method != "token" else f"token: {readout}" for method, readout in rows])
     grid[0, 0].invert_yaxis()
     grid[0, 0].set_xlim(right=min(100, grid[0, 0].get_xlim()[1]))
-    figure.supxlabel("top-1 on the test set (%)", fontsize=8)
     return figure
 
 

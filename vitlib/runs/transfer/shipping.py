@@ -57,14 +57,15 @@ def _measured(
     names: list[str], place: Place, executor: Executor, *, untrained: bool = False, mode: Mode = "cached"
 ) -> dict[str, dict[str, float]]:
     """Quality of shipped teachers, or of the same networks untrained, on the data that they were trained on."""
-    specs = {name: _quality(name, untrained) for name in names}
+    specs = {name: _quality(name, untrained, place) for name in names}
     stored = execute(specs.values(), place, executor=executor, mode=mode)
     return {name: stored[spec.id].metrics for name, spec in specs.items()}
 
 
-def _quality(name: str, untrained: bool) -> Quality:
+def _quality(name: str, untrained: bool, place: Place) -> Quality:
+    """On the files as they are read here: the manifest's fingerprint is that of how they were read when the teacher was trained."""
     teacher = Teacher(origin=Shipped(shipped=name))
-    return Quality(teacher=teacher.untrained() if untrained else teacher, data=Data.parse(shipped.entry(name)["data"]))
+    return Quality(teacher=teacher.untrained() if untrained else teacher, data=Data.parse(shipped.entry(name)["data"]).pinned(place.data_dir))
 
 
 def _stored(place: Place, spec: RunSpec) -> Stored:

@@ -65,7 +65,8 @@ def _measured(
 def _quality(name: str, untrained: bool, place: Place) -> Quality:
     """On the files as they are read here: the manifest's fingerprint is that of how they were read when the teacher was trained."""
     teacher = Teacher(origin=Shipped(shipped=name))
-    return Quality(teacher=teacher.untrained() if untrained else teacher, data=Data.parse(shipped.entry(name)["data"]).pinned(place.data_dir))
+    data = Data.parse(shipped.entry(name)["data"]).pinned(place.data_dir)
+    return Quality(teacher=teacher.untrained() if untrained else teacher, data=data)
 
 
 def _stored(place: Place, spec: RunSpec) -> Stored:

@@ -131,7 +131,7 @@ class Result:
     Args:
         metrics: scalars by name; percent where the name is an accuracy.
         history: one row an epoch, or None.
-        arrays: numpy arrays by name.
+        arrays: numpy arrays by name; `METRIC by image` (N,) has what a metric is the mean of, image by image (booleans: 100 and 0 percent).
         weights: numpy arrays by parameter name; only where a child needs them.
         measured: hardware-dependent facts (seconds, images/s, bytes) kept beside the provenance, never in tables' identity.
     """

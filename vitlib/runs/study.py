@@ -220,7 +220,10 @@ class Results:
         return cells
 
     def _metrics(self, cell: Cell) -> dict[str, Any]:
-        return self.stored[cell.spec.id].metrics if cell.spec.id in self.stored else {}
+        """A run's metrics, and beside those that it has them of (N,) values by image: `top1 by image` beside `top1`, in its unit."""
+        if (run := self.stored.get(cell.spec.id)) is None:
+            return {}
+        return run.metrics | {name: statistics.in_units(values) for name, values in run.arrays.items() if name.endswith(statistics.BY_IMAGE)}
 
 
 def load_study(

@@ -53,6 +53,12 @@ def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
     return 100.0 * float(np.mean(predictions == labels))
 
 
+def judged(scores: Tensor, labels: np.ndarray, name: str = "top1") -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Top-1 accuracy (percent) of scores (N, C) as the metric `name`, and as the array `name by image` which of the images are right."""
+    right = scores.argmax(dim=1).numpy() == labels
+    return {name: 100.0 * float(right.mean())}, {f"{name} by image": right}
+
+
 def top_k_accuracy(scores: Tensor, labels: np.ndarray, k: int) -> float:
     """Share of rows of scores (N, C) with the true label among the k largest, in percent."""
     best = scores.topk(min(k, scores.shape[1]), dim=1).indices.numpy()

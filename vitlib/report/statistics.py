@@ -10,18 +10,12 @@ import pandas as pd
 from scipy.special import stdtrit
 
 NOT_YET = "not measured yet"
-BY_IMAGE = " by image"  # a column of arrays (N,) beside that of the metric which is their mean
 
 
 def uniform_attention_distance(image_size: int, patch_size: int) -> float:
     """Mean distance in pixels between two patches of a square image, each drawn uniformly: attention that looks everywhere alike."""
     places = patch_size * np.indices([image_size // patch_size] * 2).reshape(2, -1).T
     return float(np.linalg.norm(places[:, None] - places, axis=-1).mean())
-
-
-def in_units(values: np.ndarray) -> np.ndarray:
-    """Values by image in the unit of the metric that is their mean: right and wrong images are 100 and 0 percent."""
-    return 100.0 * values if values.dtype == bool else values.astype(float)
 
 
 def half_width(values: pd.Series) -> float:

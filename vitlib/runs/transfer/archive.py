@@ -119,7 +119,7 @@ def _unpacked(archive: Path) -> bytes:
 
 
 def _add(tar: tarfile.TarFile, store: Store, run_id: str, with_weights: bool) -> None:
-    files = store.files(run_id, unread=frozenset() if with_weights else {WEIGHTS})
+    files = store.files(run_id, set() if with_weights else {WEIGHTS})
     for name, content in sorted({**files, MANIFEST: manifest_of(digests_of(files))}.items()):
         member = tarfile.TarInfo(f"{run_id}/{name}")
         member.size = len(content)

@@ -30,6 +30,7 @@ from vitlib.runs.execute import Executor, Mode, Place, execute, require
 from vitlib.runs.manifest import DamagedError, StoreError
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store, Stored
+from vitlib.runs.transfer import travel
 from vitlib.spec import Part, RunSpec, SpecError
 from vitlib.teachers.teacher import Checkpoint
 
@@ -53,8 +54,9 @@ class Study:
         return {cell.spec.id: cell.spec for cell in self.cells}
 
     def execute(self, executor: Executor = "inline", mode: Mode = "cached") -> Results:
-        """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors."""
-        return Results(self, execute(self.specs.values(), self.place, executor=executor, mode=mode))
+        """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors. 'read-only' takes it from `travel.NAME`."""
+        stored = execute(self.specs.values(), self.place, executor=executor, mode=mode)
+        return Results(self, travel.completed(self, stored) if mode == "read-only" else stored)
 
     def status(self) -> pd.DataFrame:
         """One row a run: table, grid point, id, and whether it is stored, missing, stale, failed or damaged."""
@@ -88,9 +90,8 @@ class Study:
 
     def caption(self, name: str) -> str:
         """What an artefact shows: the first paragraph of its function's docstring."""
-        function = (
-            Results.claims if name.startswith("claims") else getattr(importlib.import_module(f"vitlib.papers.{self.paper}"), name, None)
-        )
+        paper = importlib.import_module(f"vitlib.papers.{self.paper}")
+        function = Results.claims if name.startswith("claims") else getattr(paper, name, None)
         return " ".join((getattr(function, "__doc__", None) or "").partition("\n\n")[0].split())
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:

@@ -551,7 +551,7 @@ def test_runs_that_contradict_themselves_are_refused(fields, message):
         ({"space": {"a": {"step": 0.0}}}, r"space\.a\.step: got 0\.0; .*greater than 0"),
         ({"prior": {"j": 1.0}}, r"prior\.j: unknown field.* allowed: a, b, c"),
         (
-            {"seeds": [0, 1]},
+            {"seeds": [0, 1], "trial_seeds": [0]},
             r"seeds=\[0, 1\] and trial_seeds=\[0\]; allowed: as many of one as of the other, since each seed of the comparison",
         ),
         ({"trial_seeds": [3, 4]}, r"seeds=\[0\] and trial_seeds=\[3, 4\]; allowed: as many"),

@@ -224,7 +224,7 @@ def seeds_of(run: RunSpec) -> tuple[set[int], set[int]]:
     return {run.seed}.union(*(batches for batches, _ in others)), set(own).union(*(networks for _, networks in others))
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "cifar", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "desk", "cifar", "paper"])
 @pytest.mark.parametrize("warm", [False, True])
 def test_no_training_of_the_comparison_has_a_network_or_an_order_of_batches_that_the_selection_saw(profile, warm, tmp_path):
     study = load_study("multi_distillation", profile, overrides={"warm": warm}, results_dir=str(tmp_path), data_dir=str(tmp_path))
@@ -550,7 +550,7 @@ def trainings(table, seeds, top1, images=3):
         for n in range(6)
         for s in seeds
     ]
-    settings = SimpleNamespace(trial_seeds=seeds)
+    settings = SimpleNamespace(seeds_of_trials=seeds)
     return SimpleNamespace(frame={table: pd.DataFrame(rows)}.__getitem__, study=SimpleNamespace(settings=settings))
 
 

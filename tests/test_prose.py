@@ -134,8 +134,8 @@ def multi_distillation():
     yield f"CIFAR-10 at {cifar.data.image_size} px, ResNet18, {cifar.recipe.epochs} epochs"
     yield f"{cifar.numbers} trials in bf16 | {runs['cifar']} runs"
     yield f"the same in fp32 | {runs['paper']} runs"
-    assert paper.trial_seeds == cifar.trial_seeds
-    trials = f"{quick.numbers} random trials of {len(quick.trial_seeds)} trainings each"
+    assert paper.seeds_of_trials == cifar.seeds_of_trials
+    trials = f"{quick.numbers} random trials of {len(quick.seeds_of_trials)} trainings each"
     yield f"At `quick` handwritten digits at {quick.data.image_size} px, narrow ResNets of {layers} layers"
     yield f"{trials}; half of the training images"
     assert quick.held_out == 0.5

@@ -64,7 +64,7 @@ def finding_search(results: Results) -> str:
     if len(table) < 2:
         return "The two searches are not measured yet."
     held_out = ", ".join(f"{row['best held-out']:.1f} % by {row['search']} ({row['trials']} trials)" for row in table.to_dict("records"))
-    selections = len(results.study.settings.trial_seeds)
+    selections = len(results.study.settings.seeds_of_trials)
     frame = frame_results(results)
     equal, given = (_differences(frame, f"best of TPE{step}", f"best of random search{step}") for step in (", equal step", ""))
     names = "TPE's best setting on the test images", "that of the random search"

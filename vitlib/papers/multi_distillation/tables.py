@@ -11,7 +11,8 @@ import pandas as pd
 from vitlib.papers.multi_distillation.search.importance import MEASURES, by_chance, importance
 from vitlib.papers.multi_distillation.search.space import LETTERS
 from vitlib.papers.multi_distillation.specs import Alone, Best
-from vitlib.report.statistics import BY_IMAGE, summary
+from vitlib.report.frames import BY_IMAGE, averaged
+from vitlib.report.statistics import summary
 from vitlib.report.tables import DASH
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def table_variations(results: Results) -> pd.DataFrame:
     prior = results.frame("prior").reindex(columns=["seed", "top1"]).set_index("seed")["top1"]
     frame = results.frame("variations").reindex(columns=["letter", "end", "seed", "top1"])
     settings, span = results.study.settings, prior.max() - prior.min() if prior.count() > 1 else np.nan
-    first = {"weight": "none: the row itself", "end": DASH, "top-1": prior.get(settings.trial_seeds[0], np.nan), "n": prior.count()}
+    first = {"weight": "none: the row itself", "end": DASH, "top-1": prior.get(settings.seeds_of_trials[0], np.nan), "n": prior.count()}
     rows = [first | {"lowest": prior.min(), "highest": prior.max(), "beyond its range": DASH}]
     for letter, end, seed, top1 in frame.itertuples(index=False):
         value, difference = getattr(getattr(settings.space, letter), end), top1 - prior.get(seed, np.nan)
@@ -254,21 +255,17 @@ def written(weights: pd.DataFrame) -> str:
 
 
 def _thirds(results: Results, trials: str) -> pd.DataFrame:
-    columns, seeds = ["third", "seed", "top1", f"top1{BY_IMAGE}"], results.study.settings.trial_seeds
-    frame, rows = results.frame(trials).reindex(columns=["number", *columns[1:]]), []
-    by_seed = {seed: part.dropna(subset="top1").set_index("number") for seed, part in frame.groupby("seed")}
+    frame, seeds = (
+        results.frame(trials).reindex(columns=["number", "seed", "top1", f"top1{BY_IMAGE}"]),
+        results.study.settings.seeds_of_trials,
+    )
+    thirds, frame = [], frame.dropna(subset="top1")
     for ranking, measuring in zip(seeds[::2], seeds[1::2], strict=False):
-        order = by_seed[ranking]["top1"].sort_values(kind="stable").index
-        measured = by_seed[measuring].reindex(order).dropna(subset="top1")
+        ranked = frame[frame["seed"] == ranking].sort_values("top1", kind="stable")["number"]
+        measured = frame[frame["seed"] == measuring].set_index("number").reindex(ranked).dropna(subset="top1")
         size = max(1, len(measured) // 3)
-        thirds = {"lower": measured[:size], "upper": measured[-size:]} if len(measured) else {}
-        rows += [dict(zip(columns, (name, measuring, *_means(part)), strict=True)) for name, part in thirds.items()]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _means(trials: pd.DataFrame) -> tuple[float, np.ndarray]:
-    """Over settings: top-1, and its values by image (N,)."""
-    return trials["top1"].mean(), np.mean(list(trials[f"top1{BY_IMAGE}"]), axis=0)
+        thirds += [measured[:size].assign(third="lower"), measured[-size:].assign(third="upper")]
+    return averaged(pd.concat([frame[:0], *thirds]), ["third", "seed"], "top1")
 
 
 def _telling(results: Results) -> Iterator[tuple[int, pd.DataFrame]]:

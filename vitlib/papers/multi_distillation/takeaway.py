@@ -24,7 +24,7 @@ def save_best(results: Results, path: Path | str, search: str = "random") -> Pat
     """
     if search not in ("random", "tpe"):
         raise SpecError(f"search: got {search!r}; allowed: random, tpe")
-    trials = searched(results.study.settings, search, results.study.settings.trial_seeds[0])
+    trials = searched(results.study.settings, search, results.study.settings.seeds_of_trials[0])
     stored = [results.stored[trial.id] for trial in trials if trial.id in results.stored]
     if len(stored) < len(trials):
         raise SpecError(f"search: {len(stored)} of the {len(trials)} trials of {search!r} are stored; execute the study first")

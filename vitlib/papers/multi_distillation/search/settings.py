@@ -37,8 +37,8 @@ class Settings(Part):
         methods: further rows of the comparison, by name; each objective has a reading of its own.
         space: the ranges of Table 1.
         seeds: of the comparison on the test images, whose trainings are none that a trial had (`ANEW`).
-        numbers: random trials; `trial_seeds`: trainings of each, as many as `seeds`: the k-th seed of the comparison trains the setting
-            that the searches on the k-th trial seed choose, so that its rows vary by the selection too.
+        numbers: random trials; `trial_seeds`: trainings of each, as many as `seeds`, whose numbers they have where none are given. The
+            k-th seed of the comparison trains what the searches on the k-th trial seed choose, so that its rows vary by the selection too.
         rounds, positions: of the adaptive search, which starts from the first trials of the random one so that both have as many.
         warm: peers start from networks trained alone.
         held_out: share of the training images that trials are selected on.
@@ -55,7 +55,7 @@ class Settings(Part):
     space: Space
     search_seed: Seed
     numbers: Annotated[int, Field(ge=4, le=1000)]
-    trial_seeds: Seeds
+    trial_seeds: Seeds | None = None
     rounds: Annotated[int, Field(ge=1, le=20)]  # each is described with those before it
     positions: Annotated[int, Field(ge=1, le=200)]
     held_out: Share
@@ -76,20 +76,21 @@ class Settings(Part):
 
     @model_validator(mode="after")
     def _paired(self) -> Self:
-        if len(self.seeds) != len(self.trial_seeds):
+        if len(self.seeds) != len(self.seeds_of_trials):
             raise ValueError(
-                f"seeds={list(self.seeds)} and trial_seeds={list(self.trial_seeds)}; allowed: as many of one as of the other, since each "
-                "seed of the comparison trains the setting that a search on a trial seed of its own chose"
+                f"seeds={list(self.seeds)} and trial_seeds={list(self.seeds_of_trials)}; allowed: as many of one as of the other, "
+                "since each seed of the comparison trains the setting that a search on a trial seed of its own chose"
             )
         return self
 
     @model_validator(mode="after")
     def _trained_anew(self) -> Self:
         compared = {drawn for seed in self.seeds for drawn in drawn_from(seed + ANEW)}
-        if both := compared & {drawn for seed in self.trial_seeds for drawn in drawn_from(seed)}:
+        if both := compared & {drawn for seed in self.seeds_of_trials for drawn in drawn_from(seed)}:
             raise ValueError(
-                f"seeds={list(self.seeds)}, which train from {ANEW} on, share {', '.join(map(str, sorted(both)))} with the networks or "
-                f"batches of trial_seeds={list(self.trial_seeds)}, so that the winner would not be trained anew; allowed: other trial_seeds"
+                f"seeds={list(self.seeds)}, which train from {ANEW} on, share {', '.join(map(str, sorted(both)))} with the networks "
+                f"or batches of trial_seeds={list(self.seeds_of_trials)}, so that the winner would not be trained anew; "
+                "allowed: other trial_seeds"
             )
         return self
 
@@ -126,9 +127,13 @@ class Settings(Part):
         return self.prior.changed(**{letter: getattr(getattr(self.space, letter), end)})
 
     @property
+    def seeds_of_trials(self) -> tuple[int, ...]:
+        return self.seeds if self.trial_seeds is None else self.trial_seeds
+
+    @property
     def selecting(self) -> dict[int, int]:
         """Of each seed of the comparison the trial seed whose searches choose its setting."""
-        return dict(zip(self.seeds, self.trial_seeds, strict=True))
+        return dict(zip(self.seeds, self.seeds_of_trials, strict=True))
 
     @property
     def method_names(self) -> list[str]:
@@ -157,7 +162,7 @@ class Settings(Part):
 
     @property
     def first_trial_seed(self) -> list[int]:
-        return list(self.trial_seeds)[:1]
+        return list(self.seeds_of_trials)[:1]
 
     def _to_learn(self) -> Iterator[tuple[str, Reading, Weights]]:
         """Where weights come from, how they are read there, and the weights that are the hardest to learn."""

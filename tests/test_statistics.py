@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from vitlib.report.statistics import beside, disagreement, half_width, paired_differences, summary, uniform_attention_distance, verdicts
+from vitlib.report.evidence.claims import verdicts
+from vitlib.report.statistics import beside, disagreement, half_width, paired_differences, summary, uniform_attention_distance
 from vitlib.report.tables import DASH, formatted, save, shown
 
 

@@ -34,10 +34,19 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _writer(column: pd.Series) -> Callable[[Any], str]:
-    """How a column's numbers are written: whole, with one or with three decimals by its largest; differences with sign."""
+    """How a column's numbers are written: whole, with one or with three decimals by its largest; differences with sign; p by its size."""
     if not pd.api.types.is_float_dtype(column):
         return lambda value: DASH if pd.isna(value) else f"{value:,}" if isinstance(value, (int, np.integer)) else str(value)
-    largest = column.abs().max()
+    if column.name == "p":
+        return _probability
+    largest = column.abs().replace(np.inf, np.nan).max()
     decimals = 0 if largest >= 1000 else 1 if largest >= 2 else 3
     sign = "+" if column.name == "difference" else ""
-    return lambda value: DASH if np.isnan(value) else f"{value:{sign},.{decimals}f}"
+    return lambda value: DASH if np.isnan(value) else f"{value:{sign}z,.{decimals}f}".replace("inf", "∞")
+
+
+def _probability(value: float) -> str:
+    """Two significant digits, down to a ten-thousandth."""
+    if np.isnan(value):
+        return DASH
+    return "< 0.0001" if value < 1e-4 else np.format_float_positional(value, 2, fractional=False, min_digits=2)

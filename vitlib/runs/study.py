@@ -25,7 +25,8 @@ from vitlib.papers.changes import changes_of, folder_name, in_a_line, read_overr
 from vitlib.papers.entries import merged, published, read_entry, studies
 from vitlib.papers.grid import Cell, cells, with_teachers
 from vitlib.papers.images import Images, images_of, in_words, normalised_otherwise
-from vitlib.report import figures, statistics, tables
+from vitlib.report import figures, tables
+from vitlib.report.evidence import claims, paired
 from vitlib.runs.execute import Executor, Mode, Place, execute, require
 from vitlib.runs.manifest import DamagedError, StoreError
 from vitlib.runs.provenance import code_fingerprint
@@ -192,12 +193,12 @@ class Results:
         return published(self.study.paper, table)
 
     def claims(self, *about: str) -> pd.DataFrame:
-        """Sentences as comparisons of paired runs: difference (points of top-1 unless said otherwise), 95 % interval, n, verdict.
+        """Sentences as comparisons of paired runs (points of top-1 or as said): 95 % interval, n, p, its verdict alone and among all claims.
 
-        `about` names tables of the grid; without it every claim of the entry is shown.
+        `about` names the tables of the grid whose claims are shown; without it every claim is.
         """
-        claims = self.study.entry.get("claim", [])
-        return statistics.verdicts([c for c in claims if not about or c["table"] in about], self._claim_frame)
+        own = merged(self.study.entry["base"], self.study.entry["profile"][self.study.profile])
+        return claims.readable(claims.verdicts(self.study.entry.get("claim", []), self._claim_frame, own["seeds"]), about)
 
     def provenance(self) -> pd.DataFrame:
         """Versions, devices and commits that the results came from, with the number of runs each."""
@@ -223,7 +224,7 @@ class Results:
         """A run's metrics, and beside those that it has them of (N,) values by image: `top1 by image` beside `top1`, in its unit."""
         if (run := self.stored.get(cell.spec.id)) is None:
             return {}
-        return run.metrics | {name: statistics.in_units(values) for name, values in run.arrays.items() if name.endswith(statistics.BY_IMAGE)}
+        return run.metrics | {name: paired.in_units(values) for name, values in run.arrays.items() if name.endswith(paired.BY_IMAGE)}
 
 
 def load_study(

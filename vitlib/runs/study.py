@@ -193,7 +193,7 @@ class Results:
         return published(self.study.paper, table)
 
     def claims(self, *about: str) -> pd.DataFrame:
-        """Sentences as comparisons of paired runs (points of top-1 or as said): 95 % interval, n, p, its verdict alone and among all claims.
+        """Sentences as comparisons of paired runs (points of top-1 or as said): 95 % interval, n, p, verdict alone and among all claims.
 
         `about` names the tables of the grid whose claims are shown; without it every claim is.
         """

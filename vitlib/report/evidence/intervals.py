@@ -120,7 +120,8 @@ def sequential(spread: Spread, level: Numbers = LEVEL) -> Numbers:
 
     Seeds: the scale-invariant Gaussian mixture of t (Wang and Ramdas, arXiv 2310.03722), nu = n - 1, A = ((1 + n g) / level²)^(1/n),
     half width √(s²(a)/n) √(nu (A - 1) / (1 - A / (1 + n g))). Images are as many at every look: their own part,
-    t √(s²(b)/m - s²(r)/(n m)), is added in quadrature.
+    t √(s²(b)/m - s²(r)/(n m)), is added in quadrature, at half the level: at the level itself, looks at 3 to 30 seeds err in up to 6 %
+    where images weigh most (simulated).
     """
     seeds, images, residual = _of_the_mean(spread)
     room_for = 1.0 + spread.n * PRIOR
@@ -128,7 +129,7 @@ def sequential(spread: Spread, level: Numbers = LEVEL) -> Numbers:
     room = 1.0 - growth / room_for
     finite = room > 0
     mixture = np.where(finite, seeds * (spread.n - 1) * (growth - 1) / np.where(finite, room, 1.0), np.inf)
-    quantile = _quantile(np.maximum(spread.m - 1, 1), level)
+    quantile = _quantile(np.maximum(spread.m - 1, 1), level / 2)
     both = np.sqrt(mixture + quantile**2 * np.maximum(images - residual, 0.0))
     width = np.maximum(both, quantile * np.sqrt(images))
     return np.fmax(np.where(width > 0, width, np.nan), _unseen(spread, level))

@@ -124,15 +124,15 @@ def sequential(spread: Spread, level: Numbers = LEVEL) -> Numbers:
     where images weigh most (simulated).
     """
     seeds, images, residual = _of_the_mean(spread)
-    room_for = 1.0 + spread.n * PRIOR
-    growth = np.exp((np.log(room_for) - 2.0 * np.log(level)) / spread.n)
+    n = np.maximum(spread.n, 1)
+    room_for = 1.0 + n * PRIOR
+    growth = np.exp((np.log(room_for) - 2.0 * np.log(level)) / n)
     room = 1.0 - growth / room_for
-    finite = room > 0
-    mixture = np.where(finite, seeds * (spread.n - 1) * (growth - 1) / np.where(finite, room, 1.0), np.inf)
+    mixture = np.where(room > 0, seeds * (n - 1) * (growth - 1) / np.where(room > 0, room, 1.0), np.inf)
     quantile = _quantile(np.maximum(spread.m - 1, 1), level / 2)
     both = np.sqrt(mixture + quantile**2 * np.maximum(images - residual, 0.0))
-    width = np.maximum(both, quantile * np.sqrt(images))
-    return np.fmax(np.where(width > 0, width, np.nan), _unseen(spread, level))
+    width = np.where(seeds + images > 0, np.maximum(both, quantile * np.sqrt(images)), np.nan)
+    return np.fmax(width, _unseen(spread, level))
 
 
 def _of_the_mean(spread: Spread) -> tuple[Numbers, Numbers, Numbers]:

@@ -90,7 +90,7 @@ class Study:
     def caption(self, name: str) -> str:
         """What an artefact shows: the first paragraph of its function's docstring."""
         function = (
-            Results.claims if name.startswith("claims") else getattr(importlib.import_module(f"vitlib.papers.{self.paper}"), name, None)
+            claims.readable if name.startswith("claims") else getattr(importlib.import_module(f"vitlib.papers.{self.paper}"), name, None)
         )
         return " ".join((getattr(function, "__doc__", None) or "").partition("\n\n")[0].split())
 
@@ -193,7 +193,7 @@ class Results:
         return published(self.study.paper, table)
 
     def claims(self, *about: str) -> pd.DataFrame:
-        """Sentences as comparisons of paired runs (points of top-1 or as said): 95 % interval, n, p, verdict alone and among all claims.
+        """A verdict on each claim of the entry, corrected for all of them; see `readable` and `scoreboard` in vitlib.report.evidence.claims.
 
         `about` names the tables of the grid whose claims are shown; without it every claim is.
         """

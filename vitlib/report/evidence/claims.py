@@ -21,7 +21,7 @@ COLUMNS = (
 )  # fmt: skip
 SHOWN = {
     "claim": "claim", "published": "published", "difference": "difference", "low": "low", "high": "high", "counted": "n", "p": "p",
-    "alone": "alone", "verdict": "verdict", "to decide": "to decide", "smallest": "smallest",
+    "alone": "alone", "verdict": "verdict", "to decide": "to decide", "smallest": "could show",
 }  # fmt: skip
 
 
@@ -94,16 +94,20 @@ def scoreboard(claims: Sequence[Judged]) -> pd.DataFrame:
     in words; smallest, the smallest difference that could have been shown at that level.
     """
     levels = np.array([claim.level for claim in claims], float)
-    sequential = np.array([claim.interval.sequential for claim in claims], bool)
-    corrected = adjusted(levels, sequential)
-    own_levels = level_for_one(corrected, sequential)
+    corrected = adjusted(levels)
+    own_levels = level_for_one(corrected)
     decided = np.isfinite(levels) & (corrected <= LEVEL)
     rows = [_row(*values) for values in zip(claims, levels, own_levels, decided, strict=True)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def readable(board: pd.DataFrame, about: Collection[str] = ()) -> pd.DataFrame:
-    """A scoreboard's columns for a reader, n as '12 seeds × 720 images'; claims of the tables `about`, or all."""
+    """Sentences as comparisons of paired runs: difference (points of top-1 unless said otherwise), 95 % interval, n and p, verdict of the
+    interval alone and corrected for all claims of the document. For an open one, what would decide it if all stayed as it is; last, the
+    smallest difference that could show.
+
+    `about` names the tables whose claims are shown of the scoreboard; without it every claim is.
+    """
     shown = board[board["table"].isin(about)] if about else board
     return shown[list(SHOWN)].rename(columns=SHOWN).reset_index(drop=True)
 

@@ -193,7 +193,7 @@ class Results:
         return published(self.study.paper, table)
 
     def claims(self, *about: str) -> pd.DataFrame:
-        """A verdict on each claim of the entry, corrected for all of them; see `readable` and `scoreboard` in vitlib.report.evidence.claims.
+        """A verdict on each claim of the entry, corrected for all of them (`vitlib.report.evidence.claims.readable` and `scoreboard`).
 
         `about` names the tables of the grid whose claims are shown; without it every claim is.
         """

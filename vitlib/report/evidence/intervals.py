@@ -121,7 +121,8 @@ def sequential(spread: Spread, level: Numbers = LEVEL) -> Numbers:
     Seeds: the scale-invariant Gaussian mixture of t (Wang and Ramdas, arXiv 2310.03722), nu = n - 1, A = ((1 + n g) / level²)^(1/n),
     half width √(s²(a)/n) √(nu (A - 1) / (1 - A / (1 + n g))). Images are as many at every look: their own part,
     t √(s²(b)/m - s²(r)/(n m)), is added in quadrature, at half the level: at the level itself, looks at 3 to 30 seeds err in up to 6 %
-    where images weigh most (simulated).
+    where images weigh most (simulated). Without images 1 / level, at the level where it decides, is the mixture's e-value; with them it
+    is the inverse of a p-value that holds at every look.
     """
     seeds, images, residual = _of_the_mean(spread)
     n = np.maximum(spread.n, 1)

@@ -10,7 +10,8 @@ MOST = 1000  # seeds that are tried
 
 
 def seeds_needed(interval: Interval, distance: float, level: float = LEVEL) -> float:
-    """The smallest number of seeds above the present one with half an interval narrower than `distance`.
+    """The smallest number of seeds above the present one with half an interval narrower than `distance`, declared beforehand or added as
+    the interval's are.
 
     Infinite where more seeds do not help (the images alone are too few) or `MOST` of them do not; NaN where it cannot be told from one
     seed, or no interval is there.

@@ -113,7 +113,7 @@ def models(larger):
     return Made(
         models=frame,
         throughput=pd.DataFrame({"method": ["none", "token"] * 2, "size": "base", "resolution": ["native", "native", "up", "up"]}),
-        best_teacher=pd.DataFrame({"top1": [99.0], "second_top1": [98.0]}),
+        best_teacher=pd.DataFrame({"run": ["t"], "top1": [99.0], "second_top1": [98.0]}),
     )
 
 
@@ -154,7 +154,12 @@ def classified(teacher, plain, distilled, seeds=2):
         for seed in range(seeds)
         for method, arrays in (("none", {"predictions class": plain}), ("token", student))
     ]
-    return Made(runs={"strategies": stored, "best_teacher": [({}, SimpleNamespace(arrays={"predictions class": teacher}))]})
+    return Made(
+        runs={
+            "strategies": stored,
+            "best_teacher": [({"seed": seed}, SimpleNamespace(arrays={"predictions class": teacher})) for seed in range(seeds)],
+        }
+    )
 
 
 def test_beside_a_convnet_without_error_nearness_cannot_be_told_from_accuracy():

@@ -126,7 +126,7 @@ def test_gains_are_what_the_longer_training_adds_seed_by_seed():
         ("token-long", 0, 90.5),
     ]
     results = made(schedules=pd.DataFrame(rows, columns=["method", "seed", "top1"]))
-    gains = deit.frame_gains(results).dropna().set_index(["method", "seed"])["gain"].to_dict()
+    gains = deit.frame_gains(results).dropna(subset="gain").set_index(["method", "seed"])["gain"].to_dict()
     assert gains == {("none", 0): 1.0, ("none", 1): -2.0, ("token", 0): 5.5}
 
 
@@ -147,7 +147,7 @@ def test_every_claim_gets_a_verdict_and_with_one_seed_none_is_decided(results):
     claims = results.claims()
     assert len(claims) == len(results.study.entry["claim"])
     assert set(claims["verdict"]) == {"undecided"}
-    assert set(claims["n"]) == {"1 seed"}
+    assert claims["n"].str.startswith("1 seed").all()
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -47,6 +47,7 @@ from vitlib.spec import Context, SpecError
 from vitlib.teachers.task import with_fresh_head
 from vitlib.teachers.teacher import Checkpoint, Teacher
 from vitlib.training import remembered
+from vitlib.training.evaluate import scores_of
 
 DIGITS = Data(source="digits", image_size=8, per_class=1, mean=(0.3,), std=(0.4,))
 MICRO = Vit(embed_dim=16, depth=12, num_heads=4, patch_size=4)
@@ -661,11 +662,14 @@ def test_a_joint_run_killed_in_the_middle_ends_as_one_that_was_not(spec, where, 
 def test_what_a_joint_run_records_is_about_its_final_networks(spec, where, watched):
     result = spec.compute(where())
     model = watched[0].model.eval()
-    test = batches_of(DIGITS, device="cpu", data_dir=where().data_dir)
-    last = result.history.iloc[-1]
-    for name in ("student", "cl", "mim"):
-        assert last[f"top1 {name}"] == compute.top1(getattr(model, name), test)
-    assert result.metrics == {"top1": last["top1 student"], "top1 cl": last["top1 cl"], "top1 mim": last["top1 mim"]}
+    last, named = result.history.iloc[-1], {"student": "top1", "cl": "top1 cl", "mim": "top1 mim"}
+    for split in ("validation", "test"):
+        batches = batches_of(DIGITS, split=split, device="cpu", data_dir=where().data_dir)
+        for network, name in named.items():
+            right = scores_of(getattr(model, network), batches).argmax(dim=1) == batches.labels
+            found = last[f"validation {name}"] if split == "validation" else result.metrics[name]
+            assert found == 100 * float(right.double().mean())
+    assert set(result.metrics) == {*named.values(), "validation top1"}
     assert result.arrays["confidence student"].shape == (2, 3)
     for name in ("cl", "mim"):
         found = result.arrays[f"confidence {name}"]
@@ -1170,8 +1174,8 @@ def of_depth(depth):
 def test_deep_distances_take_the_last_third_of_the_blocks(depth, blocks):
     ((point, found),) = dual_ssl_kd.deep_distances(of_depth(depth))
     assert point == {"model": "cl"} and found.tolist() == [np.mean(blocks) + 100 * image for image in range(3)]
-    frame = dual_ssl_kd.frame_deep(of_depth(depth))
-    assert frame["seed"].tolist() == [0, 1, 2] and frame["distance"].tolist() == found.tolist()
+    (row,) = dual_ssl_kd.frame_deep(of_depth(depth)).to_dict("records")
+    assert row["model"] == "cl" and row["distance by image"].tolist() == found.tolist() and row["distance"] == found.mean()
 
 
 def test_the_table_of_distances_is_that_of_the_stored_maps(study, results):

@@ -8,8 +8,9 @@ from scipy import stats
 from vitlib.report.evidence.claims import COLUMNS, Judged, readable, scoreboard, verdicts
 from vitlib.report.evidence.intervals import Interval, Spread, crossed, fixed, interval_of, sequential
 from vitlib.report.evidence.multiplicity import adjusted, level_for_one
-from vitlib.report.evidence.paired import Paired, in_units, paired, paired_differences
+from vitlib.report.evidence.paired import Paired, paired, paired_differences
 from vitlib.report.evidence.power import images_too_few, seeds_needed
+from vitlib.report.frames import in_units
 
 GENERATOR = np.random.default_rng(16)
 BY_SEED = {"first": {"method": "a"}, "second": {"method": "b"}, "pair_by": ["seed"]}
@@ -215,7 +216,7 @@ def test_p_is_at_most_5_percent_exactly_where_the_95_percent_interval_decides(re
     found = set()
     for _ in range(150):
         interval = interval_of(random_differences(), is_sequential)
-        judgement = Judged({"relation": relation, "margin": margin}, interval)
+        judgement = Judged({"relation": relation, "margin": margin, "over": "trainings"}, interval)
         low, high = interval.low, interval.high
         inside, outside = (
             (low > 0, high < 0) if relation == "greater" else (low > -margin and high < margin, low > margin or high < -margin)
@@ -330,6 +331,14 @@ def test_a_scoreboard_says_what_it_counts_in_one_column():
     assert board.loc[0, "over"] == "seeds and images"
     assert readable(board).loc[0, "n"] == "12 seeds × 720 images"
     assert readable(board, ["other"]).empty
+
+
+def test_images_of_one_training_decide_a_claim_about_that_training_and_none_about_seeds():
+    frame = pd.DataFrame([row(np.arange(100) < count, method=method, seed=0) for method, count in (("a", 80), ("b", 50))])
+    board = verdicts([CLAIM, CLAIM | {"over": "trainings"}], lambda table: frame)
+    assert board["counted"].tolist() == ["1 seed × 100 images", "1 training × 100 images"]
+    assert (board["low"] > 0).all()
+    assert board["verdict"].tolist() == ["undecided", "holds"]
 
 
 def test_a_scoreboard_of_no_claims_has_its_columns():

@@ -544,7 +544,7 @@ def test_accuracy_downstream_follows_from_the_seed_and_leaves_the_student_alone(
     assert_same_arrays(result.weights, before)
 
 
-def test_the_probe_is_fitted_to_training_images_and_asked_about_test_images(spec, where, teacher, monkeypatch):
+def test_the_probe_is_fitted_to_training_images_and_asked_about_test_and_validation_images(spec, where, teacher, monkeypatch):
     given, probe = [], compute.linear_probe
 
     def watched(bank, labels, queries, *rest, **options):
@@ -554,13 +554,14 @@ def test_the_probe_is_fitted_to_training_images_and_asked_about_test_images(spec
     monkeypatch.setattr(compute, "linear_probe", watched)
     recipe = Recipe(epochs=1, batch_size=10, lr=0.1, optimizer="lars")
     metrics = Downstream(teacher=spec.teacher, student=None, data=DIGITS, recipe=recipe, seed=0).compute(where()).metrics
-    (seen, labels), (asked, _) = (load(DIGITS, split, where().data_dir) for split in ("train", "test"))
-    for tokens, pictures in ((given[0], seen), (given[2], asked)):
+    (seen, labels), (asked, true), (watched_on, _) = (load(DIGITS, split, where().data_dir) for split in ("train", "test", "validation"))
+    for tokens, pictures in ((given[0], seen), (given[2], np.concatenate([asked, watched_on]))):
         normalised = (torch.from_numpy(pictures).float() / 255 - 0.304) / 0.375
         assert_close(tokens, teacher.forward_features(normalised)[:, 0], rtol=1e-4, atol=1e-4)
     assert np.array_equal(given[1], labels)
-    assert (len(seen), len(asked)) == (10, 720)
-    assert metrics["top1"] * 720 / 100 == pytest.approx(round(metrics["top1"] * 720 / 100), abs=1e-9)
+    assert (len(seen), len(asked), len(watched_on)) == (10, 720, 179)
+    for name, count in (("top1", len(true)), ("validation top1", 179)):
+        assert metrics[name] * count / 100 == pytest.approx(round(metrics[name] * count / 100), abs=1e-9)
 
 
 def test_spectra_hold_the_distances_of_the_starts_and_the_energy_of_each_dropped_matrix(spec, where, teacher):

@@ -23,7 +23,9 @@ def studies() -> list[str]:
 
 
 def read_entry(paper: str) -> dict[str, Any]:
-    return tomllib.loads((FOLDER / paper / "entry.toml").read_text(encoding="utf-8"))
+    """The entry's tables; a profile that is `like` another one is that one with what it changes."""
+    entry = tomllib.loads((FOLDER / paper / "entry.toml").read_text(encoding="utf-8"))
+    return entry | {"profile": {name: _whole(entry["profile"], name) for name in entry["profile"]}}
 
 
 def merged(*layers: dict[str, Any]) -> dict[str, Any]:
@@ -42,6 +44,11 @@ def merged(*layers: dict[str, Any]) -> dict[str, Any]:
             else:
                 result[key] = value
     return result
+
+
+def _whole(profiles: dict[str, Any], name: str) -> dict[str, Any]:
+    own = dict(profiles[name])
+    return merged(_whole(profiles, own.pop("like")), own) if "like" in own else own
 
 
 def _kept(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from vitlib.papers.changes import changes_of, folder_name, in_a_line, read_overr
 from vitlib.papers.entries import merged, published, read_entry, studies
 from vitlib.papers.grid import Cell, cells, with_teachers
 from vitlib.papers.images import Images, images_of, in_words, normalised_otherwise
-from vitlib.report import figures, tables
-from vitlib.report.evidence import claims, paired
+from vitlib.report import figures, frames, tables
+from vitlib.report.evidence import claims
 from vitlib.runs.execute import Executor, Mode, Place, execute, require
 from vitlib.runs.manifest import DamagedError, StoreError
 from vitlib.runs.provenance import code_fingerprint
@@ -224,7 +224,7 @@ class Results:
         """A run's metrics, and beside those that it has them of (N,) values by image: `top1 by image` beside `top1`, in its unit."""
         if (run := self.stored.get(cell.spec.id)) is None:
             return {}
-        return run.metrics | {name: paired.in_units(values) for name, values in run.arrays.items() if name.endswith(paired.BY_IMAGE)}
+        return run.metrics | {name: frames.in_units(values) for name, values in run.arrays.items() if name.endswith(frames.BY_IMAGE)}
 
 
 def load_study(

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitlib.inputs.data import Batches
+from vitlib.inputs.data import Batches, test_batches, watched_split
 from vitlib.inputs.models import in_eval_mode
 from vitlib.inputs.sources import Data, listing
+from vitlib.spec import Context
 from vitlib.training.loop import DivergedError
 
 
@@ -57,6 +58,14 @@ def judged(scores: Tensor, labels: np.ndarray, name: str = "top1") -> tuple[dict
     """Top-1 accuracy (percent) of scores (N, C) as the metric `name`, and as the array `name by image` which of the images are right."""
     right = scores.argmax(dim=1).numpy() == labels
     return {name: 100.0 * float(right.mean())}, {f"{name} by image": right}
+
+
+def validated(model: nn.Module, data: Data, context: Context) -> dict[str, float]:
+    """`validation top1` (percent), by which rates and budgets are chosen, where the source has validation images; otherwise nothing."""
+    if watched_split(data, context.data_dir) == "test":
+        return {}
+    batches = test_batches(data, split="validation", device=context.device, data_dir=context.data_dir)
+    return judged(scores_of(model, batches), labels_of(batches), "validation top1")[0]
 
 
 def top_k_accuracy(scores: Tensor, labels: np.ndarray, k: int) -> float:

@@ -76,7 +76,7 @@ def lessons(frozen: Frozen, batches: Batches, recipe: Recipe, num_classes: int, 
 
 
 def examples(frozen: Frozen, batches: Batches, source: Hashable) -> Lessons:
-    """The images of a split as they are, with frozen outputs and labels (B,); `source` as in `lessons`."""
+    """The images of a split as they are, with frozen outputs and labels (B,); `source` as in `lessons`, and the split."""
     as_they_are: Targets = lambda images, labels: (images, labels)  # noqa: E731
     return _looked_up(frozen, batches, as_they_are, ("examples", source)) if _fits(frozen, batches) else _anew(frozen, batches, as_they_are)
 
@@ -91,7 +91,7 @@ def _anew(frozen: Frozen, batches: Batches, mix: Targets) -> Lessons:
 
 
 def _looked_up(frozen: Frozen, batches: ResidentBatches, mix: Targets, key: Hashable) -> Lessons:
-    kept = shared((key, str(batches.labels.device)), lambda: remembered(frozen, batches.plain()))
+    kept = shared((key, batches.images, str(batches.labels.device)), lambda: remembered(frozen, batches.plain()))
 
     def unpack(images: Tensor, positions: Tensor) -> Beside:
         images, targets = mix(images, batches.labels[positions])

@@ -30,7 +30,7 @@ from vitlib.methods.pruning.saliency import Rows, Scores, afr, block_features, c
 from vitlib.papers.afr_pruning.specs import Criterion, Diagnosis, Pruned, Pruning
 from vitlib.spec import Context, Result
 from vitlib.teachers.task import with_fresh_head
-from vitlib.training.evaluate import accuracy, labels_of, scores_of
+from vitlib.training.evaluate import judged, labels_of, scores_of, validated
 from vitlib.training.loop import Trained, cross_entropy, train
 from vitlib.training.remembered import shared
 
@@ -58,15 +58,17 @@ def prune_and_tune(spec: Pruned, context: Context) -> Result:
     spectra["tuned"] = {kind: spectrum(tuned, some, spec.pruning.rows) for kind, some in images.items()}
     test = test_batches(spec.data, device=context.device, data_dir=context.data_dir)
     density = densities(masks)
+    accuracy, right = judged(scores_of(tuned, test), labels_of(test))
     metrics = {
-        "top1": accuracy(scores_of(tuned, test).argmax(dim=1).numpy(), labels_of(test)),
+        **accuracy,
+        **validated(tuned, spec.data, context),
         "kept": sum(int(mask.sum()) for mask in masks.values()),
         "prunable": sum(mask.numel() for mask in masks.values()),
         "lowest density": min(density.values()),
         **{f"{kind}spread {state}": spread(found) for state, kinds in spectra.items() for kind, found in kinds.items()},
     }
     weights = weights_of(tuned) | {MASK + name: mask.cpu().numpy() for name, mask in masks.items()} if spec.keep_weights else None
-    arrays = {f"spectrum {state}": kinds[""].sigma.numpy() for state, kinds in spectra.items()}
+    arrays = right | {f"spectrum {state}": kinds[""].sigma.numpy() for state, kinds in spectra.items()}
     arrays["densities"] = np.array(list(density.values()))
     return Result(metrics, trained.history, arrays=arrays, weights=weights, measured=trained.measured)
 

@@ -76,7 +76,7 @@ class Pruned(RunSpec):
     `keep_weights` stores the model and its masks, to be taken away.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     teacher: Teacher
     data: Data

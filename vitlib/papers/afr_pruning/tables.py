@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vitlib.inputs.foreign.architecture import known_vit
+from vitlib.report.frames import subtracted
 from vitlib.report.statistics import against, beside, paired_differences, summary
 
 if TYPE_CHECKING:
@@ -169,10 +170,9 @@ def finding_singular_values(results: Results) -> str:
 
 def frame_gains(results: Results) -> pd.DataFrame:
     """AFR - SNIP of Table 1 by teacher, set and seed: the frame of the claim about DINO."""
-    keys = ["teacher", "dataset", "seed"]
-    frame = results.frame("fine").reindex(columns=["criterion", *keys, "top1"])
-    one, other = (frame[frame["criterion"] == name].set_index(keys)["top1"] for name in ("afr", "snip"))
-    return (one - other).rename("gain").reset_index()
+    frame = results.frame("fine")
+    afr, snip = (frame[frame["criterion"] == name] for name in ("afr", "snip"))
+    return subtracted(afr, snip, ["teacher", "dataset", "seed"], "top1", "gain")
 
 
 def frame_kept_spread(results: Results) -> pd.DataFrame:

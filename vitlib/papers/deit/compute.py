@@ -9,7 +9,7 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
-from vitlib.inputs.data import pictures_of, renormalised, seed_everything, test_batches, training_batches
+from vitlib.inputs.data import Batches, pictures_of, renormalised, seed_everything, test_batches, training_batches, watched_split
 from vitlib.inputs.foreign.classes import columns_of, keep_columns
 from vitlib.inputs.models import build, load_weights, parameter_count, weights_of
 from vitlib.inputs.sources import Data, class_names
@@ -26,7 +26,7 @@ from vitlib.methods.distillation.losses import (
 from vitlib.papers.deit.specs import Anatomy, Released, Student, Throughput, Tokens
 from vitlib.spec import Context, Result
 from vitlib.training.cost import VitCost, counted_macs, speed
-from vitlib.training.evaluate import accuracy, labels_of, outputs, real_label_accuracy, top_k_accuracy
+from vitlib.training.evaluate import judged, labels_of, outputs, real_label_accuracy, top_k_accuracy
 from vitlib.training.loop import Loss, train
 
 HEADLINE = ("class+distillation", "class")  # the readout that `top1` reports: the fused one where there are two tokens
@@ -42,8 +42,8 @@ def train_student(spec: Student, context: Context) -> Result:
         model.set_distilled_training(True)
     model.to(context.device)
     batches = training_batches(spec.data, spec.recipe, seed=spec.seed, device=context.device, data_dir=context.data_dir)
-    test = test_batches(spec.data, device=context.device, data_dir=context.data_dir)
-    labels = labels_of(test)
+    split = watched_split(spec.data, context.data_dir)
+    watched, test = (test_batches(spec.data, split=name, device=context.device, data_dir=context.data_dir) for name in (split, "test"))
     trained = train(
         model,
         batches,
@@ -51,13 +51,14 @@ def train_student(spec: Student, context: Context) -> Result:
         spec.recipe,
         num_classes=num_classes,
         context=context,
-        evaluate=lambda module: {"top1": _headline(_top1(module, test, labels))},
+        evaluate=lambda module: {f"{split} top1": _top1(module, watched)},
     )
-    metrics, predictions = _evaluated(model, spec.data, spec.second_test, context, real_labels=spec.real_labels)
+    metrics, arrays = _evaluated(model, spec.data, spec.second_test, context, real_labels=spec.real_labels)
+    metrics |= {"validation top1": trained.metrics["validation top1"]} if split == "validation" else {}
     if trained.ema:
-        metrics["ema_top1"] = _headline(_top1(trained.ema, test, labels))
+        metrics["ema_top1"] = _top1(trained.ema, test)
     metrics["parameters"] = parameter_count(model)
-    return Result(metrics, trained.history, predictions | {"labels": labels}, weights_of(model), trained.measured)
+    return Result(metrics, trained.history, arrays, weights_of(model), trained.measured)
 
 
 def distillation(spec: Student, teacher: nn.Module | None) -> Loss:
@@ -103,9 +104,8 @@ def released_model(spec: Released, context: Context, *, image_size: int = 0) -> 
 
 def evaluate_released(spec: Released, context: Context) -> Result:
     model = released_model(spec, context).to(context.device)
-    metrics, predictions = _evaluated(model, spec.data, spec.second_test, context, real_labels=spec.real_labels)
-    labels = labels_of(test_batches(spec.data, device=context.device, data_dir=context.data_dir))
-    return Result(metrics | {"parameters": parameter_count(model)}, arrays=predictions | {"labels": labels})
+    metrics, arrays = _evaluated(model, spec.data, spec.second_test, context, real_labels=spec.real_labels)
+    return Result(metrics | {"parameters": parameter_count(model)}, arrays=arrays)
 
 
 def look_at_tokens(spec: Tokens, context: Context) -> Result:
@@ -122,6 +122,8 @@ def look_at_tokens(spec: Tokens, context: Context) -> Result:
     images = torch.cat([images for images, _ in some.epoch(0)])
     arrays = {
         "cosine_by_block": cosines.mean(dim=0).numpy(),
+        "cosine_at_input by image": cosines[:, 0].numpy(),
+        "cosine_at_last by image": cosines[:, -1].numpy(),
         "images": pictures_of(images, student.data),
         "labels": labels[chosen],
         "attention": attention_maps(model, images)[:, :, :, :2, 2:].cpu().numpy(),
@@ -175,25 +177,25 @@ def _build(spec: Student, num_classes: int, *, image_size: int = 0, drop_path: f
 def _evaluated(
     model: nn.Module, data: Data, second: Data | None, context: Context, real_labels: bool = False
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Top-1 by readout on the test set (and `second_top1` on the other one), top-5, and the predictions."""
+    """Top-1 by readout on the test set (and `second_top1` on the other one), top-5; labels, predictions, and which images are right."""
     test = test_batches(data, device=context.device, data_dir=context.data_dir)
     labels = labels_of(test)
     scores = readouts(outputs(model, test, token_logits))
-    predictions = {name: score.argmax(dim=1).numpy() for name, score in scores.items()}
-    by_readout = {name: accuracy(predicted, labels) for name, predicted in predictions.items()}
-    metrics = {f"top1 {name}": value for name, value in by_readout.items()}
-    metrics |= {"top1": _headline(by_readout), "top5": top_k_accuracy(_headline(scores), labels, 5)}
+    metrics, right = judged(_headline(scores), labels)
+    metrics["top5"] = top_k_accuracy(_headline(scores), labels, 5)
+    for name, score in scores.items():
+        of_readout, by_image = judged(score, labels, f"top1 {name}")
+        metrics, right = metrics | of_readout, right | by_image
     if second:
-        other = test_batches(second, device=context.device, data_dir=context.data_dir)
-        metrics["second_top1"] = _headline(_top1(model, other, labels_of(other)))
+        metrics["second_top1"] = _top1(model, test_batches(second, device=context.device, data_dir=context.data_dir))
     if real_labels:
         metrics["real_top1"] = real_label_accuracy(_headline(scores), data, context.data_dir)
-    return metrics, {f"predictions {name}": predicted.astype(np.int32) for name, predicted in predictions.items()}
+    predictions = {f"predictions {name}": score.argmax(dim=1).numpy().astype(np.int32) for name, score in scores.items()}
+    return metrics, predictions | right | {"labels": labels}
 
 
-def _top1(model: nn.Module, batches, labels: np.ndarray) -> dict[str, float]:
-    scores = readouts(outputs(model, batches, token_logits))
-    return {name: accuracy(score.argmax(dim=1).numpy(), labels) for name, score in scores.items()}
+def _top1(model: nn.Module, batches: Batches) -> float:
+    return judged(_headline(readouts(outputs(model, batches, token_logits))), labels_of(batches))[0]["top1"]
 
 
 def _headline(by_readout: dict):

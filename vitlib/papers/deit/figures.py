@@ -132,17 +132,19 @@ def figure_schedules(results: Results) -> Figure:
 
 @style()
 def figure_epochs(results: Results) -> Figure:
-    """Learning curves, beside Figure 3: top-1 on the test set in the course of a training. Lines are means over seeds, bands the 95 %
-    intervals of the mean. Points inside a schedule are not shorter trainings: the learning rate has not yet come down.
+    """Learning curves, beside Figure 3: top-1 in the course of a training, on the validation images where the data have some, otherwise on
+    the test images; the axis says which. Lines are means over seeds, bands the 95 % intervals of the mean. Points inside a schedule are
+    not shorter trainings: the learning rate has not yet come down.
     """
     history = results.history("models")
     history = history[history["resolution"] == "native"] if len(history) else history
+    watched = "test" if "test top1" in history else "validation"
     sizes = results.study.settings.sizes
     figure, grid = canvas(1, len(sizes), height=2.5, sharey=True)
     for axes, size in zip(grid[0], sizes, strict=True):
-        _curves(axes, history, size)
+        _curves(axes, history, size, f"{watched} top1")
         axes.set(title=f"DeiT-{SHORT[size]}", xlabel="epoch")
-    grid[0, 0].set(ylabel="top-1 on the test set (%)", ylim=(0, 100))
+    grid[0, 0].set(ylabel=f"top-1 on the {watched} images (%)", ylim=(0, 100))
     legend(grid[0, -1], above=True)
     return figure
 
@@ -235,11 +237,9 @@ def _measured_families(axes: Axes, results: Results) -> None:
                 xytext=(-4, -9) if method == "none" else (4, 4), ha="right" if method == "none" else "left",
                 textcoords="offset points", fontsize=6.5, color=COLOURS[method],
             )  # fmt: skip
-    teacher = (
-        results.frame("best_teacher").reindex(columns=["top1"]),
-        results.frame("teacher_throughput").reindex(columns=["images_per_second"]),
-    )
-    axes.plot(teacher[1].iloc[0], teacher[0].iloc[0], "s", color=TEACHER, label=f"teacher {results.study.settings.teacher}")
+    top1 = results.frame("best_teacher").reindex(columns=["top1"]).mean()
+    speed = results.frame("teacher_throughput").reindex(columns=["images_per_second"]).iloc[0]
+    axes.plot(speed, top1, "s", color=TEACHER, label=f"teacher {results.study.settings.teacher}")
     axes.margins(x=0.12)
     axes.legend(loc="lower left", fontsize=6.5)
 
@@ -265,11 +265,11 @@ def _published_schedules(results: Results, method: str) -> tuple[list[int], list
     return [PUBLISHED_EPOCHS[name] for name in known], [published[published_name(name, "base", "native")] for name in known]
 
 
-def _curves(axes: Axes, history: pd.DataFrame, size: str) -> None:
+def _curves(axes: Axes, history: pd.DataFrame, size: str, top1: str) -> None:
     for method in ("none", "token", "token-long"):
-        mine = history[(history["method"] == method) & (history["size"] == size)].dropna(subset="top1") if len(history) else history
+        mine = history[(history["method"] == method) & (history["size"] == size)].dropna(subset=top1) if len(history) else history
         if len(mine):
-            table = mine.pivot(index="seed", columns="epoch", values="top1")
+            table = mine.pivot(index="seed", columns="epoch", values=top1)
             _band(axes, table.columns.to_numpy(), table.to_numpy(), LABELS[method], COLOURS[method])
 
 

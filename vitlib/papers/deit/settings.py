@@ -23,6 +23,7 @@ class Settings(Part):
     Args:
         classifier: of a released teacher on other data than ImageNet-1k: the columns that are their classes, or 'trained': the teacher
             gets a classifier for them and is trained by `teacher_recipe` like a teacher of one's own.
+        teacher_seeds: one training of each teacher (seed 0) for all students, or a training of its own `each` seed.
         soft_weight, hard_weight, token_weight: lambda of Table 3's rows "soft" and "hard", without a token, and "token". The first two
             carry no mark for labels there: 1 trains them on the teacher alone.
     """
@@ -31,6 +32,7 @@ class Settings(Part):
     second_test: Data | None = None
     num_classes: Annotated[int, Field(ge=2)]
     seeds: Seeds
+    teacher_seeds: Literal["one", "each"] = "one"
     students: Annotated[dict[Literal["tiny", "small", "base"], Vit], Field(min_length=1)]
     teachers: Annotated[dict[str, ResNet | Timm], Field(min_length=1)]
     teacher: str
@@ -111,12 +113,12 @@ def run_student(settings: Settings, *, method: str, size: str, resolution: str, 
 def run_taught(settings: Settings, *, teacher: str, column: str, seed: int) -> Student:
     """Table 2: the teacher itself, or the largest student it taught, at either resolution."""
     if column == "teacher":
-        return _teacher(settings, teacher, "native")
+        return _teacher(settings, teacher, "native", seed)
     return _student(settings, "token", settings.sizes[-1], column, seed, teacher)
 
 
-def run_teacher(settings: Settings) -> Student | Released:
-    return _teacher(settings, settings.teacher, "native")
+def run_teacher(settings: Settings, *, seed: int) -> Student | Released:
+    return _teacher(settings, settings.teacher, "native", seed)
 
 
 def run_tokens(settings: Settings, *, method: str, seed: int) -> Tokens:
@@ -173,7 +175,7 @@ def _student(settings: Settings, method: str, size: str, resolution: str, seed: 
         recipe=recipe,
         seed=seed,
         objective=objective,
-        teacher=_teacher(settings, teacher, "native") if taught else None,
+        teacher=_teacher(settings, teacher, "native", seed) if taught else None,
         kd_weight={"soft": settings.soft_weight, "hard": settings.hard_weight}.get(method, settings.token_weight),
         temperature=settings.temperature,
         **soft,
@@ -182,7 +184,7 @@ def _student(settings: Settings, method: str, size: str, resolution: str, seed: 
     )
     if resolution == "native":
         return native
-    return _finetuned(settings, native, _teacher(settings, teacher, "up") if taught else None, settings.finetune)
+    return _finetuned(settings, native, _teacher(settings, teacher, "up", seed) if taught else None, settings.finetune)
 
 
 def _finetuned(settings: Settings, native: Student, teacher: Student | Released | None, recipe: Recipe) -> Student:
@@ -192,10 +194,11 @@ def _finetuned(settings: Settings, native: Student, teacher: Student | Released 
     return native.changed(data=native.data.changed(**larger), recipe=recipe, start=native, teacher=teacher, second_test=second)
 
 
-def _teacher(settings: Settings, name: str, resolution: str) -> Student | Released:
-    """A convnet trained by its own recipe, a released one, or the plain transformer; seed 0, shared by all students."""
+def _teacher(settings: Settings, name: str, resolution: str, seed: int) -> Student | Released:
+    """A convnet trained by its own recipe, a released one, or the plain transformer, for a student of that seed."""
+    seed = seed if settings.teacher_seeds == "each" else 0
     if name not in settings.teachers:
-        return _student(settings, "none", settings.sizes[-1], resolution, 0, settings.teacher)
+        return _student(settings, "none", settings.sizes[-1], resolution, seed, settings.teacher)
     model = settings.teachers[name]
     data, second = settings.data, settings.second
     if _is_released(model):
@@ -203,7 +206,7 @@ def _teacher(settings: Settings, name: str, resolution: str) -> Student | Releas
             return _released(settings, model, data, second)
         own = Teacher(origin=model)
         data, second = own.normalised(data), second and own.normalised(second)
-    native = Student(data=data, model=model, recipe=settings.teacher_recipe, seed=0, second_test=second)
+    native = Student(data=data, model=model, recipe=settings.teacher_recipe, seed=seed, second_test=second)
     return native if resolution == "native" else _finetuned(settings, native, None, settings.finetune)
 
 

@@ -27,6 +27,8 @@ class Released(RunSpec):
         columns: which of its outputs are the data's classes, see `vitlib.inputs.foreign.classes`.
     """
 
+    version: ClassVar[int] = 2
+
     model: Timm
     data: Data
     second_test: Data | None = None
@@ -64,6 +66,7 @@ class Student(RunSpec):
         real_labels: also measure against ImageNet-Real; the test set is ImageNet's.
     """
 
+    version: ClassVar[int] = 2
     divisible: ClassVar[bool] = True
 
     data: Data
@@ -105,6 +108,8 @@ class Student(RunSpec):
 
 class Tokens(RunSpec):
     """What the prefix tokens of a trained student do: cosine by block, attention over images, logits beside the teacher's."""
+
+    version: ClassVar[int] = 2
 
     student: Student
     images: Annotated[int, Field(ge=1, le=64)] = 12

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from vitlib.report.frames import averaged, melt, subtracted
 from vitlib.report.statistics import beside, disagreement, summary
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ PUBLISHED_METHODS = {  # rows of the paper's Table 3
 
 def table_teachers(results: Results) -> pd.DataFrame:
     """Table 2: top-1 (percent) of each teacher and of the largest distilled student that it taught, with the native and with larger
-    images. A teacher is trained once, its students over all seeds; ± is half of the 95 % interval of their mean. Convnets stand beside
-    the publication's by size, the largest with the largest; a dash marks what has no counterpart here.
+    images; ± is half of the 95 % interval of the mean over n trainings. A teacher with n = 1 was trained once, for the students of all
+    seeds. Convnets stand beside the publication's by size, the largest with the largest; a dash marks what has no counterpart here.
     """
-    frame = results.frame("teachers").drop_duplicates(["teacher", "column", "run"])  # a teacher is shared by all seeds
+    frame = results.frame("teachers").drop_duplicates(["teacher", "column", "run"])  # one teacher may be shared by all seeds
     measured = summary(frame, ["teacher", "column"], "top1")
     published = results.published("paper_table2").rename(columns={"value": "published", "method": "their teacher"})
     published["column"] = published["setting"].map(
@@ -132,11 +133,8 @@ def table_released(results: Results) -> pd.DataFrame:
 
 def frame_readouts_of_all(results: Results) -> pd.DataFrame:
     """One row a trained model and readout; a plain model has one readout."""
-    frame = results.frame("strategies")
-    keys = ["method", "size", "resolution", "seed"]
-    readouts = [f"top1 {name}" for name in (*READOUTS, "logit mean")]
-    melted = frame.reindex(columns=[*keys, *readouts]).melt(keys, var_name="readout", value_name="top1")
-    melted["readout"] = melted["readout"].str.removeprefix("top1 ")
+    frame, keys = results.frame("strategies"), ["method", "size", "resolution", "seed"]
+    melted = melt(frame, keys, "readout", {name: f"top1 {name}" for name in (*READOUTS, "logit mean")}, "top1")
     return melted[(melted["readout"] == "class") | (melted["method"] == "token")].reset_index(drop=True)
 
 
@@ -148,15 +146,15 @@ def frame_readouts(results: Results) -> pd.DataFrame:
 
 def frame_taught(results: Results, column: str = "native") -> pd.DataFrame:
     """Students by the kind of their teacher, at the native resolution or another column of Table 2; convnets are averaged, all or none."""
-    frame = results.frame("teachers").reindex(columns=["teacher", "column", "seed", "top1"])
+    frame = results.frame("teachers")
     frame = frame[frame["column"] == column]
     kind = np.where(frame["teacher"].str.startswith("DeiT"), "transformer", "convnet")
-    return frame.assign(kind=kind).groupby(["kind", "seed"], as_index=False)["top1"].agg(lambda top1: top1.mean(skipna=False))
+    return averaged(frame.assign(kind=kind), ["kind", "seed"], "top1")
 
 
 def frame_schedules(results: Results) -> pd.DataFrame:
     """Figure 3: one row a training of the largest student; method none or token, its epochs, and whether they are the longer ones."""
-    frame, settings = results.frame("schedules").reindex(columns=["method", "seed", "top1"]), results.study.settings
+    frame, settings = results.frame("schedules"), results.study.settings
     longer = frame["method"].str.endswith("-long")
     epochs = np.where(longer, settings.long_epochs, settings.recipe.epochs)
     return frame.assign(method=frame["method"].str.removesuffix("-long"), longer=longer, epochs=epochs)
@@ -164,14 +162,14 @@ def frame_schedules(results: Results) -> pd.DataFrame:
 
 def frame_gains(results: Results) -> pd.DataFrame:
     """What the longer training adds to top-1, by method and seed: the frame of a claim."""
-    top1 = frame_schedules(results).pivot(index=["method", "seed"], columns="longer", values="top1")
-    return (top1[True] - top1[False]).rename("gain").reset_index()
+    frame = frame_schedules(results)
+    return subtracted(frame[frame["longer"]], frame[~frame["longer"]], ["method", "seed"], "top1", "gain")
 
 
 def frame_cosines(results: Results) -> pd.DataFrame:
-    frame = results.frame("tokens").reindex(columns=["method", "seed", "cosine_at_input", "cosine_at_last"])
-    melted = frame.melt(["method", "seed"], var_name="place", value_name="cosine")
-    return melted.assign(place=melted["place"].str.removeprefix("cosine_at_"))
+    """One row a student and place: the cosine of its two prefix tokens there."""
+    places = {place: f"cosine_at_{place}" for place in ("input", "last")}
+    return melt(results.frame("tokens"), ["method", "seed"], "place", places, "cosine")
 
 
 def disagreement_matrices(results: Results) -> pd.DataFrame:
@@ -185,9 +183,9 @@ def disagreement_by_seed(results: Results) -> dict[int, pd.DataFrame]:
     """The square frame of each seed whose plain and distilled student are both stored."""
     largest = results.study.settings.sizes[-1]
     runs = {(point["method"], point["seed"]): run for point, run in results.runs("strategies") if _is_native(point, largest)}
-    teachers = [run for _, run in results.runs("best_teacher")]
-    seeds = sorted({seed for method, seed in runs if method == "token"} & {seed for method, seed in runs if method == "none"})
-    return {seed: _disagreement(teachers[0], runs["none", seed], runs["token", seed]) for seed in seeds if teachers}
+    teachers = {point["seed"]: run for point, run in results.runs("best_teacher")}
+    seeds = sorted(seed for method, seed in runs if method == "token" and ("none", seed) in runs and seed in teachers)
+    return {seed: _disagreement(teachers[seed], runs["none", seed], runs["token", seed]) for seed in seeds}
 
 
 def _disagreement(teacher: Stored, plain: Stored, distilled: Stored) -> pd.DataFrame:
@@ -239,7 +237,7 @@ def _teacher_row(results: Results) -> dict:
         "params M": speed["parameters"] / 1e6,
         "images/s": speed["images_per_second"],
     }
-    return row | _accuracies(results.frame("best_teacher")) | {"their model": "RegNetY-16GF"}
+    return row | _accuracies(results.frame("best_teacher").drop_duplicates("run")) | {"their model": "RegNetY-16GF"}
 
 
 def _accuracies(group: pd.DataFrame) -> dict:

@@ -9,7 +9,7 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
-from vitlib.inputs.data import Batches, pictures_of, seed_everything, test_batches, training_batches
+from vitlib.inputs.data import Batches, pictures_of, seed_everything, test_batches, training_batches, watched_split
 from vitlib.inputs.models import build, classifiers, load_weights, weights_of
 from vitlib.inputs.sources import Data, class_names
 from vitlib.methods.attention import attention_confidence, attention_maps, by_block
@@ -20,11 +20,11 @@ from vitlib.papers.dual_ssl_kd.specs import AttentionMaps, Joint, Protocol, Read
 from vitlib.spec import Context, Result
 from vitlib.teachers.task import with_fresh_head
 from vitlib.teachers.teacher import Teacher
-from vitlib.training.evaluate import accuracy, finite, labels_of, scores_of
+from vitlib.training.evaluate import finite, judged, labels_of, scores_of, validated
 from vitlib.training.loop import train
 from vitlib.training.remembered import Frozen, Lessons, examples, lessons
 
-FOLLOWED = 128  # test images on which the terms of the loss are followed
+FOLLOWED = 128  # images on which the terms of the loss are followed, of the validation split where there is one
 TEACHERS = ("cl", "mim")
 POOLS: dict[Readout, str] = {"class": "token", "mean": "avg"}  # timm's names
 
@@ -44,9 +44,9 @@ def tune(spec: Tuned, context: Context) -> Result:
     taught = lessons(frozen_front(model, spec.protocol), _training(spec, context), spec.recipe, model.num_classes, source)
     loss = taught.loss(lambda model, _, entering, targets: SoftTargetCrossEntropy()(end(model, *entering).float(), targets))
     trained = train(model, taught.batches, loss, spec.recipe, num_classes=None, context=context)
-    metrics = {"top1": top1(model, _test(spec.data, context)), "trainable": trainable}
+    metrics, right = accuracies(model, spec, context)
     kept = weights_of(model) if spec.protocol == "finetune" else None
-    return Result(metrics, trained.history, weights=kept, measured=trained.measured)
+    return Result(metrics | {"trainable": trainable}, trained.history, right, kept, trained.measured)
 
 
 def ready(teacher: Teacher, readout: Readout, spec: Tuned | Joint, context: Context, drop_path: float = 0.0) -> nn.Module:
@@ -71,7 +71,8 @@ def teach(spec: Taught, context: Context) -> Result:
     source = (spec.teachers, spec.data)
     taught = lessons(logits_of(teachers), _training(spec, context), spec.recipe, student.num_classes, source)
     trained = train(student, taught.batches, taught.loss(taught_loss), spec.recipe, num_classes=None, context=context)
-    return Result({"top1": top1(student, _test(spec.data, context))}, trained.history, measured=trained.measured)
+    metrics, right = accuracies(student, spec, context)
+    return Result(metrics, trained.history, right, measured=trained.measured)
 
 
 def logits_of(teachers: list[nn.Module]) -> Frozen:
@@ -91,8 +92,9 @@ def train_jointly(spec: Joint, context: Context) -> Result:
     classes = model.student.num_classes
     source = (spec.cl, spec.mim, spec.data, spec.attention.blocks[-1])
     taught = lessons(model.frozen, _training(spec, context), spec.recipe, classes, source)
-    test = examples(model.frozen, _test(spec.data, context), source)
-    followed = test_batches(spec.data, device=context.device, data_dir=context.data_dir, count=FOLLOWED, batch_size=FOLLOWED)
+    split = watched_split(spec.data, context.data_dir)
+    watched = examples(model.frozen, _images(spec.data, context, split), (source, split))
+    followed = _images(spec.data, context, split, count=FOLLOWED, batch_size=FOLLOWED)
     images, labels = next(iter(followed.epoch(0)))
     entering, targets = model.frozen(images), nn.functional.one_hot(labels, classes).float()
 
@@ -101,13 +103,17 @@ def train_jointly(spec: Joint, context: Context) -> Result:
 
     @torch.no_grad()
     def follow(module: TwoTeachers) -> dict[str, float]:
-        return loss_terms(module(images, entering), targets, spec, heads).history | top1_of_each(module, test)
+        found = top1_of_each(module, watched)[0]
+        return loss_terms(module(images, entering), targets, spec, heads).history | {
+            f"{split} {name}": top1 for name, top1 in found.items()
+        }
 
-    watched = {"evaluate": follow, "around_step": ramp.around_step}
-    trained = train(model, taught.batches, taught.loss(loss), spec.recipe, num_classes=None, context=context, **watched)
+    around = {"evaluate": follow, "around_step": ramp.around_step}
+    trained = train(model, taught.batches, taught.loss(loss), spec.recipe, num_classes=None, context=context, **around)
+    metrics, right = top1_of_each(model, examples(model.frozen, _images(spec.data, context), (source, "test")))
+    metrics |= {"validation top1": trained.metrics["validation top1"]} if split == "validation" else {}
     arrays = {f"confidence {name}": confidences(net, images, spec).cpu().numpy() for name, net in model.named_children()}
-    metrics = {"top1": trained.metrics["top1 student"], **{f"top1 {name}": trained.metrics[f"top1 {name}"] for name in ("cl", "mim")}}
-    return Result(metrics, trained.history, arrays=arrays, measured=trained.measured)
+    return Result(metrics, trained.history, arrays | right, measured=trained.measured)
 
 
 def three_networks(spec: Joint, context: Context) -> TwoTeachers:
@@ -135,13 +141,15 @@ CHOICES: dict[str, Callable[[TwoTeachers, Joint, Context], Heads | None]] = {
 
 
 @torch.no_grad()
-def top1_of_each(model: TwoTeachers, test: Lessons) -> dict[str, float]:
-    """Accuracy (percent) of the three networks: 'top1 student', ..."""
-    right = {name: 0 for name in ("cl", "mim", "student")}
-    for images, entering, labels in test.epoch(0):
+def top1_of_each(model: TwoTeachers, asked: Lessons) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Accuracy (percent) of the student, 'top1', and of the teachers, 'top1 cl' and 'top1 mim', and which images each has right."""
+    names = {"student": "top1", "cl": "top1 cl", "mim": "top1 mim"}
+    right: dict[str, list[np.ndarray]] = {name: [] for name in names.values()}
+    for images, entering, labels in asked.epoch(0):
         for name, logits in model.logits(images, entering).items():
-            right[name] += int((finite(logits).argmax(dim=1) == labels).sum())
-    return {f"top1 {name}": 100.0 * (count / test.batches.images) for name, count in right.items()}
+            right[names[name]].append((finite(logits).argmax(dim=1) == labels).cpu().numpy())
+    by_image = {name: np.concatenate(found) for name, found in right.items()}
+    return {name: 100.0 * float(found.mean()) for name, found in by_image.items()}, {f"{name} by image": x for name, x in by_image.items()}
 
 
 def look(spec: AttentionMaps, context: Context) -> Result:
@@ -168,8 +176,11 @@ def scratch(spec: Taught | Joint, context: Context) -> nn.Module:
     return build(spec.student, drop_path=spec.recipe.drop_path, **sizes).to(context.device)
 
 
-def top1(model: nn.Module, test: Batches) -> float:
-    return accuracy(scores_of(model, test).argmax(dim=1).numpy(), labels_of(test))
+def accuracies(model: nn.Module, spec: Tuned | Taught, context: Context) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Accuracy (percent) on the test and the validation images, and which test images are right."""
+    test = _images(spec.data, context)
+    metrics, right = judged(scores_of(model, test), labels_of(test))
+    return metrics | validated(model, spec.data, context), right
 
 
 def _frozen(spec: Tuned, context: Context) -> nn.Module:
@@ -182,5 +193,5 @@ def _training(spec: Tuned | Taught | Joint, context: Context) -> Batches:
     return training_batches(spec.data, spec.recipe, seed=spec.seed, device=context.device, data_dir=context.data_dir)
 
 
-def _test(data: Data, context: Context) -> Batches:
-    return test_batches(data, device=context.device, data_dir=context.data_dir)
+def _images(data: Data, context: Context, split: str = "test", **which: int) -> Batches:
+    return test_batches(data, split=split, device=context.device, data_dir=context.data_dir, **which)

@@ -24,6 +24,7 @@ COLOURS = {  # the document: CL red, MIM blue
     "supervised": PALETTE[2],
     "untrained": "0.6",
 }
+TOP1 = {"student": "top1", "cl": "top1 cl", "mim": "top1 mim"}  # how the accuracy of each network is named
 NETWORKS = {"student": "student", "cl": "CL", "mim": "MIM"}
 BARS = {"baseline": "0.6", "kd-cl": COLOURS["cl"], "kd-mim": COLOURS["mim"], "two-frozen": PALETTE[1], "ours": PALETTE[2]}
 
@@ -127,20 +128,22 @@ def figure_downstream(results: Results) -> Figure:
 
 @style()
 def figure_terms(results: Results) -> Figure:
-    """Joint training by epoch, mean over seeds. Left: the terms of equation 4 on 128 test images, solid: cross-entropy of each network,
-    dashed: divergences that teach the student. Right: accuracy of the three networks on all test images.
+    """Joint training by epoch, mean over seeds, on validation images where the data have some, otherwise on test images (the titles say
+    which). Left: the terms of equation 4 on 128 of them, solid: cross-entropy of each network, dashed: divergences that teach the student.
+    Right: accuracy of the three networks on all of them.
     """
     history = results.history("students")
+    watched = "test" if "test top1" in history else "validation"
     figure, ((left, right),) = canvas(1, 2, height=2.7)
     if "ce_student" in history:
         rows = history[history["method"] == "ours"].dropna(subset="ce_student").groupby("epoch").mean(numeric_only=True)
         for name, short in NETWORKS.items():
             left.plot(rows.index, rows[f"ce_{name}"], ".-", color=COLOURS[name], label=f"CE, {short}")
-            right.plot(rows.index, rows[f"top1 {name}"], ".-", color=COLOURS[name], label=TEACHERS.get(name, name))
+            right.plot(rows.index, rows[f"{watched} {TOP1[name]}"], ".-", color=COLOURS[name], label=TEACHERS.get(name, name))
         for name, colour in (("output", PALETTE[1]), ("attention", PALETTE[4])):
             left.plot(rows.index, rows[name], ".--", color=colour, label=f"KL, {name}")
-    left.set(xlabel="epoch", ylabel="term", title="equation 4 on test images")
-    right.set(xlabel="epoch", ylabel="top-1 (%)", title="while training")
+    left.set(xlabel="epoch", ylabel="term", title=f"equation 4 on {watched} images")
+    right.set(xlabel="epoch", ylabel="top-1 (%)", title=f"on the {watched} images, while training")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(left, fontsize=6)
@@ -150,8 +153,9 @@ def figure_terms(results: Results) -> Figure:
 
 @style()
 def figure_confidence(results: Results) -> Figure:
-    """Left: attention confidence of every head of the teachers after joint training, by block, on 128 test images, first seed; each head
-    is a dot. Right: how often each head of the last block was the surest on these images, over evaluated epochs and seeds.
+    """Left: attention confidence of every head of the teachers after joint training, by block, on 128 validation images (test images where
+    the data have none), first seed; each head is a dot. Right: how often each head of the last block was the surest on these images, over
+    evaluated epochs and seeds.
 
     Right, where heads are chosen once or attention is taught in other blocks: the heads that teach, over those blocks together.
     """

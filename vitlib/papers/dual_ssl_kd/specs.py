@@ -71,7 +71,7 @@ class Tuned(RunSpec):
         readout: what the classifier reads.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     teacher: Teacher
     data: Data
@@ -100,7 +100,7 @@ class Tuned(RunSpec):
 class Taught(RunSpec):
     """A student from scratch with frozen, fine-tuned teachers: cross-entropy and the mean of KL(teacher || student); none: the baseline."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     student: Vit
     data: Data
@@ -132,7 +132,7 @@ class Joint(RunSpec):
         teacher_lr_scale: multiplies the learning rate of what is trained of the teachers, at every step.
     """
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     student: Vit
     cl: Teacher

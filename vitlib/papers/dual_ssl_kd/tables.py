@@ -11,6 +11,7 @@ from vitlib.inputs.foreign.architecture import known_vit
 from vitlib.inputs.models import Vit
 from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sources import class_names
+from vitlib.report.frames import averaged
 from vitlib.report.statistics import against, half_width, interval_said, paired_differences, summary, uniform_attention_distance
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def finding_downstream(results: Results) -> str:
 
 def frame_best_kd(results: Results) -> pd.DataFrame:
     """Students by seed, with the mean of both single-teacher distillations as a method of its own: the frame of the claim about KD."""
-    return _with_single_kd(results.frame("students").reindex(columns=["method", "seed", "top1"]))
+    return _with_single_kd(results.frame("students"))
 
 
 def frame_teachers(results: Results) -> pd.DataFrame:
@@ -209,12 +210,10 @@ def frame_teachers(results: Results) -> pd.DataFrame:
 
 
 def frame_deep(results: Results) -> pd.DataFrame:
-    """Attention distance of each image in the last third of the blocks; the image stands where other claims have their seed."""
-    rows = [
-        pd.DataFrame({"model": point["model"], "seed": np.arange(len(values)), "distance": values})
-        for point, values in deep_distances(results)
-    ]
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["model", "seed", "distance"])
+    """Attention distance in the last third of the blocks, of one training each: its mean and its values by image."""
+    found = [(point["model"], values) for point, values in deep_distances(results)]
+    rows = [{"model": model, "seed": "the one training", "distance": values.mean(), "distance by image": values} for model, values in found]
+    return pd.DataFrame(rows, columns=["model", "seed", "distance", "distance by image"])
 
 
 def deep_distances(results: Results) -> list[tuple[dict, np.ndarray]]:
@@ -232,8 +231,8 @@ def uniform_distance(results: Results) -> float:
 
 def _with_single_kd(frame: pd.DataFrame) -> pd.DataFrame:
     """The mean of both single-teacher distillations as a method of its own; NaN for a seed that lacks one of them."""
-    single = frame[frame["method"].isin(["kd-cl", "kd-mim"])].groupby("seed")["top1"].agg(lambda both: both.mean(skipna=False))
-    return pd.concat([frame, single.reset_index().assign(method="kd")], ignore_index=True)
+    single = averaged(frame[frame["method"].isin(["kd-cl", "kd-mim"])], ["seed"], "top1")
+    return pd.concat([frame, single.assign(method="kd")], ignore_index=True)
 
 
 def _trained(vit: Vit, protocol: str, *, image_size: int, channels: int, classes: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitlib.inputs.data import Batches, indexed_batches, seed_everything, test_batches, training_batches
+from vitlib.inputs.data import Batches, indexed_batches, seed_everything, test_batches, training_batches, watched_split
 from vitlib.inputs.models import load_weights, parameter_count, weights_of
 from vitlib.inputs.sources import Data, class_names
 from vitlib.methods.adapters.lora import ADAPTED, LoraLinear, adapters, attach, energy, merge
@@ -18,7 +18,7 @@ from vitlib.methods.adapters.weight_copy import Group, feature_loss, features, g
 from vitlib.papers.wecolora.specs import STEP_0, Copied, Distilled, Downstream, Spectra, Start
 from vitlib.spec import Context, Result, SpecError
 from vitlib.teachers.teacher import Teacher
-from vitlib.training.evaluate import accuracy, labels_of, scores_of, top_k_accuracy
+from vitlib.training.evaluate import judged, labels_of, scores_of, top_k_accuracy, validated
 from vitlib.training.loop import Trained, cross_entropy, train
 from vitlib.training.probe import linear_probe
 from vitlib.training.remembered import remembered
@@ -186,14 +186,22 @@ def block_calls(schedule: list[Phase], blocks: int) -> float:
 
 def evaluate_downstream(spec: Downstream, context: Context) -> Result:
     backbone = backbone_of(spec, context)
-    sets = [test_batches(spec.data, device=context.device, data_dir=context.data_dir, split=split) for split in ("train", "test")]
-    labels = [labels_of(batches) for batches in sets]
     seed_everything(spec.seed, context.device)
-    if spec.protocol == "finetune":
-        return _fine_tuned(spec, backbone, sets[1], labels[1], context)
-    bank, queries = (scores_of(backbone, batches) for batches in sets)
-    scores, trained = linear_probe(bank, labels[0], queries, spec.recipe, seed=spec.seed, context=context)
-    return Result(_accuracies(scores, labels[1]), trained.history, measured=trained.measured)
+    return {"finetune": _fine_tuned, "probe": _probed}[spec.protocol](spec, backbone, context)
+
+
+def _probed(spec: Downstream, backbone: nn.Module, context: Context) -> Result:
+    """Bank, test and validation features in one pass each; the probe's scores of the last two."""
+    splits = ["train", "test", *({watched_split(spec.data, context.data_dir)} - {"test"})]
+    sets = [test_batches(spec.data, device=context.device, data_dir=context.data_dir, split=split) for split in splits]
+    known, *labels = map(labels_of, sets)
+    bank, *asked = (scores_of(backbone, batches) for batches in sets)
+    scores, trained = linear_probe(bank, known, torch.cat(asked), spec.recipe, seed=spec.seed, context=context)
+    tested, *validation = scores.split([len(features) for features in asked])
+    metrics, right = _accuracies(tested, labels[0])
+    for found, true in zip(validation, labels[1:], strict=True):
+        metrics |= judged(found, true, "validation top1")[0]
+    return Result(metrics, trained.history, right, measured=trained.measured)
 
 
 def backbone_of(spec: Downstream, context: Context) -> nn.Module:
@@ -256,14 +264,17 @@ def _cached_features(teacher: nn.Module, batches: Batches, schedule: list[Phase]
     return lambda images, positions, blocks: [kept[block][positions] for block in blocks]
 
 
-def _fine_tuned(spec: Downstream, backbone: nn.Module, test: Batches, labels: np.ndarray, context: Context) -> Result:
+def _fine_tuned(spec: Downstream, backbone: nn.Module, context: Context) -> Result:
     classes = len(class_names(spec.data, context.data_dir))
     backbone.reset_classifier(classes)
     backbone.requires_grad_(True).to(context.device)
     batches = training_batches(spec.data, spec.recipe, seed=spec.seed, device=context.device, data_dir=context.data_dir)
     trained = train(backbone, batches, cross_entropy, spec.recipe, num_classes=classes, context=context)
-    return Result(_accuracies(scores_of(backbone, test), labels), trained.history, measured=trained.measured)
+    test = test_batches(spec.data, device=context.device, data_dir=context.data_dir)
+    metrics, right = _accuracies(scores_of(backbone, test), labels_of(test))
+    return Result(metrics | validated(backbone, spec.data, context), trained.history, right, measured=trained.measured)
 
 
-def _accuracies(scores: Tensor, labels: np.ndarray) -> dict[str, float]:
-    return {"top1": accuracy(scores.argmax(dim=1).numpy(), labels), "top5": top_k_accuracy(scores, labels, 5)}
+def _accuracies(scores: Tensor, labels: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    metrics, right = judged(scores, labels)
+    return metrics | {"top5": top_k_accuracy(scores, labels, 5)}, right

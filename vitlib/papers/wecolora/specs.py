@@ -97,6 +97,8 @@ class Downstream(RunSpec):
     `student` None is the teacher itself.
     """
 
+    version: ClassVar[int] = 2
+
     teacher: Teacher
     student: Copied | Distilled | None
     data: Data

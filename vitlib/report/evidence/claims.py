@@ -47,7 +47,12 @@ class Judged:
 
     @property
     def level(self) -> float:
-        """The smallest level that decides it: a p-value, or, for a sequential claim, one that holds at every look."""
+        """The smallest level that decides it: a p-value, or, for a sequential claim, one that holds at every look.
+
+        NaN for a claim about seeds of which there is one: its images' interval is about that training.
+        """
+        if self.counts == "seeds" and self.interval.spread.n < 2:
+            return float("nan")
         return self.interval.level_of(self.distance)
 
     def verdict(self, decided: bool) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-BY_IMAGE = " by image"  # a column of arrays (N,) beside that of the metric which is their mean
+from vitlib.report.frames import BY_IMAGE
+
 PARTS_OF_ONE = 60  # right and wrong, averaged over up to six models, are whole numbers of sixtieths
 
 
@@ -34,11 +35,6 @@ class _Row:
 
     values: np.ndarray
     judged: float
-
-
-def in_units(values: np.ndarray) -> np.ndarray:
-    """Values by image in the unit of the metric that is their mean: right and wrong images are 100 and 0 percent."""
-    return 100.0 * values if values.dtype == bool else values.astype(float)
 
 
 def paired_differences(frame: pd.DataFrame, metric: str, first: dict, second: dict, pair_by: list[str]) -> pd.Series:

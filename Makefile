@@ -1,6 +1,7 @@
 # Two commands do everything: `make figures` and `make test`. Both create the environment if it is missing.
 PYTHON ?= python3
 PROFILE ?= quick
+MODE ?= cached
 
 # Where the conda environment `vitlib` (environment.yml) is active it is used; otherwise .venv, made from requirements.lock.
 ifeq ($(CONDA_DEFAULT_ENV),vitlib)
@@ -18,11 +19,16 @@ ifneq ($(words $(PROFILE)) $(filter $(PROFILES),$(PROFILE)),1 $(PROFILE))
 $(error PROFILE: got '$(PROFILE)'; allowed: $(PROFILES))
 endif
 
+MODES := cached force read-only retry
+ifneq ($(words $(MODE)) $(filter $(MODES),$(MODE)),1 $(MODE))
+$(error MODE: got '$(MODE)'; allowed: $(MODES))
+endif
+
 .PHONY: figures test lab nbref readme bench lock lint conda-ready
 
 figures: $(READY)  ## every table and figure, and the executed notebooks, into figures/
-	@echo "make: running every notebook at profile $(PROFILE)"
-	@$(PY) -m vitlib notebooks --profile $(PROFILE)
+	@echo "make: running every notebook at profile $(PROFILE), mode $(MODE)"
+	@$(PY) -m vitlib notebooks --profile $(PROFILE) --mode $(MODE)
 
 test: $(READY)  ## everything a reviewer would run; no network, no GPU needed
 	@echo "make: running the tests, then nbval over the executed copies in tests/nbref"

@@ -165,6 +165,21 @@ def test_make_figures_refuses_an_unknown_profile_before_it_builds_an_environment
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("mode", ["readonly", "", "read only", "cached;ls", "read-onl%"])
+def test_make_figures_refuses_an_unknown_mode_before_it_builds_an_environment(mode):
+    done = make("figures", f"MODE={mode}")
+    assert done.returncode == 2
+    assert f"MODE: got '{mode}'; allowed: cached force read-only retry" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("mode", ["cached", "retry", "force", "read-only"])
+def test_make_figures_passes_its_mode_on(mode):
+    done = make("figures", f"MODE={mode}")
+    assert done.returncode == 0, done.stderr
+    assert f"-m vitlib notebooks --profile quick --mode {mode}" in done.stdout
+
+
 @pytest.mark.parametrize("arguments", [("figures",), ("figures", "PROFILE=cifar"), ("test",)])
 def test_make_goes_on_with_a_known_profile(arguments):
     done = make(*arguments)

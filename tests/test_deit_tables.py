@@ -139,7 +139,7 @@ def test_students_of_convnets_are_averaged_only_where_all_are_measured():
 
 
 def test_every_claim_names_the_sizes_and_images_it_is_about(results):
-    about = "native resolution)"
+    about = "native images)"
     assert all(sentence.endswith(about) for sentence in results.claims()["claim"])
 
 

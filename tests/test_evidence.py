@@ -202,7 +202,7 @@ def test_the_inverse_of_a_sequential_level_is_the_e_value_of_the_mixture():
 
 
 def random_differences():
-    n, m = GENERATOR.choice([1, 3, 6, 12]), GENERATOR.choice([0, 20, 100])
+    n, m = GENERATOR.choice([2, 3, 6, 12]), GENERATOR.choice([0, 20, 100])
     by_seed = GENERATOR.normal(GENERATOR.normal(), GENERATOR.uniform(0.2, 2), n)
     if not m:
         return Paired(pd.Series(by_seed))
@@ -216,7 +216,7 @@ def test_p_is_at_most_5_percent_exactly_where_the_95_percent_interval_decides(re
     found = set()
     for _ in range(150):
         interval = interval_of(random_differences(), is_sequential)
-        judgement = Judged({"relation": relation, "margin": margin, "over": "trainings"}, interval)
+        judgement = Judged({"relation": relation, "margin": margin}, interval)
         low, high = interval.low, interval.high
         inside, outside = (
             (low > 0, high < 0) if relation == "greater" else (low > -margin and high < margin, low > margin or high < -margin)
@@ -321,8 +321,9 @@ def test_seeds_beside_the_declared_ones_make_a_claim_sequential():
     assert (declared["counted"], added["counted"]) == ("6 seeds", "6 seeds, sequential")
     assert np.isnan(declared["e"]) and added["e"] == pytest.approx(1 / added["p"])
     assert added["high"] - added["low"] > declared["high"] - declared["low"]
-    rounds = verdicts([CLAIM | {"over": "rounds"}], lambda table: frame_of_gains(gains), range(3)).iloc[0]
-    assert rounds["counted"] == "6 rounds"
+    others = [CLAIM | {"over": over} for over in ("rounds", "selections")]
+    counted = verdicts(others, lambda table: frame_of_gains(gains), range(3))["counted"]
+    assert counted.tolist() == ["6 rounds", "6 selections, sequential"]
 
 
 def test_a_scoreboard_says_what_it_counts_in_one_column():
@@ -333,12 +334,12 @@ def test_a_scoreboard_says_what_it_counts_in_one_column():
     assert readable(board, ["other"]).empty
 
 
-def test_images_of_one_training_decide_a_claim_about_that_training_and_none_about_seeds():
+def test_one_seed_decides_nothing_whatever_its_images_say():
     frame = pd.DataFrame([row(np.arange(100) < count, method=method, seed=0) for method, count in (("a", 80), ("b", 50))])
-    board = verdicts([CLAIM, CLAIM | {"over": "trainings"}], lambda table: frame)
-    assert board["counted"].tolist() == ["1 seed × 100 images", "1 training × 100 images"]
+    board = verdicts([CLAIM, CLAIM | {"over": "pairs of seeds"}], lambda table: frame)
+    assert board["counted"].tolist() == ["1 seed × 100 images", "1 pair of seeds × 100 images"]
     assert (board["low"] > 0).all()
-    assert board["verdict"].tolist() == ["undecided", "holds"]
+    assert board["verdict"].tolist() == ["undecided", "undecided"]
 
 
 def test_a_scoreboard_of_no_claims_has_its_columns():

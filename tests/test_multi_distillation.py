@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,7 @@ from vitlib.papers.multi_distillation.search.space import LETTERS, Range, Weight
 from vitlib.papers.multi_distillation.specs import Alone, Combined, Objective, Proposals
 from vitlib.papers.multi_distillation.training import compute, curriculum
 from vitlib.papers.multi_distillation.training.curriculum import Losses, Repeated, groups_at
+from vitlib.papers.multi_distillation.training.step import at_equal_step
 from vitlib.recipe import Augment, Recipe
 from vitlib.runs.execute import one_thread
 from vitlib.runs.study import Study
@@ -203,7 +205,7 @@ def test_what_a_run_records_is_about_the_first_peer(watched, where):
     result = result_of(SPEC, where())
     assert {k: result.metrics[k] for k in LETTERS} == WEIGHTS.model_dump() and result.metrics["label weight"] == WEIGHTS.a + WEIGHTS.c
     last = result.history.iloc[-1]
-    assert last["top1"] == result.metrics["top1"] and last["top1 peer 2"] == result.metrics["top1 peer 2"]
+    assert all(last[f"held-out {name}"] == result.metrics[name] for name in ("top1", "top1 peer 2")) and result.metrics["scale"] == 1
     assert {name for name in last.index if name.startswith("term ")} == {
         f"term {name}" for name in ("CE", "KL", "distance", "angle", "exits CE", "exits soft", "exits hint")
     }
@@ -254,16 +256,42 @@ def test_held_out_images_are_measured_and_never_trained_on(watched, where, monke
     assert held_out.total() == 10 * 20 * share and kept + held_out == every
 
 
+@pytest.mark.parametrize("kind", ["trial", "alone", "with a teacher"])
+def test_a_runs_accuracies_are_the_means_of_its_right_images(where, kind):
+    recipe = ONE_STEP.changed(epochs=4, batch_size=10)
+    teacher = build(NETWORK, image_size=8, channels=1, num_classes=10)
+    spec = {"trial": SPEC, "alone": TEACHER, "with a teacher": SPEC.changed(teacher=TEACHER, measured_on="test")}[kind].changed(
+        recipe=recipe
+    )
+    result = result_of(spec, where(parent=taught_by(teacher)))
+    images = {"held-out": 10, "test": 720}[spec.measured_on]
+    judged = {name: result.arrays[f"{name} by image"] for name in ("top1", "top1 peer 2") if name in result.metrics}
+    assert len(judged) == (2 if kind == "trial" else 1) and set(result.arrays) == {f"{name} by image" for name in judged}
+    for name, right in judged.items():
+        assert right.dtype == bool and right.shape == (images,) and result.metrics[name] == 100 * right.mean()
+
+
+def test_learning_curves_are_of_held_out_images_and_results_of_the_test_images(where, monkeypatch):
+    splits, load = [], inputs.load
+    monkeypatch.setattr(inputs, "load", lambda data, split, folder: splits.append(split) or load(data, split, folder))
+    recipe = ONE_STEP.changed(epochs=3, batch_size=10)
+    held_out, tested = (result_of(SPEC.changed(recipe=recipe, measured_on=images), where()) for images in ("held-out", "test"))
+    assert splits.count("test") == 1 and set(splits) == {"train", "test"}
+    pd.testing.assert_frame_equal(held_out.history, tested.history)
+    assert held_out.history["held-out top1"].iloc[-1] == held_out.metrics["top1"] and "top1" not in tested.history
+    assert held_out.metrics["top1"] != tested.metrics["top1"] and len(tested.arrays["top1 by image"]) == 720
+
+
 def test_the_same_images_are_held_out_whatever_the_seed(watched, where):
     for seed in (0, 1):
         result_of(SPEC.changed(seed=seed, peers=(8, 9)), where())
     assert seen_by(watched[0].batches) == seen_by(watched[1].batches)
 
 
-@pytest.mark.parametrize(("step", "label_weight"), [("as given", 1.2), ("equal", 2.0)])
-def test_the_best_setting_is_trained_anew_and_measured_on_the_test_images(study, where, monkeypatch, step, label_weight):
+@pytest.mark.parametrize(("step", "equal_step"), [("as given", None), ("equal", 2.0)])
+def test_the_best_setting_is_trained_anew_and_measured_on_the_test_images(study, where, monkeypatch, step, equal_step):
     """Of six random trials the fourth; its weights replace those of the prior-work row and nothing else."""
-    settings = study.settings
+    settings = study.settings.changed(seeds=(5,))
     chosen, seen = settings.prior.changed(a=0.5, c=0.7, h=3.0), []
     monkeypatch.setattr(Combined, "compute", lambda spec, context: seen.append(spec) or Result({}))
     best = run_best(settings, search="random", step=step, seed=5)
@@ -276,8 +304,72 @@ def test_the_best_setting_is_trained_anew_and_measured_on_the_test_images(study,
     best.compute(where(parent=lambda run: answers[run.id]))
     (run,) = seen
     assert (run.measured_on, run.seed, run.peers, run.objective.weights) == ("test", 10_005, (20_010, 20_011), chosen)
-    assert run.objective.label_weight == pytest.approx(label_weight, rel=1e-12)
+    assert run.objective.label_weight == pytest.approx(1.2, rel=1e-12) and run.equal_step == equal_step
     assert run.changed(objective=best.base.objective) == best.base and best.trials[0].measured_on == "held-out"
+
+
+# ------------------------------------------------------------------------------------------------ an equal step
+
+
+def length(loss, network):
+    """Of a gradient over all parameters, by autograd's own accumulation."""
+    network.zero_grad()
+    loss.backward()
+    return float(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).double().norm())
+
+
+EQUAL = {
+    "all terms": {},
+    "without exits": {"objective": Objective(weights=WEIGHTS.changed(c=0.0))},
+    "scaled before": {"objective": Objective(weights=WEIGHTS, scale=7.0)},
+    "transformers": {"model": TRANSFORMER},
+    "a teacher": {"teacher": TEACHER},
+    "smoothed": {"recipe": ONE_STEP.changed(batch_size=10, label_smoothing=0.1)},
+}
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_at_an_equal_step_the_first_gradient_is_as_long_as_that_of_cross_entropy(where, kind):
+    """Both by a backward pass of what is trained on, on copies of the networks that training starts from."""
+    spec = SPEC.changed(equal_step=1.7, **EQUAL[kind])
+    context = where(parent=taught_by(build(NETWORK, image_size=8, channels=1, num_classes=10)))
+    batches = training_batches(DIGITS, spec.recipe, seed=0, device="cpu", data_dir=Path())
+    scaled = at_equal_step(spec, compute.pair(spec, context), batches)
+    assert scaled.equal_step is None and scaled.changed(objective=spec.objective, equal_step=1.7) == spec
+    images, labels = next(iter(batches.epoch(0)))
+    smoothing = spec.recipe.label_smoothing
+    targets = (1 - smoothing) * F.one_hot(labels, 10) + smoothing / 10
+    model = compute.pair(spec, context).train()
+    trained_on = length(Losses(scaled, batches)(model, images, targets), model.networks[0].backbone)
+    alone = build(spec.model, image_size=8, channels=1, num_classes=10).train()
+    alone.load_state_dict(model.networks[0].backbone.state_dict())
+    labels_alone = length(1.7 * F.cross_entropy(alone(images), targets), alone)
+    assert labels_alone > 0.01 and trained_on == pytest.approx(labels_alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("model", [NETWORK, TRANSFORMER], ids=["resnet", "vit"])
+def test_measuring_the_first_gradient_leaves_the_networks_as_they_were(where, model):
+    spec = SPEC.changed(equal_step=2.0, model=model)
+    networks = compute.pair(spec, where())
+    before = weights_of(networks)
+    at_equal_step(spec, networks, training_batches(DIGITS, ONE_STEP, seed=0, device="cpu", data_dir=Path()))
+    assert_same_arrays(weights_of(networks), before)
+    assert all(parameter.grad is None for parameter in networks.parameters()) and networks.training
+
+
+def test_a_run_at_an_equal_step_is_the_run_of_its_scale(where):
+    scaled = result_of(SPEC.changed(equal_step=2.0), where())
+    again = result_of(SPEC.changed(objective=Objective(weights=WEIGHTS, scale=scaled.metrics["scale"])), where())
+    assert scaled.metrics["scale"] != 1 and scaled.metrics["label weight"] == pytest.approx(
+        scaled.metrics["scale"] * (WEIGHTS.a + WEIGHTS.c)
+    )
+    assert_same_result(scaled, again)
+
+
+def test_cross_entropy_alone_has_its_label_weight_at_an_equal_step(where):
+    """As KD whose only term are the labels: its scale is the label weight."""
+    objective = Objective(weights=NOTHING.changed(a=0.5), kd="ce")
+    assert result_of(SPEC.changed(objective=objective, equal_step=2.0), where()).metrics["label weight"] == pytest.approx(2, rel=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------ experiment 2
@@ -342,13 +434,16 @@ def test_repeated_batches_go_on_in_the_middle(times):
     ("order", "fields", "stop"),
     [
         ("together", {"mixup": 0.8}, 4),
+        ("together", {"equal_step": 2.0}, 4),
         ("phases", {"mixup": 0.8}, 4),
         ("successive", {"augment": Augment(crop=1, erasing=0.5)}, 5),
         ("successive", {"augment": Augment(crop=1, erasing=0.5)}, 12),
     ],
 )
 def test_a_run_killed_in_the_middle_ends_as_one_that_was_not(where, tmp_path, order, fields, stop):
-    spec, steps = SPEC.changed(order=order, recipe=ONE_STEP.changed(batch_size=10, epochs=2, **fields)), []
+    step = {"equal_step": fields.get("equal_step")}
+    recipe = ONE_STEP.changed(batch_size=10, epochs=2, **{name: value for name, value in fields.items() if name not in step})
+    spec, steps = SPEC.changed(order=order, recipe=recipe, **step), []
 
     def tick(*_):
         steps.append(0)
@@ -371,7 +466,8 @@ def test_experiment_2_is_the_prior_work_row_without_a_b_and_c_at_comparable_step
         assert (w.a, w.b, w.c) == (1, 1, 1) and all(getattr(w, letter) == getattr(prior, letter) for letter in "defghi")
         assert run.measured_on == "test"
     assert [run.objective.scale for run in runs.values()] == [1, 1, 3]
-    assert runs["sum"].objective.label_weight == pytest.approx(run_prior_equal(study.settings, seed=0).objective.label_weight)
+    assert runs["sum"].objective.label_weight == pytest.approx(run_prior_equal(study.settings, seed=0).equal_step)
+    assert {run.equal_step for run in runs.values()} == {None}
 
 
 # ------------------------------------------------------------------------------------------------ what is refused
@@ -427,6 +523,11 @@ def test_their_neighbours_are_not(fields, weights):
             ({"order": "successive", "recipe": ONE_STEP.changed(**{name: 0.8})}, rf"recipe\.{name}=0\.8; allowed: 0\.0, .* the same batch")
             for name in ("mixup", "cutmix")
         ),
+        (
+            {"order": "phases", "equal_step": 2.0},
+            r"order='phases' with equal_step=2\.0; allowed: order='together', whose first step is on all terms",
+        ),
+        ({"equal_step": 0.0}, r"equal_step: got 0\.0; .*greater than 0"),
         ({"order": "random"}, r"order: got 'random'; .*'together', 'successive' or 'phases'"),
         ({"held_out": 0.0}, r"held_out: got 0\.0; .*greater than 0"),
         ({"held_out": 1.0}, r"held_out: got 1\.0; .*less than 1"),
@@ -449,6 +550,11 @@ def test_runs_that_contradict_themselves_are_refused(fields, message):
         ({"space": {"a": {"low": 1.0}}}, r"space\.a: low=1\.0 and high=1\.0; allowed: low below high"),
         ({"space": {"a": {"step": 0.0}}}, r"space\.a\.step: got 0\.0; .*greater than 0"),
         ({"prior": {"j": 1.0}}, r"prior\.j: unknown field.* allowed: a, b, c"),
+        (
+            {"seeds": [0, 1], "trial_seeds": [0]},
+            r"seeds=\[0, 1\] and trial_seeds=\[0\]; allowed: as many of one as of the other, since each seed of the comparison",
+        ),
+        ({"trial_seeds": [3, 4]}, r"seeds=\[0\] and trial_seeds=\[3, 4\]; allowed: as many"),
         ({"numbers": 3}, r"numbers: got 3; .*greater than or equal to 4"),
     ],
 )

@@ -19,7 +19,7 @@ from vitlib.inputs.sources import Data
 from vitlib.papers import multi_distillation
 from vitlib.papers.multi_distillation.search.importance import SHUFFLES, by_chance, importance
 from vitlib.papers.multi_distillation.search.space import LETTERS
-from vitlib.papers.multi_distillation.specs import NetworkCost
+from vitlib.papers.multi_distillation.specs import Alone, NetworkCost
 from vitlib.papers.multi_distillation.tables import METHODS, NAMED, label_weights
 from vitlib.papers.multi_distillation.training.cost import count, formula
 from vitlib.report.figures import drawn
@@ -45,7 +45,8 @@ def made(top1, held_out=lambda cell: 50.0, **overrides) -> Results:
         if cell.table != "cost" and not np.isnan(value):
             objective = getattr(cell.spec, "objective", None)
             weights = (objective.weights if objective else study.settings.prior).model_dump()
-            stored[cell.spec.id] = SimpleNamespace(metrics=weights | {"top1": value, "label weight": 1.25}, history=None)
+            arrays = {"top1 by image": np.full(2, value)}
+            stored[cell.spec.id] = SimpleNamespace(metrics=weights | {"top1": value, "label weight": 1.25}, history=None, arrays=arrays)
     return Results(study, stored)
 
 
@@ -60,23 +61,23 @@ def scores(**by_method):
 @pytest.mark.parametrize(
     ("plain", "said"),
     [  # 1, 2, 3: mean 2, half 4.303 / sqrt(3) = 2.484
-        ((49.0, 48.0, 47.0), "+2.0 points (95 % interval -0.5 to +4.5, n = 3 seeds), undecided."),
-        ((39.0, 38.0, 37.0), "+12.0 points (95 % interval +9.5 to +14.5, n = 3 seeds), better."),
-        ((61.0, 62.0, 63.0), "-12.0 points (95 % interval -14.5 to -9.5, n = 3 seeds), worse."),
-        ((np.nan, np.nan, 47.0), "+3.0 points (one seed, no interval), one seed decides nothing."),
-        ((np.nan, np.nan, np.nan), "cross-entropy alone at the same: not measured yet."),
+        ((49.0, 48.0, 47.0), "+2.0 points (95 % interval -0.5 to +4.5, n = 3 selections), undecided."),
+        ((39.0, 38.0, 37.0), "+12.0 points (95 % interval +9.5 to +14.5, n = 3 selections), better."),
+        ((61.0, 62.0, 63.0), "-12.0 points (95 % interval -14.5 to -9.5, n = 3 selections), worse."),
+        ((np.nan, np.nan, 47.0), "+3.0 points (one selection, no interval), one selection decides nothing."),
+        ((np.nan, np.nan, np.nan), "cross-entropy alone: not measured yet."),
     ],
 )
 def test_the_result_table_is_told_either_way(plain, said):
     text = multi_distillation.finding_results(made(scores(**{PLAIN: plain})))
-    assert said in text and text.startswith("The best setting of the random search at label weight")
-    assert "the prior-work row at label weight 2: +0.0 points" in text and "itself at 0.18: +0.0 points" in text
+    assert said in text and text.startswith("At an equal step, the best setting of the random search minus")
+    assert "the prior-work row: +0.0 points" in text and "itself as given: +0.0 points" in text
 
 
 def test_what_the_step_alone_does_is_told():
     text = multi_distillation.finding_results(made(scores(**{PRIOR: (80.0, 81.0, 82.0)})))
-    assert "row at label weight 2 minus itself at 0.18: +31.0 points (95 % interval +28.5 to +33.5, n = 3 seeds), better." in text
-    assert "minus the prior-work row at label weight 2: -31.0 points" in text
+    assert "row at that step minus itself as given: +31.0 points (95 % interval +28.5 to +33.5, n = 3 seeds), better." in text
+    assert "The same best setting minus the prior-work row: -31.0 points" in text
 
 
 @pytest.mark.parametrize(("successive", "verdict"), [((40.0, 40.0, 41.0), "worse"), ((60.0, 60.0, 61.0), "better")])
@@ -93,9 +94,9 @@ def test_the_searches_are_told_either_way(tpe, verdict):
         return {"guided": 70.0, "trials": 60.0}.get(cell.table, 50.0)
 
     text = multi_distillation.finding_search(made(scores(**{"best of TPE, equal step": tpe}), held_out))
-    assert "60.0 % by random search (6 trials), 70.0 % by TPE (6 trials)" in text
+    assert "mean of 3 selections: 60.0 % by random search (6 trials), 70.0 % by TPE (6 trials)" in text
     equal, given = text.split("As given")
-    assert equal.endswith(f"{verdict}. ") and given.endswith("+0.0 points (95 % interval +0.0 to +0.0, n = 3 seeds), undecided.")
+    assert equal.endswith(f"{verdict}. ") and given.endswith("+0.0 points (95 % interval +0.0 to +0.0, n = 3 selections), undecided.")
 
 
 def varied(row, changes, **overrides):
@@ -127,7 +128,7 @@ def test_variations_within_the_rows_own_range_are_not_counted():
 def test_variations_of_a_row_that_varies_more_or_was_trained_once():
     changes = {("a", "high"): 88.0}
     assert multi_distillation.finding_variations(varied([72.0, 52.0, 70.0], changes)).endswith("0 exceed that range of 20.0 points.")
-    once = varied([72.0], changes, trial_seeds=[0])
+    once = varied([72.0], changes, seeds=[0], trial_seeds=[0])
     assert "trained once" in multi_distillation.finding_variations(once)
     assert set(multi_distillation.table_variations(once)["beyond its range"]) == {DASH, "the row itself"}
 
@@ -140,7 +141,7 @@ def searched(accuracy, numbers=24, seeds=(0, 1)):
             return 50.0
         return accuracy(cell.spec.objective.weights.model_dump()) + generator.normal(0, 0.1)
 
-    return made(scores(), held_out, numbers=numbers, trial_seeds=list(seeds))
+    return made(scores(), held_out, numbers=numbers, seeds=list(seeds), trial_seeds=list(seeds))
 
 
 @pytest.fixture(scope="module")
@@ -198,12 +199,28 @@ def test_label_weights_are_those_of_an_update():
     steps = label_weights(made(scores()))
     assert {steps[name] for key, name in METHODS.items() if key != "prior"} == {"1"} and steps[METHODS["prior"]] == "0.18"
     assert {name: steps[name] for name in steps if "step" in name or "phases" in name} == {
-        **{name: "2" for name in (PLAIN, PRIOR, "one step on the sum")},
-        **{f"best of {search}, equal step": "1.2" for search in ("random search", "TPE")},  # as the made-up runs say
+        **{name: "2" for name in (PLAIN, "one step on the sum")},
+        **{name: "1.2" for name in (PRIOR, BEST, "best of TPE, equal step")},  # as the made-up runs say
         "three successive steps": "1 + 0 + 1",
         "three phases": "3, 0, 3",
     }
-    assert label_weights(Results(study_of(), {}))["best of TPE"] == DASH
+    assert {label_weights(Results(study_of(), {}))[name] for name in ("best of TPE", PRIOR)} == {DASH}
+
+
+def test_a_label_weight_that_runs_measured_is_their_mean():
+    results = made(scores())
+    for cell in (cell for cell in results.study.cells if cell.table == "prior_equal"):
+        results.stored[cell.spec.id].metrics["label weight"] = 0.5 + cell.point["seed"]
+    assert label_weights(results)[PRIOR] == "1.5"
+
+
+def test_settings_that_selections_differ_in_are_counted():
+    results = made(scores())
+    for cell in (cell for cell in results.study.cells if cell.table == "best" and cell.point["search"] == "tpe"):
+        results.stored[cell.spec.id].metrics["h"] = float(min(cell.point["seed"], 1))
+    weights = multi_distillation.table_2(results).set_index("method")["weights"]
+    assert weights["best of TPE"] == "2 settings" and weights["best of random search"] == weights[METHODS["prior"]]
+    assert multi_distillation.table_search(results).set_index("search")["settings chosen"].to_dict() == {"random search": 1, "TPE": 2}
 
 
 @pytest.mark.parametrize(
@@ -214,12 +231,11 @@ def test_label_weights_and_colours_follow_the_reading(reading, told):
     results = made(scores(), reading=reading, space={"h": {"high": 0.9}})
     steps = label_weights(results)
     assert tuple(steps[name] for name in ("one step on the sum", "three successive steps", "three phases")) == told
-    assert steps[PLAIN] == steps[PRIOR] == told[0] and steps[METHODS["kd"]] == "1"
+    assert steps[PLAIN] == told[0] and steps[METHODS["kd"]] == "1"
     (axes,) = multi_distillation.figure_results(results).axes
     colours = {container.get_label(): to_hex(container.lines[0].get_color()) for container in axes.containers}
-    assert colours[PLAIN] == colours[PRIOR] == colours["one step on the sum"] != colours["three phases"]
-    assert (colours[PLAIN] == colours[METHODS["kd"]]) == (told[0] == "1")
-    assert f"the prior-work row at label weight {told[0]}: +0.0 points" in multi_distillation.finding_results(results)
+    assert colours[PLAIN] == colours[PRIOR] == colours[BEST] != colours["three phases"]
+    assert (colours["one step on the sum"] == colours[METHODS["kd"]]) == (told[0] == "1")
 
 
 @pytest.mark.parametrize(("h", "form", "kd", "expected"), [(0.25, "convex", "ce+kl", (3, 0, 2.25)), (0.25, "additive", "kl", (0, 0, 3))])
@@ -229,18 +245,32 @@ def test_label_weights_follow_the_objective(h, form, kd, expected):
     assert tuple(changed.label_weights.values()) == expected and changed.label_weight == sum(expected)
 
 
-def test_claims_that_say_equal_compare_equal_label_weights_and_so_do_those_on_cited_methods():
-    study = study_of(seeds=[0])
-    scale = {}
-    for cell in (cell for cell in study.cells if cell.table in NAMED):
-        spec = cell.spec
-        scale[NAMED[cell.table](cell.point)] = spec.objective.label_weight if hasattr(spec, "objective") else spec.label_weight
+def step_of(spec):
+    """What a run is scaled by: the label weight that its first gradient is measured by, or its own."""
+    if isinstance(spec, Alone):
+        return spec.label_weight
+    run = getattr(spec, "base", spec)
+    return run.equal_step or run.objective.label_weight
+
+
+def test_claims_that_say_equal_compare_equal_steps_and_those_on_cited_methods_equal_label_weights():
+    study = study_of()
+    steps = {NAMED[cell.table](cell.point): step_of(cell.spec) for cell in study.cells if cell.table in NAMED}
     compared = [claim for claim in study.entry["claim"] if claim["table"] == "results"]
     for claim in compared:
-        weights = [scale[claim[side]["method"]] for side in ("first", "second")]
+        one, other = (steps[claim[side]["method"]] for side in ("first", "second"))
         if claim["sentence"] != "The best setting of the random search beats the prior-work row":  # the next claim is about the step
-            assert weights[0] == pytest.approx(weights[1]), claim["sentence"]
+            assert one == pytest.approx(other), claim["sentence"]
     assert sum("equal" in claim["sentence"] for claim in compared) == 3
+
+
+@pytest.mark.parametrize("words", ["pairs of seeds", "selections"])
+def test_claims_say_what_they_count_where_it_is_not_seeds(words):
+    counted = {claim["sentence"] for claim in study_of().entry["claim"] if claim.get("over") == words}
+    about = {
+        claim["sentence"] for claim in study_of().entry["claim"] if {"pairs of seeds": "third", "selections": "best"}[words] in str(claim)
+    }
+    assert counted == about and counted
 
 
 def test_rows_of_one_label_weight_have_one_colour():
@@ -272,7 +302,7 @@ def test_whiskers_of_importances_end_at_the_lowest_and_highest_training(planted)
     [([0, 1, 2], 0, "mean of 3 trainings"), ([0], 0, "one training"), ([0, 1], 1, "mean of 1 to 2 trainings")],
 )
 def test_the_weights_figure_says_of_how_many_trainings_a_point_is(seeds, missing, said):
-    results = made(scores(), trial_seeds=seeds)
+    results = made(scores(), seeds=seeds, trial_seeds=seeds)
     gone = [cell.spec.id for cell in results.study.cells if cell.table == "trials"][:missing]
     results = Results(results.study, {run_id: run for run_id, run in results.stored.items() if run_id not in gone})
     labels = multi_distillation.figure_weights(results).axes[0].get_legend_handles_labels()[1]
@@ -326,7 +356,7 @@ def test_the_formula_gives_resnet18s_known_size():
 def test_the_table_of_costs_holds_both_ways(tmp_path):
     study = load_study("multi_distillation", "smoke", results_dir=str(tmp_path), device="cpu")
     runs = {cell.spec.id: cell.spec for cell in study.cells if cell.table == "cost"}
-    counted = {run_id: SimpleNamespace(metrics=spec.compute(SimpleNamespace(data_dir=tmp_path)).metrics) for run_id, spec in runs.items()}
+    counted = {run_id: spec.compute(SimpleNamespace(data_dir=tmp_path)) for run_id, spec in runs.items()}
     table = multi_distillation.table_cost(Results(study, counted))
     assert len(table) == 3 and (table["MACs"] == table["MACs, by formula"]).all()
     assert table["parameters"].tolist() == table["parameters, by formula"].tolist() and table["parameters"].iloc[2] == 0
@@ -341,7 +371,7 @@ def cells():
     return nbformat.read(NOTEBOOK, as_version=4).cells
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "cifar", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "desk", "cifar", "paper"])
 def test_the_title_says_how_many_runs_a_profile_has(cells, profile, tmp_path):
     study = load_study("multi_distillation", profile, results_dir=str(tmp_path), data_dir=str(tmp_path))
     (row,) = [line for line in cells[0].source.splitlines() if line.startswith(f"| `{profile}` |")]

@@ -73,7 +73,7 @@ def test_a_trial_is_a_function_of_the_searchs_seed_and_its_number_alone(study):
     assert draws(space, 3, order) == draws(space, 3, range(20))
     assert space.drawn(3, 1) != space.drawn(1, 3) != space.drawn(1, 4)
     assert len({json.dumps(each) for seed in (0, 1) for each in draws(space, seed, range(20)).values()}) == 40
-    more = study.settings.changed(numbers=50, trial_seeds=(0, 1))
+    more = study.settings.changed(numbers=50, seeds=(0, 1), trial_seeds=(0, 1))
     assert [run_trial(more, number=n, seed=1).objective for n in range(6)] == [
         run_trial(study.settings, number=n, seed=0).objective for n in range(6)
     ]
@@ -187,13 +187,28 @@ def test_the_best_setting_has_the_highest_mean_over_its_trainings_and_comes_firs
 
 
 def test_both_searches_have_as_many_trials_and_share_the_first(study):
-    settings = study.settings.changed(numbers=20, rounds=3, positions=4, trial_seeds=(1, 0))
-    random_trials, guided = (searched(settings, name) for name in ("random", "tpe"))
+    settings = study.settings.changed(numbers=20, rounds=3, positions=4)
+    random_trials, guided = (searched(settings, name, 1) for name in ("random", "tpe"))
     assert len({run.id for run in random_trials}) == len({run.id for run in guided}) == 20
     assert guided[:8] == random_trials[:8] and all(isinstance(run, Guided) for run in guided[8:])
     assert guided[8:] == [run_guided(settings, round=r, position=p, seed=1) for r in range(3) for p in range(4)]
     assert [len(run.proposals.trials()) for run in guided[8::4]] == [8, 12, 16]
     assert {run.seed for run in random_trials} == {1}
+
+
+def test_each_seed_of_the_comparison_has_selections_of_its_own(tmp_path):
+    """From the random search and a TPE search on its own trial seed, whose random settings are the same draw."""
+    study = smoke_of(tmp_path, overrides={"seeds": [0, 1, 2], "trial_seeds": [7, 3, 5]})
+    chosen = {(cell.point["search"], cell.point["seed"]): cell.spec for cell in study.cells if cell.table == "best"}
+    grid = {table: {cell.spec.id for cell in study.cells if cell.table == table} for table in ("trials", "guided")}
+    assert len(grid["guided"]) == 3 * 2
+    for seed, trial_seed in enumerate((7, 3, 5)):
+        random_trials, guided = (chosen[search, seed].trials for search in ("random", "tpe"))
+        assert {seeds_of(run)[0].pop() for run in (*random_trials, *guided)} == {trial_seed}
+        assert [run.objective for run in random_trials] == [run.objective for run in chosen["random", 0].trials]
+        assert {run.id for run in random_trials} <= grid["trials"] and {run.id for run in guided} <= grid["trials"] | grid["guided"]
+        assert {parent.base.seed for run in guided[4:] for parent in run.parents()} == {trial_seed}
+    assert len({run.id for best in chosen.values() for run in best.trials}) == 3 * (6 + 2)
 
 
 def seeds_of(run: RunSpec) -> tuple[set[int], set[int]]:
@@ -209,12 +224,12 @@ def seeds_of(run: RunSpec) -> tuple[set[int], set[int]]:
     return {run.seed}.union(*(batches for batches, _ in others)), set(own).union(*(networks for _, networks in others))
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "cifar", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "desk", "cifar", "paper"])
 @pytest.mark.parametrize("warm", [False, True])
 def test_no_training_of_the_comparison_has_a_network_or_an_order_of_batches_that_the_selection_saw(profile, warm, tmp_path):
     study = load_study("multi_distillation", profile, overrides={"warm": warm}, results_dir=str(tmp_path), data_dir=str(tmp_path))
     compared = [cell.spec for cell in study.cells if cell.table in NAMED]
-    selected = [cell.spec for cell in study.cells if cell.table in ("trials", "guided", "variations", "prior")]
+    selected = [cell.spec for cell in study.cells if cell.table in ("trials", "trials_equal", "guided", "variations", "prior")]
     assert len(compared) + len(selected) + 3 == len(study.cells), "a table is in neither, and the three costs train nothing"
     kinds = [[set().union(*seeds) for seeds in zip(*map(seeds_of, runs), strict=True)] for runs in (compared, selected)]
     for used, seen in zip(*kinds, strict=True):
@@ -234,7 +249,7 @@ def test_rows_of_the_comparison_are_paired_by_the_same_networks_and_batches(stud
     ("seeds", "trial_seeds", "shared", "first"),
     [
         ([0], [10_000], "10000, 11000, 20000, 20001, 21000, 21001", 5),
-        ([0, 1], [5000], "10000, 10001, 11000, 11001", 2),
+        ([0, 1], [5000, 6], "10000, 10001, 11000, 11001", 2),
         ([10_000], [20_000], "20000, 21000, 40000, 40001, 41000, 41001", 1),
         ([7], [9007], "10007", 0),
     ],
@@ -249,7 +264,7 @@ def test_seeds_that_a_trial_trains_with_are_refused_for_the_comparison(seeds, tr
         "allowed: other trial_seeds",
     ):
         assert text in str(refused.value)
-    load_study("multi_distillation", "smoke", overrides=overrides | {"seeds": [first]})
+    load_study("multi_distillation", "smoke", overrides={"seeds": [first], "trial_seeds": trial_seeds[:1]})
     load_study("multi_distillation", "smoke", overrides={"seeds": [0, 1, 2], "trial_seeds": [0, 1, 2]})
 
 
@@ -445,6 +460,7 @@ def test_the_table_of_the_search_compares_as_many_trials(results):
     trials, guided = (results.frame(name)["top1"].tolist() for name in ("trials", "guided"))
     assert list(table["trials"]) == [6, 6]
     assert held_out_frame(results).groupby("search", sort=False)["number"].apply(list).tolist() == [list(range(6))] * 2
+    assert set(table["settings chosen"]) == {1}
     assert list(table["best held-out"]) == [max(trials), max(trials[:4] + guided)]
     assert list(table["median held-out"]) == [np.median(trials), np.median(trials[:4] + guided)]
     assert table.loc["TPE", "test, equal"] == results.run("best", search="tpe", step="equal").metrics["top1"]
@@ -456,7 +472,26 @@ def test_the_best_run_has_the_weights_of_the_best_trial(results):
         for step in ("as given", "equal"):
             metrics = results.run("best", search=search, step=step).metrics
             assert {k: metrics[k] for k in LETTERS} == best[list(LETTERS)].to_dict()
-        assert metrics["label weight"] == pytest.approx(2)
+        assert metrics["label weight"] == pytest.approx(metrics["scale"] * (metrics["a"] + metrics["c"]))
+
+
+def test_of_several_selections_means_and_lines_are_means(tmp_path):
+    """Held-out top-1 by number and seed: 40 + 10 seed + number, so that the last of six trials is the best."""
+    study = smoke_of(tmp_path, overrides={"seeds": [0, 1, 2], "trial_seeds": [0, 1, 2]})
+    stored = {}
+    for cell in (cell for cell in study.cells if cell.table in ("trials", "guided")):
+        place = cell.point.get("number", 4 + cell.point.get("round", 0))
+        top1 = 40.0 + 10 * cell.point["seed"] + place + 0.5 * (cell.table == "guided")
+        stored[cell.spec.id] = SimpleNamespace(metrics={**WEIGHTS.model_dump(), "top1": top1}, arrays={}, history=None)
+    table = multi_distillation.table_search(Results(study, stored)).set_index("search")
+    assert table["trials"].tolist() == [6, 6] and table["best held-out"].tolist() == [55.0, 55.5]
+    assert table["median held-out"].tolist() == [52.5, 52.5]
+    lines = multi_distillation.figure_search(Results(study, stored)).axes[0].get_lines()
+    steps = [line.get_ydata().tolist() for line in lines if line.get_drawstyle() == "steps-post"]
+    assert steps == [[50.0, 51.0, 52.0, 53.0, 54.0, 55.0], [50.0, 51.0, 52.0, 53.0, 54.5, 55.5]]
+    gone = next(cell.spec.id for cell in study.cells if cell.table == "guided")
+    fewer = multi_distillation.table_search(Results(study, {i: run for i, run in stored.items() if i != gone}))
+    assert fewer["trials"].tolist() == [6, 5]
 
 
 def test_variations_stand_beside_the_row_that_they_vary(results):
@@ -477,13 +512,13 @@ def planted(study, accuracy, noise=0.1, **settings):
     study = smoke_of(study.place.results_dir, overrides=settings)
     generator = np.random.default_rng(0)
     trials = {c.spec.id: c.spec.objective.weights.model_dump() for c in study.cells if c.table == "trials"}
-    stored = {i: SimpleNamespace(metrics=w | {"top1": accuracy(w) + generator.normal(0, noise)}) for i, w in trials.items()}
+    stored = {i: SimpleNamespace(metrics=w | {"top1": accuracy(w) + generator.normal(0, noise)}, arrays={}) for i, w in trials.items()}
     return Results(study, stored)
 
 
 @pytest.mark.parametrize(("letter", "sign"), [("h", -1), ("c", 1)])
 def test_a_planted_dependence_is_found(study, letter, sign):
-    found = planted(study, lambda w: 50 + sign * 10 * w[letter], numbers=60, trial_seeds=[0, 1])
+    found = planted(study, lambda w: 50 + sign * 10 * w[letter], numbers=60, seeds=[0, 1], trial_seeds=[0, 1])
     table = multi_distillation.table_importance(found).set_index("weight")
     assert (table["n"] == 2).all()
     for measure in ("PED-ANOVA", "fANOVA"):
@@ -509,15 +544,54 @@ def test_equal_accuracies_have_no_importances_to_warn_of(study):
     drawn("figure_importance", found)
 
 
-def test_thirds_are_ranked_by_one_seed_and_measured_by_the_next():
-    """Of six settings: seed 0 ranks 0 < 1 < ... < 5, seed 1 the other way round."""
-    rows = [{"number": n, "seed": s, "top1": 10.0 * (n if s == 0 else 5 - n) + s, **NOTHING.model_dump()} for n in range(6) for s in (0, 1)]
-    rows += [{"number": 6, "seed": 0, "top1": 99.0, **NOTHING.model_dump()}]  # its other training is missing
-    frame = pd.DataFrame(rows)
-    found = multi_distillation.frame_thirds(SimpleNamespace(frame=lambda table: frame)).set_index(["seed", "third"])["top1"]
-    assert found.to_dict() == {(0, "lower"): 46.0, (0, "upper"): 6.0, (1, "lower"): 45.0, (1, "upper"): 5.0}
-    alone = multi_distillation.frame_thirds(SimpleNamespace(frame=lambda table: frame[frame["seed"] == 0]))
-    assert alone.empty and list(alone) == ["third", "seed", "top1"]
+def trainings(table, seeds, top1, images=3):
+    """Results whose table holds six settings under each seed, `top1(number, seed)` made of values by image."""
+    spread = np.linspace(-2.0, 2.0, images)
+    rows = [
+        {"number": n, "seed": s, "top1": top1(n, s), "top1 by image": top1(n, s) + spread * n, **NOTHING.model_dump()}
+        for n in range(6)
+        for s in seeds
+    ]
+    settings = SimpleNamespace(seeds_of_trials=seeds)
+    return SimpleNamespace(frame={table: pd.DataFrame(rows)}.__getitem__, study=SimpleNamespace(settings=settings))
+
+
+@pytest.mark.parametrize(("derived", "table"), [("thirds", "trials"), ("thirds_equal", "trials_equal")])
+def test_thirds_are_ranked_by_the_first_seed_of_a_pair_and_measured_by_the_second(derived, table):
+    """Of six settings: seed 4 ranks 0 < 1 < ... < 5, seed 2 is measured; 9 ranks the other way round, 1 is measured; 7 has no second."""
+    results = trainings(table, (4, 2, 9, 1, 7), lambda n, s: {4: 10.0 * n, 2: 50.0 + n, 9: -10.0 * n, 1: 70.0 + n * n, 7: 0.0}[s])
+    found = getattr(multi_distillation, f"frame_{derived}")(results).set_index(["seed", "third"])
+    assert found["top1"].to_dict() == {(2, "lower"): 50.5, (2, "upper"): 54.5, (1, "lower"): 90.5, (1, "upper"): 70.5}
+    for row in found.itertuples():
+        assert row[2].shape == (3,) and row[2].mean() == pytest.approx(row.top1)
+    np.testing.assert_allclose(found.loc[(2, "upper"), "top1 by image"], [54.5 - 9, 54.5, 54.5 + 9])
+
+
+def test_a_seed_ranks_or_is_measured_once_and_no_pair_is_none():
+    alone = multi_distillation.frame_thirds(trainings("trials", (0,), lambda n, s: float(n)))
+    assert alone.empty and list(alone) == ["third", "seed", "top1", "top1 by image"]
+    twelve = multi_distillation.frame_thirds(trainings("trials", tuple(range(12)), lambda n, s: float(n)))
+    assert twelve["seed"].unique().tolist() == [1, 3, 5, 7, 9, 11]
+
+
+def test_thirds_leave_out_settings_of_which_a_training_of_the_pair_is_missing():
+    results = trainings("trials", (0, 1, 2, 3), lambda n, s: 10.0 * n + s)
+    frame = results.frame("trials")
+    frame.loc[(frame["seed"] == 1) & (frame["number"] == 5), ["top1", "top1 by image"]] = np.nan
+    frame.loc[frame["seed"] == 2, ["top1", "top1 by image"]] = np.nan
+    found = multi_distillation.frame_thirds(SimpleNamespace(frame=lambda table: frame, study=results.study))
+    assert found[["third", "seed", "top1"]].to_numpy().tolist() == [["lower", 1, 1.0], ["upper", 1, 41.0]]
+
+
+def test_thirds_of_stored_trials_are_paired_by_image(tmp_path):
+    study = smoke_of(tmp_path, overrides={"seeds": [0, 1], "trial_seeds": [0, 1]})
+    stored = execute([cell.spec for cell in study.cells if cell.table.startswith("trials")], study.place)
+    for frame in (multi_distillation.frame_thirds, multi_distillation.frame_thirds_equal):
+        found = frame(Results(study, stored))
+        assert found["third"].tolist() == ["lower", "upper"] and found["seed"].tolist() == [1, 1]
+        assert all(
+            row["top1 by image"].shape == (10,) and row["top1"] == pytest.approx(row["top1 by image"].mean()) for _, row in found.iterrows()
+        )
 
 
 def test_shares_of_the_terms_add_up_to_one(results):
@@ -593,7 +667,7 @@ def test_the_best_setting_taken_away_is_a_method_of_the_comparison(results, tmp_
     assert run.metrics == best.metrics and len(taken.specs) == len(results.study.specs) + 1
     assert taken.settings.changed(methods=results.study.settings.methods) == results.study.settings
     capsys.readouterr()
-    assert main(["status", *arguments, "--overrides", '{"seeds": [0, 1]}']) == 0
+    assert main(["status", *arguments, "--overrides", '{"seeds": [0, 1], "trial_seeds": [0, 1]}']) == 0
     (counts,) = (line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("methods"))
     assert sorted(map(int, counts[1:])) == [8, 8]  # by seed: stored, missing
 

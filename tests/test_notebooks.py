@@ -130,6 +130,7 @@ def test_timed_tables_differ_in_nothing_but_times(executed, source):
 def test_the_executed_copy_and_its_receipt_lie_beside_the_figures(executed, source):
     receipt = json.loads((executed[0] / "receipt.json").read_text())
     assert (receipt["status"], receipt["notebook"]) == ("done", source.name)
+    assert (executed[0] / "results.tar.xz").exists()
     copy = (executed[0] / source.name).read_text()
     assert '"image/png"' in copy
     assert "widget-view" not in copy
@@ -193,6 +194,7 @@ def test_the_next_notebook_runs_after_a_failing_one(tmp_path, monkeypatch):
     known = {"bad": notebook(tmp_path / "deit.ipynb", "1 / 0"), "good": notebook(tmp_path / "deit2.ipynb", "1 + 1")}
     monkeypatch.setattr(batch, "notebooks", lambda: known)
     monkeypatch.setattr(batch, "described", lambda source, parameters: SimpleNamespace(folder=tmp_path / "figures"))
+    monkeypatch.setattr(batch, "leave", lambda study: None)
     assert [receipt.status for receipt in batch.run_all(["bad", "good"], {})] == ["failed", "done"]
 
 
@@ -211,6 +213,7 @@ def executed_copy(folder: Path, *sources: str) -> Path:
 def unchecked(monkeypatch):
     """Small notebooks that belong to no document."""
     monkeypatch.setattr(batch, "described", lambda source, parameters: None)
+    monkeypatch.setattr(batch, "leave", lambda study: None)
 
 
 def test_nbval_passes_on_an_equal_copy_and_fails_when_one_number_changed(tmp_path, unchecked):

@@ -17,6 +17,8 @@ from vitlib.methods.adapters.peft import CONFIG, WEIGHTS, read_adapters, write_a
 from vitlib.methods.adapters.weight_copy import weight_copy
 from vitlib.papers import wecolora
 from vitlib.papers.wecolora.compute import frozen_teacher
+from vitlib.runs.execute import Place
+from vitlib.runs.transfer.travel import leave
 from vitlib.spec import SpecError, rebuild
 
 STARTS = ["zero_b", "random", "svd", "svd_shift"]
@@ -103,7 +105,8 @@ def test_adapters_of_another_model_are_refused_by_name_and_shape(tmp_path):
 @pytest.fixture(scope="module")
 def students(tmp_path_factory):
     """WeCoLoRA's smoke study, its distilled students alone."""
-    study = load_study("wecolora", "smoke", results_dir=str(tmp_path_factory.mktemp("students")), device="cpu")
+    folder = tmp_path_factory.mktemp("students")
+    study = load_study("wecolora", "smoke", results_dir=str(folder / "r"), figures_dir=str(folder / "f"), device="cpu")
     only = tuple(cell for cell in study.cells if cell.table == "distilled" and cell.point["schedule"] == "staged")
     return type(study)(**{**vars(study), "cells": only}).execute()
 
@@ -127,4 +130,12 @@ def test_a_point_that_names_no_student_or_several_is_refused(students, tmp_path)
     for point, count in (({"lora_init": "zero"}, 0), ({"schedule": "staged"}, 4)):
         with pytest.raises(SpecError, match=f"names {count} stored runs of 'distilled'; allowed: one of .*svd_shift"):
             wecolora.save_adapters(students, tmp_path / "none", **point)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_student_whose_weights_stayed_elsewhere_is_refused(students, tmp_path):
+    leave(students.study)
+    there = type(students.study)(**{**vars(students.study), "place": Place(tmp_path / "nothing", tmp_path)})
+    with pytest.raises(SpecError, match=r"weights of distilled-\w+: left out of the archive that it came from"):
+        wecolora.save_adapters(there.execute(mode="read-only"), tmp_path / "none", lora_init="svd", schedule="staged")
     assert not (tmp_path / "none").exists()

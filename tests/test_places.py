@@ -141,6 +141,7 @@ def test_a_notebook_whose_signature_cannot_be_kept_is_done(tmp_path, monkeypatch
     (tmp_path / "file").touch()
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "file" / "jupyter"))
     monkeypatch.setattr(batch, "described", lambda source, parameters: None)
+    monkeypatch.setattr(batch, "leave", lambda study: None)
     with caplog.at_level(logging.WARNING, logger="vitlib"):
         receipt = batch.run_notebook(small_notebook(tmp_path / "deit.ipynb", "1 + 1"), {}, folder=tmp_path / "out")
     assert receipt.status == "done", receipt.error

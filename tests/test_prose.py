@@ -133,13 +133,15 @@ def multi_distillation():
     assert 2 + 2 * sum(paper.model.blocks) == 2 + 2 * sum(cifar.model.blocks) == 18
     yield f"CIFAR-10 at {cifar.data.image_size} px, ResNet18, {cifar.recipe.epochs} epochs"
     yield f"{cifar.numbers} trials in bf16 | {runs['cifar']} runs"
-    yield f"the same in fp32, {WORDS[len(paper.trial_seeds)]} trainings a trial | {runs['paper']} runs"
-    trials = f"{quick.numbers} random trials of {len(quick.trial_seeds)} trainings each"
+    yield f"the same in fp32 | {runs['paper']} runs"
+    assert paper.seeds_of_trials == cifar.seeds_of_trials
+    trials = f"{quick.numbers} random trials of {len(quick.seeds_of_trials)} trainings each"
     yield f"At `quick` handwritten digits at {quick.data.image_size} px, narrow ResNets of {layers} layers"
     yield f"{trials}; half of the training images"
     assert quick.held_out == 0.5
     yield f"The prior-work row's {paper.prior_objective.label_weight:.2f} makes its learning rate a fifth"
     yield f"of $a = b = c = 1$, which is {paper.equal_step:g} in our reading"
+    yield f"\\nabla {paper.equal_step:g}\\,CE"
     yield f"kd_loss, whose KL has temperature {paper.reading.kd_temperature:g}:"
     yield f"The deepest classifier teaches at temperature {paper.reading.exit_temperature:g}:"
     yield f"prior-work row ($h = {paper.prior.h}$)"

@@ -21,7 +21,7 @@ from vitlib.runs.execute import Place, RunsFailedError, verify_data
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.store import Store, require_writable
 from vitlib.runs.study import Study, load_study
-from vitlib.runs.transfer import archive, shipping
+from vitlib.runs.transfer import archive, shipping, travel
 from vitlib.spec import SpecError
 
 if TYPE_CHECKING:
@@ -84,17 +84,22 @@ def render(options: argparse.Namespace) -> int:
             study.save_figure(getattr(module, name)(results), f"figure_{artefact}")
     if "claim" in study.entry:
         study.save_table(results.claims(), "claims")
-    print(f"{_counted(study)}; artefacts in {study.folder}")
+    archived = {run_id for run_id, run in results.stored.items() if isinstance(run, travel.Archived)}
+    if not archived:
+        travel.leave(study)
+    print(f"{_counted(study, archived)}; artefacts in {study.folder}")
     return 0
 
 
-def _counted(study: Study) -> str:
-    """How many of a study's own runs are stored, and what became of the others."""
-    states = study.status().drop_duplicates("run")["state"].value_counts()
+def _counted(study: Study, archived: set[str]) -> str:
+    """How many of a study's own runs are stored, how many others an archive had, and what became of the rest."""
+    frame = study.status().drop_duplicates("run")
+    states = frame.loc[~frame["run"].isin(archived), "state"].value_counts()
     stored = states.get("stored", 0) + states.get("stale", 0)
+    taken = [f"{len(archived)} from {travel.NAME}"] if archived else []
     older = [f"{states['stale']} of them older than the code"] if "stale" in states else []
     others = [f"{states[state]} {state}" for state in ("damaged", "failed", "missing") if state in states]
-    return "; ".join([f"{stored} of {len(study.specs)} runs stored", *older, *others])
+    return "; ".join([f"{stored} of {len(study.specs)} runs stored", *older, *taken, *others])
 
 
 def ship(options: argparse.Namespace) -> int:

@@ -30,9 +30,11 @@ from traitlets import default
 from vitlib import paths
 from vitlib.messages import brief, nearest
 from vitlib.runs.execute import Executor, Mode, require
+from vitlib.runs.manifest import StoreError
 from vitlib.runs.provenance import commit
 from vitlib.runs.store import require_writable
 from vitlib.runs.study import Study, load_study
+from vitlib.runs.transfer.travel import leave
 from vitlib.runs.workers.progress import PREFIX as PROGRESS
 from vitlib.spec import SpecError
 
@@ -77,7 +79,7 @@ def run_all(names: list[str], parameters: dict[str, Any]) -> list[Receipt]:
 
 
 def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None = None, timeout: float | None = None) -> Receipt:
-    """Execute a copy of `source` into `folder` (default: where its figures lie) and write its receipt.
+    """Execute a copy of `source` into `folder` (default: where its figures lie), leave its results there, and write its receipt.
 
     Args:
         timeout: seconds that one cell may take; None for no limit.
@@ -88,7 +90,7 @@ def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None =
     target, receipt_file = target_folder / source.name, target_folder / "receipt.json"
     receipt_file.unlink(missing_ok=True)
     started = time.monotonic()
-    error = _execute(source, target, parameters, timeout)
+    error = _execute(source, target, parameters, timeout) or _leave(study, default_parameters(source) | parameters)
     receipt = Receipt(
         notebook=source.name,
         status="failed" if error else "done",
@@ -150,6 +152,17 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any], timeout: fl
     except Exception as error:
         log.debug("notebook %s failed", source, exc_info=True)
         return f"{type(error).__name__}: {str(error).strip()[-2000:]}"
+
+
+def _leave(study: Study, effective: dict[str, Any]) -> str:
+    """Leave the results beside the figures, unless they may have come from there; the reason of the failure, or nothing."""
+    if effective.get("mode") == "read-only":
+        return ""
+    try:
+        leave(study)
+        return ""
+    except StoreError as error:
+        return f"{type(error).__name__}: {error}"
 
 
 @contextmanager

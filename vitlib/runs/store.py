@@ -14,11 +14,11 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,19 @@ class Stored:
     spec: dict[str, Any]
     history: pd.DataFrame | None
     arrays: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, folder: Path, files: dict[str, bytes]) -> Self:
+        """From the checked files of a run."""
+        with_arrays = np.load(io.BytesIO(files["arrays.npz"]), allow_pickle=False) if "arrays.npz" in files else {}
+        return cls(
+            folder=folder,
+            metrics=json.loads(files["result.json"]),
+            provenance=json.loads(files["provenance.json"]),
+            spec=json.loads(files["spec.json"]),
+            history=pd.read_csv(io.BytesIO(files["history.csv"])) if "history.csv" in files else None,
+            arrays={name: with_arrays[name] for name in with_arrays},
+        )
 
     @property
     def id(self) -> str:
@@ -85,11 +98,11 @@ class Store:
             DamagedError: if any byte of it changed.
         """
         folder = self._folder(run_id)
-        return _parse(folder, verified(folder, unread={WEIGHTS}))
+        return Stored.of(folder, verified(folder, unread={WEIGHTS}))
 
-    def files(self, run_id: str) -> dict[str, bytes]:
-        """The files of a run by name, verified; same errors as `read`."""
-        return verified(self._folder(run_id))
+    def files(self, run_id: str, unread: Set[str] = frozenset()) -> dict[str, bytes]:
+        """The files of a run by name, all verified, but for `unread` ones; same errors as `read`."""
+        return verified(self._folder(run_id), unread)
 
     def put(self, spec: RunSpec, result: Result, provenance: dict[str, Any]) -> None:
         """Write a run aside and rename it into place; what was there before stays until the new one is whole."""
@@ -207,18 +220,6 @@ def require_writable(name: str, folder: Path, remedy: str) -> None:
         probe.unlink()
     except OSError as error:
         raise StoreError(f"{name}: {folder} cannot be written ({error.strerror}); {remedy}") from None
-
-
-def _parse(folder: Path, files: dict[str, bytes]) -> Stored:
-    with_arrays = np.load(io.BytesIO(files["arrays.npz"]), allow_pickle=False) if "arrays.npz" in files else {}
-    return Stored(
-        folder=folder,
-        metrics=json.loads(files["result.json"]),
-        provenance=json.loads(files["provenance.json"]),
-        spec=json.loads(files["spec.json"]),
-        history=pd.read_csv(io.BytesIO(files["history.csv"])) if "history.csv" in files else None,
-        arrays={name: with_arrays[name] for name in with_arrays},
-    )
 
 
 def _lock(path: Path) -> int | None:

@@ -31,6 +31,7 @@ from vitlib.runs.execute import Executor, Mode, Place, execute, require
 from vitlib.runs.manifest import DamagedError, StoreError
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store, Stored
+from vitlib.runs.transfer import travel
 from vitlib.spec import Part, RunSpec, SpecError
 from vitlib.teachers.teacher import Checkpoint
 
@@ -54,8 +55,9 @@ class Study:
         return {cell.spec.id: cell.spec for cell in self.cells}
 
     def execute(self, executor: Executor = "inline", mode: Mode = "cached") -> Results:
-        """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors."""
-        return Results(self, execute(self.specs.values(), self.place, executor=executor, mode=mode))
+        """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors. 'read-only' takes it from `travel.NAME`."""
+        stored = execute(self.specs.values(), self.place, executor=executor, mode=mode)
+        return Results(self, travel.completed(self, stored) if mode == "read-only" else stored)
 
     def status(self) -> pd.DataFrame:
         """One row a run: table, grid point, id, and whether it is stored, missing, stale, failed or damaged."""
@@ -89,9 +91,8 @@ class Study:
 
     def caption(self, name: str) -> str:
         """What an artefact shows: the first paragraph of its function's docstring."""
-        function = (
-            claims.readable if name.startswith("claims") else getattr(importlib.import_module(f"vitlib.papers.{self.paper}"), name, None)
-        )
+        paper = importlib.import_module(f"vitlib.papers.{self.paper}")
+        function = claims.readable if name.startswith("claims") else getattr(paper, name, None)
         return " ".join((getattr(function, "__doc__", None) or "").partition("\n\n")[0].split())
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
@@ -165,12 +166,8 @@ class Results:
 
     def history(self, table: str) -> pd.DataFrame:
         """One row a grid point and epoch."""
-        frames = [
-            self.stored[cell.spec.id].history.assign(**cell.point)
-            for cell in self._cells(table)
-            if cell.spec.id in self.stored and self.stored[cell.spec.id].history is not None
-        ]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["epoch"])
+        found = [run.history.assign(**point) for point, run in self.runs(table) if run.history is not None]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["epoch"])
 
     def runs(self, table: str) -> list[tuple[dict[str, Any], Stored]]:
         """Grid point and stored run, for arrays; missing runs are left out."""
@@ -193,12 +190,17 @@ class Results:
         return published(self.study.paper, table)
 
     def claims(self, *about: str) -> pd.DataFrame:
-        """A verdict on each claim of the entry, corrected for all of them (`vitlib.report.evidence.claims.readable` and `scoreboard`).
+        """A verdict on each claim for a reader; `about` names the tables of the grid whose claims are shown, without it every claim is."""
+        return claims.readable(self.board(), about)
 
-        `about` names the tables of the grid whose claims are shown; without it every claim is.
-        """
+    def board(self) -> pd.DataFrame:
+        """The verdicts, corrected for all claims of the entry: `vitlib.report.evidence.claims.scoreboard`."""
+        return claims.scoreboard(self.judged())
+
+    def judged(self) -> list[claims.Judged]:
+        """Each claim of the entry with its interval; seeds beside those of the profile make it a sequential one."""
         own = merged(self.study.entry["base"], self.study.entry["profile"][self.study.profile])
-        return claims.readable(claims.verdicts(self.study.entry.get("claim", []), self._claim_frame, own["seeds"]), about)
+        return claims.judged(self.study.entry.get("claim", []), self.claim_frame, own["seeds"])
 
     def provenance(self) -> pd.DataFrame:
         """Versions, devices and commits that the results came from, with the number of runs each."""
@@ -207,7 +209,7 @@ class Results:
         ]
         return pd.DataFrame(rows).value_counts().rename("runs").reset_index()
 
-    def _claim_frame(self, name: str) -> pd.DataFrame:
+    def claim_frame(self, name: str) -> pd.DataFrame:
         """A table's frame, or the one that the document derives by `frame_<name>`."""
         derive = getattr(importlib.import_module(f"vitlib.papers.{self.study.paper}"), f"frame_{name}", None)
         return derive(self) if derive else self.frame(name)

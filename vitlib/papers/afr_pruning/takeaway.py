@@ -26,7 +26,7 @@ def save_model(results: Results, path: Path | str, table: str = "generic", **poi
 
     run = results.run(table, **{"criterion": "afr", "seed": results.study.settings.seeds[0]} | point)
     if run.weights is None:
-        raise SpecError(f"weights of {run.id}: not kept; allowed: criterion='afr' and the first seed")
+        raise SpecError(f"weights of {run.id}: not kept; allowed: criterion='afr' and the first seed, computed here")
     spec = rebuild(run.spec)
     tensors = {name: torch.from_numpy(array) for name, array in run.weights.items()}
     masks = {name.removeprefix(MASK): tensors.pop(name) for name in list(tensors) if name.startswith(MASK)}

@@ -162,15 +162,16 @@ def figure_importance(results: Results) -> Figure:
 
 @style()
 def figure_search(results: Results) -> Figure:
-    """Left: held-out top-1 of each trial (points, one training each) and the best so far (lines); both searches share their first trials.
-    Right: test top-1 of their best settings trained anew, as given and scaled to the label weight of experiment 2 (equal); dots are means,
-    bars 95 % intervals over seeds.
+    """Left: held-out top-1 of each trial (points, one training each) and the best so far (lines, means over selections, one a trial seed).
+    Both searches share their first trials, and the settings of the random search are the same draw in every selection. Right: test top-1
+    of the settings chosen, trained anew, as given and scaled to an equal step (equal); dots are means, bars 95 % intervals over selections.
     """
     settings = results.study.settings
     figure, ((left, right),) = canvas(1, 2, height=2.6)
     for search, trials in held_out_frame(results).dropna(subset="top1").groupby("search", sort=False):
         left.plot(trials["number"] + 1, trials["top1"], ".", color=COLOURS[search], alpha=0.5, label=f"{SEARCHES[search]}, trials")
-        left.step(trials["number"] + 1, trials["top1"].cummax(), where="post", color=COLOURS[search], label=SEARCHES[search])
+        best = trials.pivot(index="number", columns="seed", values="top1").cummax().ffill().mean(axis=1)
+        left.step(best.index + 1, best, where="post", color=COLOURS[search], label=SEARCHES[search])
     left.axvline(settings.started + 0.5, color=TEACHER, linestyle=":", label="TPE begins")
     left.set(xlabel="trial", ylabel="held-out top-1 (%)", title="the two searches")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -187,17 +188,17 @@ def figure_search(results: Results) -> Figure:
 
 @style()
 def figure_results(results: Results) -> Figure:
-    """Test top-1 of every method and of experiment 2: dots are means, bars 95 % intervals over seeds. In brackets the label weight, which
-    sets the effective step: blue dots have 1, orange ones that of experiment 2, and are fairly compared with their own colour, whose dotted
-    line is cross-entropy alone; grey ones have another, or one that changes from update to update.
+    """Test top-1 of every method and of experiment 2: dots are means, bars 95 % intervals over seeds, in brackets the label weight. Orange
+    dots have an equal effective step: the first gradient of all terms together is as long as that of cross-entropy at the label weight of
+    its orange row. Blue dots have label weight 1, grey ones another; the dotted line of a colour is its cross-entropy alone.
     """
     table, steps = summary(frame_results(results), ["method"], "top1"), label_weights(results)
-    colours = {steps[METHODS["ce"] + STEPS["equal"]]: PALETTE[1], steps[METHODS["ce"]]: PALETTE[0]}
+    colours = {name: _colour(name, steps) for name in table["method"]}
     figure, ((axes,),) = canvas(height=3.8)
     for place, (name, mean, half, _) in enumerate(table.itertuples(index=False)):
-        axes.errorbar([mean], [place], xerr=[half], fmt="o", color=colours.get(steps[name], TEACHER), label=name)
+        axes.errorbar([mean], [place], xerr=[half], fmt="o", color=colours[name], label=name)
         if name.startswith(METHODS["ce"]):
-            axes.axvline(mean, color=colours.get(steps[name], TEACHER), linestyle=":", label=f"{name} (line)")
+            axes.axvline(mean, color=colours[name], linestyle=":", label=f"{name} (line)")
     axes.set_yticks(range(len(table)), [f"{name} ({steps[name]})" for name in table["method"]])
     axes.set(xlabel="test top-1 (%)")
     axes.invert_yaxis()
@@ -206,8 +207,8 @@ def figure_results(results: Results) -> Figure:
 
 @style()
 def figure_terms(results: Results) -> Figure:
-    """Share of each weighted term in the total loss of peer 1 by epoch, on the first 64 test images, mean over seeds, for the prior-work
-    row, the best setting of the random search as given, and one step on the sum of the three losses.
+    """Share of each weighted term in the total loss of peer 1 by epoch, on the first 64 held-out images, mean over seeds, for the
+    prior-work row, the best settings of the random search as given, and one step on the sum of the three losses.
     """
     chosen = {
         "prior-work row": ("methods", {"method": "prior"}),
@@ -222,6 +223,13 @@ def figure_terms(results: Results) -> Figure:
     grid[0, 0].set_ylabel("share of the total loss")
     legend(grid[0, 0], above=True, ncols=7, columnspacing=0.9, handlelength=1.2)
     return figure
+
+
+def _colour(name: str, steps: dict[str, str]) -> str:
+    """Of a row, by what sets its step."""
+    if name.endswith(STEPS["equal"]):
+        return PALETTE[1]
+    return PALETTE[0] if steps[name] == steps[METHODS["ce"]] else TEACHER
 
 
 def _shares(axes: Axes, history: pd.DataFrame) -> None:

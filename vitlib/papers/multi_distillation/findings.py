@@ -11,7 +11,6 @@ from vitlib.papers.multi_distillation.search.importance import MEASURES
 from vitlib.papers.multi_distillation.tables import (
     complete_trials,
     frame_results,
-    label_weights,
     table_importance,
     table_search,
     table_variations,
@@ -65,28 +64,30 @@ def finding_search(results: Results) -> str:
     if len(table) < 2:
         return "The two searches are not measured yet."
     held_out = ", ".join(f"{row['best held-out']:.1f} % by {row['search']} ({row['trials']} trials)" for row in table.to_dict("records"))
+    selections = len(results.study.settings.seeds_of_trials)
     frame = frame_results(results)
     equal, given = (_differences(frame, f"best of TPE{step}", f"best of random search{step}") for step in (", equal step", ""))
     names = "TPE's best setting on the test images", "that of the random search"
     return (
-        f"Best held-out top-1, by which settings are chosen, one training each: {held_out}. "
-        f"{_said(equal, f'At an equal step, {names[0]}', names[1])} {_said(given, f'As given, {names[0]}', names[1])}"
+        f"Best held-out top-1, by which settings are chosen, one training each, mean of {selections} selection{'s' * (selections > 1)}: "
+        f"{held_out}. "
+        f"{_said(equal, f'At an equal step, {names[0]}', names[1], 'selections')} "
+        f"{_said(given, f'As given, {names[0]}', names[1], 'selections')}"
     )
 
 
 def finding_results(results: Results) -> str:
-    """The best setting against cross-entropy and the prior-work row at an equal step, and what the step alone does."""
-    frame, steps = frame_results(results), label_weights(results)
+    """The best settings against cross-entropy and the prior-work row at an equal step, and what the step alone does."""
+    frame = frame_results(results)
     best, prior = "best of random search, equal step", "prior-work row, equal step"
     plain, published = "cross-entropy alone, equal step", "all three, prior-work row"
     pairs = [(best, plain), (best, prior), (prior, published)]
     against_plain, against_prior, of_step = (_differences(frame, *pair) for pair in pairs)
-    named = f"the best setting of the random search at label weight {steps[best]}"
     return " ".join(
         [
-            _said(against_plain, named[0].upper() + named[1:], "cross-entropy alone at the same"),
-            _said(against_prior, "The same best setting", f"the prior-work row at label weight {steps[prior]}"),
-            _said(of_step, f"The prior-work row at label weight {steps[prior]}", f"itself at {steps[published]}"),
+            _said(against_plain, "At an equal step, the best setting of the random search", "cross-entropy alone", "selections"),
+            _said(against_prior, "The same best setting", "the prior-work row", "selections"),
+            _said(of_step, "The prior-work row at that step", "itself as given"),
         ]
     )
 
@@ -104,15 +105,15 @@ def _differences(frame: pd.DataFrame, first: str, second: str) -> pd.Series:
     return paired_differences(frame, "top1", {"method": first}, {"method": second}, ["seed"])
 
 
-def _said(differences: pd.Series, first: str, second: str) -> str:
+def _said(differences: pd.Series, first: str, second: str, over: str = "seeds") -> str:
     """One sentence."""
-    verdict = f", {_verdict(differences)}" if len(differences) else ""
-    return f"{first} minus {second}: {worded(differences)}{verdict}."
+    verdict = f", {_verdict(differences, over)}" if len(differences) else ""
+    return f"{first} minus {second}: {worded(differences, over=over)}{verdict}."
 
 
-def _verdict(differences: pd.Series) -> str:
+def _verdict(differences: pd.Series, over: str) -> str:
     if len(differences) == 1:
-        return "one seed decides nothing"
+        return f"one {over.removesuffix('s')} decides nothing"
     if abs(differences.mean()) <= half_width(differences):
         return "undecided"
     return "better" if differences.mean() > 0 else "worse"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,8 @@ class Alone(RunSpec):
         measured_on: `held-out` or `test`.
         label_weight: factor of the loss, which sets the effective step.
     """
+
+    version: ClassVar[int] = 2
 
     model: Network
     data: Data
@@ -58,8 +60,11 @@ class Combined(RunSpec):
             `phases` of training, kd first.
         teacher: frozen, in the second peer's place.
         warm_start: networks that the peers start from.
-        held_out, measured_on: as in `Alone`.
+        held_out, measured_on: as in `Alone`; whatever the result is measured on, the history is of held-out images.
+        equal_step: scales the total so that its first gradient is as long as that of cross-entropy alone at this label weight.
     """
+
+    version: ClassVar[int] = 2
 
     model: Network
     data: Data
@@ -72,6 +77,7 @@ class Combined(RunSpec):
     order: Literal["together", "successive", "phases"] = "together"
     teacher: Alone | None = None
     warm_start: tuple[Alone, Alone] | None = None
+    equal_step: Above | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -82,6 +88,10 @@ class Combined(RunSpec):
         w = self.objective.weights
         if self.order == "successive":
             self.recipe.require_unset("mixup", "cutmix", why="successive steps see one and the same batch")
+        if self.order != "together" and self.equal_step:
+            raise ValueError(
+                f"order={self.order!r} with equal_step={self.equal_step}; allowed: order='together', whose first step is on all terms"
+            )
         if self.order != "together" and not w.a * w.b * w.c:
             raise ValueError(f"order={self.order!r} with a={w.a}, b={w.b}, c={w.c}; allowed: all three above 0")
         return self
@@ -144,6 +154,8 @@ class Proposals(RunSpec):
 class Guided(RunSpec):
     """A trial with weights that a sampler proposed."""
 
+    version: ClassVar[int] = 2
+
     proposals: Proposals
     position: Annotated[int, Field(ge=0)]
 
@@ -170,12 +182,12 @@ class Best(RunSpec):
     Args:
         trials: of a search; several training seeds of one setting count by their mean.
         base: the run to make of it; its weights are replaced.
-        label_weight: scale the total to this effective step, or leave it as it is.
     """
+
+    version: ClassVar[int] = 2
 
     trials: Annotated[tuple[Combined | Guided, ...], Field(min_length=1)]
     base: Combined
-    label_weight: Above | None = None
 
     def parents(self) -> list[RunSpec]:
         return [*self.trials, *self.base.parents()]
@@ -183,10 +195,8 @@ class Best(RunSpec):
     def compute(self, context: Context) -> Result:
         from vitlib.papers.multi_distillation.search.proposals import best_weights
 
-        objective = self.base.objective.weighted(best_weights([context.parent(trial) for trial in self.trials]))
-        if self.label_weight:
-            objective = objective.at_label_weight(self.label_weight)
-        return self.base.changed(objective=objective).compute(context)
+        chosen = best_weights([context.parent(trial) for trial in self.trials])
+        return self.base.changed(objective=self.base.objective.weighted(chosen)).compute(context)
 
 
 class NetworkCost(RunSpec):

@@ -11,12 +11,12 @@ import pandas as pd
 from vitlib.papers.multi_distillation.search.importance import MEASURES, by_chance, importance
 from vitlib.papers.multi_distillation.search.space import LETTERS
 from vitlib.papers.multi_distillation.specs import Alone, Best
+from vitlib.report.frames import BY_IMAGE, averaged
 from vitlib.report.statistics import summary
 from vitlib.report.tables import DASH
 
 if TYPE_CHECKING:
     from vitlib.papers.multi_distillation.training.reading import Reading
-    from vitlib.runs.store import Stored
     from vitlib.runs.study import Results
     from vitlib.spec import RunSpec
 
@@ -90,31 +90,36 @@ def table_1(results: Results) -> pd.DataFrame:
 
 def table_2(results: Results) -> pd.DataFrame:
     """The result table that the document lacks: test top-1 (percent) of peer 1, mean and half of its 95 % interval (±) over n seeds, then
-    that of peer 2 and of the exits, which a method without them leaves out. The label weight is that of the labels in an update of the
-    deepest classifier and sets the effective step: with + that of three steps on each batch, with commas that of three phases. Rows are
-    fairly compared at equal label weights.
+    that of peer 2 and of the exits, which a method without them leaves out; each seed of a best setting has a selection of its own, among
+    the same draws. At an equal step the first gradient of all terms together is as long as that of cross-entropy at the label weight of its
+    own equal row. The label weight, a mean over runs scaled so, is that of the labels in an update of the deepest classifier: with + that
+    of three steps on each batch, with commas that of three phases.
     """
     frame = frame_results(results)
     measured = summary(frame, ["method"], "top1")
     for column in ("top1 peer 2", "top1 exit 1", "top1 exit 2", "top1 exit 3"):
         measured[column.removeprefix("top1 ")] = summary(frame, ["method"], column)["measured"]
-    weights = frame.groupby("method", sort=False).first().reindex(columns=list(LETTERS))
-    measured.insert(1, "weights", [written(weights.loc[method]) for method in measured["method"]])
+    weights = dict(list(frame.groupby("method", sort=False)[list(LETTERS)]))
+    measured.insert(1, "weights", [written(weights[method]) for method in measured["method"]])
     measured.insert(2, "label weight", measured["method"].map(label_weights(results)))
     return measured
 
 
 def table_search(results: Results) -> pd.DataFrame:
-    """Random search and TPE at as many trials. Held-out top-1 (percent) is that of one training a trial, by which the best setting is
-    chosen. Test top-1 is that of the best setting trained anew, mean and half of its 95 % interval (±) over n seeds, as given and scaled to
-    the label weight of experiment 2 (equal).
+    """Random search and TPE at as many trials, one selection a trial seed; the settings of the random search are the same draw in each.
+    Held-out top-1 (percent) is that of one training a trial, by which a selection chooses its best setting: best and median are means over
+    selections, which together chose that many different settings. Test top-1 is that of the chosen settings trained anew, mean and half
+    of its 95 % interval (±) over n selections, as given and scaled to an equal step (equal).
     """
-    best = results.frame("best").reindex(columns=["search", "step", "seed", "top1"])
+    best = results.frame("best").reindex(columns=["search", "step", "seed", "top1", *LETTERS])
     tests = {step: summary(best[best["step"] == step], ["search"], "top1").set_index("search") for step in ("as given", "equal")}
     rows = []
-    for search, held_out in held_out_frame(results).groupby("search", sort=False)["top1"]:
+    for search, held_out in held_out_frame(results).groupby("search", sort=False):
+        top1 = held_out.groupby("seed")["top1"]
         rows.append(
-            {"search": SEARCHES[search], "trials": held_out.count(), "best held-out": held_out.max(), "median held-out": held_out.median()}
+            {"search": SEARCHES[search], "trials": top1.count().min()}
+            | {"best held-out": top1.max().mean(), "median held-out": top1.median().mean()}
+            | {"settings chosen": len(best[best["search"] == search][list(LETTERS)].dropna().drop_duplicates())}
             | {f"test, {step}": frame["measured"].get(search, np.nan) for step, frame in tests.items()}
             | {f"± ({step})": frame["±"].get(search, np.nan) for step, frame in tests.items()}
             | {"n": tests["equal"]["n"].get(search, 0)}
@@ -147,7 +152,7 @@ def table_variations(results: Results) -> pd.DataFrame:
     prior = results.frame("prior").reindex(columns=["seed", "top1"]).set_index("seed")["top1"]
     frame = results.frame("variations").reindex(columns=["letter", "end", "seed", "top1"])
     settings, span = results.study.settings, prior.max() - prior.min() if prior.count() > 1 else np.nan
-    first = {"weight": "none: the row itself", "end": DASH, "top-1": prior.get(settings.trial_seeds[0], np.nan), "n": prior.count()}
+    first = {"weight": "none: the row itself", "end": DASH, "top-1": prior.get(settings.seeds_of_trials[0], np.nan), "n": prior.count()}
     rows = [first | {"lowest": prior.min(), "highest": prior.max(), "beyond its range": DASH}]
     for letter, end, seed, top1 in frame.itertuples(index=False):
         value, difference = getattr(getattr(settings.space, letter), end), top1 - prior.get(seed, np.nan)
@@ -171,7 +176,7 @@ def table_speed(results: Results) -> pd.DataFrame:
     """Seconds of training and images/s: medians over the n runs of each kind, on the hardware that computed them."""
     rows = [
         {"runs": table, "device": run.provenance["device"], **run.provenance["measured"]}
-        for table in ("trials", "guided", "methods", "curriculum", "best")
+        for table in ("trials", "trials_equal", "guided", "methods", "curriculum", "best")
         for _, run in results.runs(table)
     ]
     frame = pd.DataFrame(rows, columns=["runs", "device", "training_seconds", "images_per_second"])
@@ -181,26 +186,28 @@ def table_speed(results: Results) -> pd.DataFrame:
 
 
 def frame_results(results: Results) -> pd.DataFrame:
-    """Every run measured on the test images: method (as it is shown), seed, top-1, weights."""
+    """Every run measured on the test images: method (as it is shown), seed, top-1 and its values by image, weights."""
     frames = [
         frame.assign(method=[named(point) for point in frame.to_dict("records")])
         for frame, named in ((results.frame(table), named) for table, named in NAMED.items())
     ]
-    wanted = ["method", "seed", "top1", "top1 peer 2", *(f"top1 exit {k}" for k in (1, 2, 3)), *LETTERS]
+    wanted = ["method", "seed", "top1", f"top1{BY_IMAGE}", "top1 peer 2", *(f"top1 exit {k}" for k in (1, 2, 3)), *LETTERS]
     return pd.concat(frames, ignore_index=True).reindex(columns=wanted)
 
 
 def label_weights(results: Results) -> dict[str, str]:
-    """Weight of the labels in an update, by method as it is shown; a dash for a best setting that is not known yet."""
-    cells = [cell for cell in results.study.cells if cell.table in NAMED]
-    return {NAMED[cell.table](cell.point): _label_weight(cell.spec, results.stored.get(cell.spec.id)) for cell in cells}
+    """Weight of the labels in an update, by method as it is shown; what runs measured of it by their mean, a dash where none is stored."""
+    runs: dict[str, list[RunSpec]] = {}
+    for cell in (cell for cell in results.study.cells if cell.table in NAMED):
+        runs.setdefault(NAMED[cell.table](cell.point), []).append(cell.spec)
+    return {method: _label_weight(specs, results) for method, specs in runs.items()}
 
 
 def held_out_frame(results: Results) -> pd.DataFrame:
-    """Trials of both searches in their order, on the first trial seed: search, number, held-out top-1, weights."""
+    """Trials of both searches in their order, on each trial seed: search, seed, number, held-out top-1, weights."""
     settings = results.study.settings
-    columns = ["search", "number", "top1", *LETTERS]
-    random = results.frame("trials").query("seed == @settings.trial_seeds[0]")
+    columns = ["search", "seed", "number", "top1", *LETTERS]
+    random = results.frame("trials")
     started = random[random["number"] < settings.started]
     guided = results.frame("guided").assign(number=lambda frame: settings.started + frame["round"] * settings.positions + frame["position"])
     adaptive = pd.concat([started, guided])
@@ -220,17 +227,17 @@ def complete_trials(results: Results) -> pd.DataFrame:
 
 
 def frame_thirds(results: Results) -> pd.DataFrame:
-    """Upper and lower third of the settings as one training seed ranks them, with their mean top-1 under the next seed.
+    """Upper and lower third of the settings as one training ranks them, with their mean held-out top-1 in another.
 
-    The frame of the claim that weights matter: what ranks and what is measured are different trainings.
+    The frame of the claim that weights matter. Trial seeds are taken in pairs, each seed in one: the first ranks, the second, `seed`, is
+    measured; of an odd number the last is not used.
     """
-    table = complete_trials(results).pivot(index="number", columns="seed", values="top1").dropna()
-    seeds, rows = list(table), []
-    for place, seed in enumerate(seeds if len(seeds) > 1 else []):
-        ranked = table.sort_values(seed, kind="stable")[seeds[place - 1]]
-        size = max(1, len(ranked) // 3)
-        rows += [{"third": name, "seed": seed, "top1": part.mean()} for name, part in (("lower", ranked[:size]), ("upper", ranked[-size:]))]
-    return pd.DataFrame(rows, columns=["third", "seed", "top1"])
+    return _thirds(results, "trials")
+
+
+def frame_thirds_equal(results: Results) -> pd.DataFrame:
+    """The same of the same settings at an equal effective step."""
+    return _thirds(results, "trials_equal")
 
 
 def read_as(reading: Reading) -> dict[str, str]:
@@ -238,10 +245,27 @@ def read_as(reading: Reading) -> dict[str, str]:
     return DOES | {letter: text for field, texts in READ_AS.items() for letter, text in texts[getattr(reading, field)].items()}
 
 
-def written(weights: pd.Series) -> str:
-    """'a 0.1, b 0.05, ...', without the weights that are zero; a dash where there are none."""
-    kept = [f"{letter} {value:g}" for letter, value in weights.items() if value]
-    return ", ".join(kept) if weights.notna().all() else DASH
+def written(weights: pd.DataFrame) -> str:
+    """Of a method's runs: 'a 0.1, b 0.05, ...', without weights that are zero; '3 settings' where they differ; a dash for none."""
+    settings = weights.dropna().drop_duplicates()
+    if len(settings) > 1:
+        return f"{len(settings)} settings"
+    kept = [f"{letter} {value:g}" for setting in settings.to_dict("records") for letter, value in setting.items() if value]
+    return ", ".join(kept) or DASH
+
+
+def _thirds(results: Results, trials: str) -> pd.DataFrame:
+    frame, seeds = (
+        results.frame(trials).reindex(columns=["number", "seed", "top1", f"top1{BY_IMAGE}"]),
+        results.study.settings.seeds_of_trials,
+    )
+    thirds, frame = [], frame.dropna(subset="top1")
+    for ranking, measuring in zip(seeds[::2], seeds[1::2], strict=False):
+        ranked = frame[frame["seed"] == ranking].sort_values("top1", kind="stable")["number"]
+        measured = frame[frame["seed"] == measuring].set_index("number").reindex(ranked).dropna(subset="top1")
+        size = max(1, len(measured) // 3)
+        thirds += [measured[:size].assign(third="lower"), measured[-size:].assign(third="upper")]
+    return averaged(pd.concat([frame[:0], *thirds]), ["third", "seed"], "top1")
 
 
 def _telling(results: Results) -> Iterator[tuple[int, pd.DataFrame]]:
@@ -251,11 +275,13 @@ def _telling(results: Results) -> Iterator[tuple[int, pd.DataFrame]]:
             yield seed, trials
 
 
-def _label_weight(spec: RunSpec, stored: Stored | None) -> str:
+def _label_weight(specs: list[RunSpec], results: Results) -> str:
+    spec = specs[0]
     if isinstance(spec, Alone):
         return f"{spec.label_weight:.2g}"
-    if isinstance(spec, Best):
-        return f"{stored.metrics['label weight']:.2g}" if stored else DASH
+    if isinstance(spec, Best) or spec.equal_step:
+        measured = [results.stored[each.id].metrics["label weight"] for each in specs if each.id in results.stored]
+        return f"{np.mean(measured):.2g}" if measured else DASH
     between = {"together": "", "successive": " + ", "phases": ", "}[spec.order]
     objective = spec.objective
     return between.join(f"{weight:.2g}" for weight in objective.label_weights.values()) if between else f"{objective.label_weight:.2g}"

@@ -15,6 +15,7 @@ from vitlib.report.evidence.paired import paired
 from vitlib.report.evidence.power import MOST, images_too_few, seeds_needed
 
 RELATIONS = ("greater", "equal")
+NOT_SEEDS = ("images", "rounds")  # what a claim may count whose number does not follow that of the seeds
 COLUMNS = (
     "table", "claim", "published", "difference", "low", "high", "n", "images", "over", "counted",
     "p", "e", "alone", "verdict", "seeds_needed", "to decide", "smallest",
@@ -30,7 +31,8 @@ class Judged:
     """A claim and the interval of its difference.
 
     A claim names a `table`, a `metric`, the two selections `first` and `second`, the keys `pair_by`, and a relation: `greater`
-    (first - second > 0) or `equal` (within ± `margin`); where what it calls its seeds is something else, `over` says what.
+    (first - second > 0) or `equal` (within ± `margin`). Beside its `sentence` it may say `where` it was measured, and what it counts
+    `over`, if not seeds.
     """
 
     claim: dict[str, Any]
@@ -49,9 +51,9 @@ class Judged:
     def level(self) -> float:
         """The smallest level that decides it: a p-value, or, for a sequential claim, one that holds at every look.
 
-        NaN for a claim about seeds of which there is one: its images' interval is about that training.
+        NaN for one seed, whatever its images say: their interval is about that training.
         """
-        if self.counts == "seeds" and self.interval.spread.n < 2:
+        if self.interval.spread.n < 2:
             return float("nan")
         return self.interval.level_of(self.distance)
 
@@ -121,8 +123,8 @@ def _judge(claim: dict[str, Any], frame: pd.DataFrame, declared: Collection[int]
     if claim["relation"] not in RELATIONS:
         raise ValueError(f"relation: got {claim['relation']!r}; allowed: {', '.join(RELATIONS)}")
     differences = paired(frame, claim["metric"], claim["first"], claim["second"], claim["pair_by"])
-    by_seeds = claim.get("over", "seeds") == "seeds" and declared is not None
-    return Judged(claim, interval_of(differences, by_seeds and not set(differences.by_seed.index) <= set(declared)))
+    added = set(differences.by_seed.index) - set(differences.by_seed.index if declared is None else declared)
+    return Judged(claim, interval_of(differences, bool(added) and claim.get("over") not in NOT_SEEDS))
 
 
 def _row(judgement: Judged, level: float, own_level: float, decided: bool) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def _row(judgement: Judged, level: float, own_level: float, decided: bool) -> di
     needed = np.nan if decided else seeds_needed(interval, judgement.distance, own_level)
     return {
         "table": claim["table"],
-        "claim": claim["sentence"],
+        "claim": f"{claim['sentence']} ({claim['where']})" if "where" in claim else claim["sentence"],
         "published": claim["published"],
         "difference": interval.mean,
         "low": interval.low,
@@ -166,4 +168,5 @@ def _to_decide(judgement: Judged, needed: float, level: float) -> str | None:
 
 
 def _number(count: int, what: str) -> str:
-    return f"{count:,} {what.removesuffix('s') if count == 1 else what}"
+    first, *rest = what.split(" ")
+    return " ".join([f"{count:,}", first.removesuffix("s") if count == 1 else first, *rest])

@@ -1,10 +1,14 @@
-"""Runs from one machine to another: one plain tar, believed only after every name and checksum in it was checked."""
+"""Runs from one machine to another: one tar, plain or in xz, believed only after every name and checksum in it was checked.
+
+The same runs give the same bytes: members in the order of their names, without times and owners, one setting of xz.
+"""
 
 from __future__ import annotations
 
 import io
+import lzma
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -12,10 +16,14 @@ from vitlib.runs.manifest import MANIFEST, DamagedError, StoreError, digest_of, 
 from vitlib.runs.store import FILES, WEIGHTS, Store, require_writable
 
 Members = dict[str, tarfile.TarInfo]  # of a run, by file name
+XZ = b"\xfd7zXZ\x00"
+PRESET = 6
+LARGEST = 2**29  # bytes that an archive in xz unpacks to; a plain tar is read file by file and may be of any size
+MEMORY = 2**27  # bytes that unpacking may take beside them; PRESET takes 2**23
 
 
-def export(store: Store, run_ids: list[str], archive: Path, with_weights: bool = True) -> None:
-    """One plain tar of whole runs; without weights their manifests say so by not naming them.
+def export(store: Store, run_ids: Iterable[str], archive: Path, with_weights: bool = True) -> None:
+    """One tar of whole runs, in xz where its name ends so; without weights their manifests say so by not naming them.
 
     Raises:
         StoreError: for an archive that cannot be written, or a damaged run; nothing of the archive is left then.
@@ -24,9 +32,11 @@ def export(store: Store, run_ids: list[str], archive: Path, with_weights: bool =
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_name(archive.name + ".partial")
     try:
-        with tarfile.open(partial, "w") as tar:
-            for run_id in run_ids:
+        with _new(partial, in_xz=archive.suffix == ".xz") as tar:
+            for run_id in sorted(run_ids):
                 _add(tar, store, run_id, with_weights)
+                if archive.suffix == ".xz" and tar.offset > LARGEST:
+                    raise StoreError(f"archive {archive}: holds more than {LARGEST >> 20} MiB; allowed: a plain tar, for instance runs.tar")
         partial.replace(archive)
     except OSError as error:
         raise StoreError(f"archive {archive}: cannot be written ({error.strerror})") from None
@@ -42,8 +52,8 @@ def require_place(archive: Path) -> None:
 
 
 def require_readable(archive: Path) -> None:
-    """Refuse what is no plain tar at all; `import_` checks what is in it."""
-    with _readable(archive), tarfile.open(archive, "r:"):
+    """Refuse what is no tar at all; `import_` checks what is in it."""
+    with _readable(archive), _opened(archive):
         pass
 
 
@@ -53,28 +63,64 @@ def import_(store: Store, archive: Path) -> list[str]:
     Raises:
         StoreError: for a name that is not RUN/FILE, a link, a missing file or a wrong checksum.
     """
+    with _checked(archive) as (tar, runs):
+        return [run_id for run_id, members in runs.items() if _added(store, tar, run_id, members)]
+
+
+def read(archive: Path) -> dict[str, dict[str, bytes]]:
+    """The files of each run of an archive, by run and name, all checked; same errors as `import_`."""
+    with _checked(archive) as (tar, runs):
+        return {run_id: _contents(tar, members) for run_id, members in runs.items()}
+
+
+@contextmanager
+def _checked(archive: Path) -> Iterator[tuple[tarfile.TarFile, dict[str, Members]]]:
+    """An open archive and the runs in it, after every name and checksum was looked at."""
     with ExitStack() as stack:
         with _readable(archive):
-            tar = stack.enter_context(tarfile.open(archive, "r:"))
+            tar = stack.enter_context(_opened(archive))
             runs = _runs(archive, tar)
             for run_id, members in runs.items():
                 _check(archive, tar, run_id, members)
-        return [run_id for run_id, members in runs.items() if _added(store, tar, run_id, members)]
+        yield tar, runs
 
 
 @contextmanager
 def _readable(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, OSError) as error:
-        raise StoreError(f"archive {archive}: cannot be read as a plain tar ({error})") from None
+    except (tarfile.TarError, lzma.LZMAError, OSError) as error:
+        raise StoreError(f"archive {archive}: cannot be read as a plain tar or one in xz ({error})") from None
+
+
+def _new(path: Path, in_xz: bool) -> tarfile.TarFile:
+    return tarfile.open(path, "w:xz", preset=PRESET) if in_xz else tarfile.open(path, "w")
+
+
+def _opened(archive: Path) -> tarfile.TarFile:
+    with archive.open("rb") as stream:
+        if stream.read(len(XZ)) != XZ:
+            return tarfile.open(archive, "r:")
+    return tarfile.open(fileobj=io.BytesIO(_unpacked(archive)), mode="r:")
+
+
+def _unpacked(archive: Path) -> bytes:
+    """What an archive in xz holds, read to the checksum at its end, before anything looks at it."""
+    large = StoreError(f"archive {archive}: unpacks to more than {LARGEST >> 20} MiB; allowed: less, or a plain tar")
+    if archive.stat().st_size > LARGEST:
+        raise large
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY)
+    content = decompressor.decompress(archive.read_bytes(), max_length=LARGEST + 1)
+    if len(content) > LARGEST:
+        raise large
+    if not decompressor.eof or decompressor.unused_data:
+        raise lzma.LZMAError("cut short" if not decompressor.eof else "something follows its end")
+    return content
 
 
 def _add(tar: tarfile.TarFile, store: Store, run_id: str, with_weights: bool) -> None:
-    files = store.files(run_id)
-    if not with_weights:
-        files.pop(WEIGHTS, None)
-    for name, content in {**files, MANIFEST: manifest_of(digests_of(files))}.items():
+    files = store.files(run_id, set() if with_weights else {WEIGHTS})
+    for name, content in sorted({**files, MANIFEST: manifest_of(digests_of(files))}.items()):
         member = tarfile.TarInfo(f"{run_id}/{name}")
         member.size = len(content)
         tar.addfile(member, io.BytesIO(content))
@@ -84,9 +130,12 @@ def _added(store: Store, tar: tarfile.TarFile, run_id: str, members: Members) ->
     with store.claim(run_id) as mine:
         if not mine or _has(store, run_id, WEIGHTS in members):
             return False
-        files = {name: tar.extractfile(member).read() for name, member in members.items() if name != MANIFEST}
-        store.install(run_id, files)
+        store.install(run_id, _contents(tar, members))
         return True
+
+
+def _contents(tar: tarfile.TarFile, members: Members) -> dict[str, bytes]:
+    return {name: tar.extractfile(member).read() for name, member in members.items() if name != MANIFEST}
 
 
 def _has(store: Store, run_id: str, with_weights: bool) -> bool:
@@ -110,14 +159,14 @@ def _check(archive: Path, tar: tarfile.TarFile, run_id: str, members: Members) -
     digests = {name: digest_of(tar.extractfile(member)) for name, member in members.items() if name != MANIFEST}
     manifest, spec = (tar.extractfile(members[name]).read() if name in members else b"" for name in (MANIFEST, "spec.json"))
     if manifest != manifest_of(digests):
-        raise StoreError(f"archive {archive}: {run_id}: {what_changed(digests, manifest)}; nothing was imported")
+        raise StoreError(f"archive {archive}: {run_id}: {what_changed(digests, manifest)}; nothing of it was taken")
     if (json_table(spec) or {}).get("id") != run_id:
-        raise StoreError(f"archive {archive}: {run_id} does not hold the run of that name; nothing was imported")
+        raise StoreError(f"archive {archive}: {run_id} does not hold the run of that name; nothing of it was taken")
 
 
 def _run_and_file(archive: Path, member: tarfile.TarInfo) -> tuple[str, str]:
     run_id, _, name = member.name.partition("/")
     plain = run_id.replace("-", "").replace("_", "").isalnum()
-    if not (member.isfile() and plain and name in FILES | {MANIFEST}):
+    if not (member.isfile() and member.sparse is None and plain and name in FILES | {MANIFEST}):
         raise StoreError(f"archive {archive}: member {member.name!r} refused; allowed: regular files RUN/{{{', '.join(sorted(FILES))}}}")
     return run_id, name

@@ -37,7 +37,8 @@ class Settings(Part):
         methods: further rows of the comparison, by name; each objective has a reading of its own.
         space: the ranges of Table 1.
         seeds: of the comparison on the test images, whose trainings are none that a trial had (`ANEW`).
-        numbers: random trials; `trial_seeds`: trainings of each.
+        numbers: random trials; `trial_seeds`: trainings of each, as many as `seeds`, whose numbers they have where none are given. The
+            k-th seed of the comparison trains what the searches on the k-th trial seed choose, so that its rows vary by the selection too.
         rounds, positions: of the adaptive search, which starts from the first trials of the random one so that both have as many.
         warm: peers start from networks trained alone.
         held_out: share of the training images that trials are selected on.
@@ -54,7 +55,7 @@ class Settings(Part):
     space: Space
     search_seed: Seed
     numbers: Annotated[int, Field(ge=4, le=1000)]
-    trial_seeds: Seeds
+    trial_seeds: Seeds | None = None
     rounds: Annotated[int, Field(ge=1, le=20)]  # each is described with those before it
     positions: Annotated[int, Field(ge=1, le=200)]
     held_out: Share
@@ -74,12 +75,22 @@ class Settings(Part):
         return self
 
     @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if len(self.seeds) != len(self.seeds_of_trials):
+            raise ValueError(
+                f"seeds={list(self.seeds)} and trial_seeds={list(self.seeds_of_trials)}; allowed: as many of one as of the other, "
+                "since each seed of the comparison trains the setting that a search on a trial seed of its own chose"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _trained_anew(self) -> Self:
         compared = {drawn for seed in self.seeds for drawn in drawn_from(seed + ANEW)}
-        if both := compared & {drawn for seed in self.trial_seeds for drawn in drawn_from(seed)}:
+        if both := compared & {drawn for seed in self.seeds_of_trials for drawn in drawn_from(seed)}:
             raise ValueError(
-                f"seeds={list(self.seeds)}, which train from {ANEW} on, share {', '.join(map(str, sorted(both)))} with the networks or "
-                f"batches of trial_seeds={list(self.trial_seeds)}, so that the winner would not be trained anew; allowed: other trial_seeds"
+                f"seeds={list(self.seeds)}, which train from {ANEW} on, share {', '.join(map(str, sorted(both)))} with the networks "
+                f"or batches of trial_seeds={list(self.seeds_of_trials)}, so that the winner would not be trained anew; "
+                "allowed: other trial_seeds"
             )
         return self
 
@@ -104,7 +115,7 @@ class Settings(Part):
 
     @property
     def equal_step(self) -> float:
-        """Label weight of experiment 2's sum, which other rows are scaled to."""
+        """Label weight of experiment 2's sum: rows at an equal step are scaled to cross-entropy's first gradient at it."""
         return self.objective(self.unweighted).label_weight
 
     def objective(self, weights: Weights, **changed: Any) -> Objective:
@@ -114,6 +125,15 @@ class Settings(Part):
     def varied(self, letter: Letter, end: Literal["low", "high"]) -> Weights:
         """The prior-work row with one weight at an end of its range."""
         return self.prior.changed(**{letter: getattr(getattr(self.space, letter), end)})
+
+    @property
+    def seeds_of_trials(self) -> tuple[int, ...]:
+        return self.seeds if self.trial_seeds is None else self.trial_seeds
+
+    @property
+    def selecting(self) -> dict[int, int]:
+        """Of each seed of the comparison the trial seed whose searches choose its setting."""
+        return dict(zip(self.seeds, self.seeds_of_trials, strict=True))
 
     @property
     def method_names(self) -> list[str]:
@@ -142,7 +162,7 @@ class Settings(Part):
 
     @property
     def first_trial_seed(self) -> list[int]:
-        return list(self.trial_seeds)[:1]
+        return list(self.seeds_of_trials)[:1]
 
     def _to_learn(self) -> Iterator[tuple[str, Reading, Weights]]:
         """Where weights come from, how they are read there, and the weights that are the hardest to learn."""
@@ -168,6 +188,11 @@ def peers_of(seed: int) -> tuple[int, int]:
 def run_trial(settings: Settings, *, number: int, seed: int) -> Combined:
     """Experiment 1: trial `number` of the random search."""
     return _trial(settings, settings.space.drawn(settings.search_seed, number), seed)
+
+
+def run_trial_equal(settings: Settings, *, number: int, seed: int) -> Combined:
+    """The same trial at an equal effective step."""
+    return run_trial(settings, number=number, seed=seed).changed(equal_step=settings.equal_step)
 
 
 def run_guided(settings: Settings, *, round: int, position: int, seed: int) -> Guided:
@@ -201,19 +226,20 @@ def run_curriculum(settings: Settings, *, order: str, seed: int) -> Combined:
 
 
 def run_ce_equal(settings: Settings, *, seed: int) -> Alone:
-    """Cross-entropy alone at experiment 2's effective step."""
+    """Cross-entropy alone at the label weight of experiment 2, which the others' equal step is measured by."""
     return _alone(settings, seed + ANEW).changed(label_weight=settings.equal_step)
 
 
 def run_prior_equal(settings: Settings, *, seed: int) -> Combined:
-    """The prior-work row at experiment 2's effective step."""
-    return _compared(settings, settings.prior_objective.at_label_weight(settings.equal_step), seed)
+    """The prior-work row at an equal effective step."""
+    return _compared(settings, settings.prior_objective, seed, equal_step=settings.equal_step)
 
 
 def run_best(settings: Settings, *, search: Literal["random", "tpe"], step: Literal["as given", "equal"], seed: int) -> Best:
-    """The best setting of a search, as given or at experiment 2's effective step."""
-    base = _compared(settings, settings.objective(settings.prior), seed)
-    return Best(trials=tuple(searched(settings, search)), base=base, label_weight=settings.equal_step if step == "equal" else None)
+    """What a search on the seed's own trial seed chose, as given or at an equal effective step."""
+    scaled = {"equal_step": settings.equal_step} if step == "equal" else {}
+    base = _compared(settings, settings.objective(settings.prior), seed, **scaled)
+    return Best(trials=tuple(searched(settings, search, settings.selecting[seed])), base=base)
 
 
 def run_cost(settings: Settings, *, part: str) -> NetworkCost:
@@ -221,9 +247,8 @@ def run_cost(settings: Settings, *, part: str) -> NetworkCost:
     return NetworkCost(model=settings.model, data=settings.data, batch_size=settings.recipe.batch_size, part=part)
 
 
-def searched(settings: Settings, search: str) -> list[Combined | Guided]:
-    """The trials of a search in order; both searches have as many, on the first trial seed."""
-    seed = settings.trial_seeds[0]
+def searched(settings: Settings, search: str, seed: int) -> list[Combined | Guided]:
+    """The trials of a search on a trial seed in order; both searches have as many."""
     if search == "random":
         return [run_trial(settings, number=number, seed=seed) for number in settings.trial_numbers]
     last = _proposals(settings, settings.rounds - 1, seed)

@@ -16,11 +16,12 @@ from vitlib.methods.distillation.exits import DeepestEnd, Outputs, with_exits
 from vitlib.papers.multi_distillation.specs import Alone, Combined
 from vitlib.papers.multi_distillation.training.curriculum import Losses
 from vitlib.papers.multi_distillation.training.objective import Knowledge, deepest, loss_terms
+from vitlib.papers.multi_distillation.training.step import at_equal_step
 from vitlib.spec import Context, Result
-from vitlib.training.evaluate import accuracy, labels_of, outputs, scores_of
+from vitlib.training.evaluate import accuracy, judged, labels_of, outputs, scores_of
 from vitlib.training.loop import cross_entropy, target_maker, train
 
-FOLLOWED = 64  # measured images on which the terms of the loss are followed
+FOLLOWED = 64  # held-out images on which the terms of the loss are followed
 
 
 def train_alone(spec: Alone, context: Context) -> Result:
@@ -31,23 +32,23 @@ def train_alone(spec: Alone, context: Context) -> Result:
 
     trained = train(network, _training(spec, context), loss, spec.recipe, num_classes=network.num_classes, context=context)
     measured = _measured(spec, context)
-    top1 = accuracy(scores_of(network, measured).argmax(dim=1).numpy(), labels_of(measured))
-    return Result({"top1": top1}, trained.history, weights=weights_of(network), measured=trained.measured)
+    metrics, by_image = judged(scores_of(network, measured), labels_of(measured))
+    return Result(metrics, trained.history, by_image, weights_of(network), trained.measured)
 
 
 def train_combined(spec: Combined, context: Context) -> Result:
-    model = pair(spec, context)
-    losses = Losses(spec, _training(spec, context))
-    measured = _measured(spec, context)
+    model, batches = pair(spec, context), _training(spec, context)
+    spec = at_equal_step(spec, model, batches)
+    losses, measured = Losses(spec, batches), _measured(spec, context)
     classes = model.networks[0].backbone.num_classes
     trained = train(
         model, losses.batches, losses, spec.recipe, num_classes=classes, context=context,
-        evaluate=_follow(spec, measured, context), around_step=losses.around_step,
+        evaluate=_follow(spec, context), around_step=losses.around_step,
     )  # fmt: skip
-    metrics = {name: value for name, value in trained.metrics.items() if name.startswith("top1")}
+    metrics, by_image = accuracies(model, measured)
     metrics |= exit_accuracies(model.networks[0], measured) if spec.objective.weights.c else {}
-    metrics |= spec.objective.weights.model_dump() | {"label weight": spec.objective.label_weight}
-    return Result(metrics, trained.history, measured=trained.measured)
+    metrics |= spec.objective.weights.model_dump() | {"label weight": spec.objective.label_weight, "scale": spec.objective.scale}
+    return Result(metrics, trained.history, by_image, measured=trained.measured)
 
 
 def untrained(spec: Alone | Combined, seed: int, context: Context) -> nn.Module:
@@ -97,11 +98,13 @@ class Taught(nn.Module):
         return self
 
 
-def accuracies(model: Peers | Taught, measured: Batches) -> dict[str, float]:
-    """Top-1 of the first peer's deepest classifier ('top1') and of the second peer's ('top1 peer 2')."""
-    labels = labels_of(measured)
-    found = [accuracy(scores_of(network.backbone, measured).argmax(dim=1).numpy(), labels) for network in model.networks]
-    return {f"top1 peer {place}" if place > 1 else "top1": top1 for place, top1 in enumerate(found, start=1)}
+def accuracies(model: Peers | Taught, measured: Batches) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Top-1 of the first peer's deepest classifier ('top1') and of the second peer's ('top1 peer 2'), and both by image."""
+    labels, metrics, by_image = labels_of(measured), {}, {}
+    for network, name in zip(model.networks, ("top1", "top1 peer 2"), strict=False):
+        top1, right = judged(scores_of(network.backbone, measured), labels, name)
+        metrics, by_image = metrics | top1, by_image | right
+    return metrics, by_image
 
 
 def exit_accuracies(network: nn.Module, measured: Batches) -> dict[str, float]:
@@ -110,16 +113,18 @@ def exit_accuracies(network: nn.Module, measured: Batches) -> dict[str, float]:
     return {f"top1 exit {place}": accuracy(found.argmax(dim=1).numpy(), labels) for place, found in enumerate(scores, start=1)}
 
 
-def _follow(spec: Combined, measured: Batches, context: Context) -> Callable[[nn.Module], dict[str, float]]:
-    """Measures the weighted terms of the first network's loss on the first measured images, in eval mode, and its accuracy."""
-    images, labels = next(iter(measured.epoch(0)))
+def _follow(spec: Combined, context: Context) -> Callable[[nn.Module], dict[str, float]]:
+    """Measures, in eval mode, accuracies on the held-out images and the weighted terms of the first network's loss on the first of them."""
+    held_out = _held_out(spec, context)
+    images, labels = next(iter(held_out.epoch(0)))
 
     @torch.no_grad()
     def follow(model: nn.Module) -> dict[str, float]:
         own, taught = model(images[:FOLLOWED])[0]
         _, targets = target_maker(spec.recipe.changed(mixup=0.0, cutmix=0.0), own.logits[-1].shape[1])(images, labels[:FOLLOWED])
         terms = loss_terms(own, taught, targets, spec.objective)
-        return {f"term {name}": float(value) for name, value in terms.items()} | accuracies(model, measured)
+        top1, _ = accuracies(model, held_out)
+        return {f"term {name}": float(value) for name, value in terms.items()} | {f"held-out {name}": top1[name] for name in top1}
 
     return follow
 
@@ -141,9 +146,14 @@ def _training(spec: Alone | Combined, context: Context) -> Batches:
 
 
 def _measured(spec: Alone | Combined, context: Context) -> Batches:
-    """The held-out images of the training split, or the test split."""
-    if spec.measured_on == "test":
-        return test_batches(spec.data, device=context.device, data_dir=context.data_dir)
+    """The images that the result is measured on."""
+    if spec.measured_on == "held-out":
+        return _held_out(spec, context)
+    return test_batches(spec.data, device=context.device, data_dir=context.data_dir)
+
+
+def _held_out(spec: Alone | Combined, context: Context) -> Batches:
+    """The images of the training split that are not trained on."""
 
     def held_out(labels: np.ndarray) -> np.ndarray:
         return np.flatnonzero(stratified(labels, spec.held_out))

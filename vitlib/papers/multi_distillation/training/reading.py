@@ -71,7 +71,7 @@ class Objective(Reading):
     """The total loss of nine weights, so read.
 
     Args:
-        scale: of the total, to compare settings at an equal effective step.
+        scale: of the total.
     """
 
     weights: Weights
@@ -84,7 +84,7 @@ class Objective(Reading):
 
     @property
     def label_weight(self) -> float:
-        """Weight of the deepest classifier's cross-entropy with the labels: what sets the effective step."""
+        """Weight of the deepest classifier's cross-entropy with the labels."""
         return self.scale * sum(self.label_shares(self.weights).values())
 
     @property
@@ -94,7 +94,3 @@ class Objective(Reading):
 
     def weighted(self, weights: Weights) -> Objective:
         return self.changed(weights=weights)
-
-    def at_label_weight(self, wanted: float) -> Objective:
-        """The same objective, scaled to another effective step."""
-        return self.changed(scale=self.scale * wanted / self.label_weight)

@@ -1,0 +1,152 @@
+"""Seeds added where verdicts are open, the cheapest claim first, until a budget of time is spent; running it again goes on.
+
+What a claim's next seed takes is found by leaving runs out: a seed of a claim rests on those without which its difference is missing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from vitlib.papers.grid import Cell
+from vitlib.report.evidence.paired import paired_differences
+from vitlib.runs.execute import Executor, execute
+from vitlib.runs.study import Results, Study
+from vitlib.spec import RunSpec, SpecError
+
+MOST_SEEDS = 30  # of a claim: looks at 3 to 30 seeds are simulated to err in at most 5 %
+UNITS = {"s": 1, "m": 60, "h": 3600}
+Place = tuple[str, frozenset, int]  # of a run in the grid: table, point without its seed, and which seed it is
+
+
+@dataclass(frozen=True)
+class Step:
+    """A claim's next seed.
+
+    Attributes:
+        specs: the runs that it takes, stored ones among them.
+        seconds: that those take which are not stored, ancestors too, on one core.
+        to_decide: seconds until the claim would be decided, were everything as it is so far.
+    """
+
+    sentence: str
+    specs: tuple[RunSpec, ...]
+    seconds: float
+    to_decide: float
+
+
+def seconds_of(text: str) -> float:
+    """A budget such as `90s`, `60m` or `2h`.
+
+    Raises:
+        SpecError: for anything else.
+    """
+    number, unit = text[:-1], text[-1:]
+    if unit not in UNITS or not number.isdecimal() or not int(number):
+        raise SpecError(f"budget: got {text!r}; allowed: a whole number above 0 with s, m or h, for instance 60m")
+    return float(number) * UNITS[unit]
+
+
+def with_more_seeds(settings: Any) -> dict[str, list[int]]:
+    """Overrides that add seeds up to `MOST_SEEDS` to the settings' own, in all that run over them."""
+    own = list(settings.seeds)
+    more = [*own, *(seed for seed in range(max(own) + 1, max(own) + 1 + MOST_SEEDS - len(own)))]
+    return dict.fromkeys(getattr(type(settings), "seeded", ("seeds",)), more)
+
+
+def decide(study: Study, declared: Study, budget: float, executor: Executor = "local") -> Iterator[Step]:
+    """Compute step after step, each given before it is; ends where no claim is open, seeds decide none, or none fits the budget.
+
+    Args:
+        study: with more seeds (`with_more_seeds`) than `declared`.
+        budget: seconds.
+
+    Raises:
+        SpecError: where a run of the declared seeds is not stored: added seeds go on from them.
+    """
+    if missing := len(declared.specs) - len(declared.execute(mode="read-only").stored):
+        raise SpecError(
+            f"decide: {missing} of {len(declared.specs)} runs of {study.paper} at profile {study.profile} are not stored; "
+            f"compute them first: python -m vitlib run {study.paper} --profile {study.profile}"
+        )
+    ends = time.monotonic() + budget
+    while affordable := [step for step in open_steps(study.execute(mode="read-only")) if step.seconds <= ends - time.monotonic()]:
+        step = min(affordable, key=lambda step: step.to_decide)
+        yield step
+        execute(step.specs, study.place, executor=executor)
+
+
+def open_steps(results: Results) -> list[Step]:
+    """The next seed of each open claim that seeds would decide."""
+    board, claims = results.board(), results.study.entry["claim"]
+    still_open = [place for place, needed in enumerate(board["seeds_needed"]) if np.isfinite(needed)]
+    rests, cost = rest_on(results, [claims[place] for place in still_open]), _prices(results)
+    at = {_place(cell, results.study): cell.spec for cell in results.study.cells if "seed" in cell.point}
+    steps = []
+    for place, places in zip(still_open, rests, strict=True):
+        if specs := _next(places, at):
+            seconds, rows = cost(specs), board["seeds_needed"][place] - board["n"][place]
+            steps.append(Step(claims[place]["sentence"], specs, seconds, seconds * rows))
+    return steps
+
+
+def rest_on(results: Results, claims: list[dict[str, Any]]) -> list[set[Place]]:
+    """For each claim where in the grid the runs lie that its latest seed rests on; none for a claim that seeds do not make."""
+    latest = [_latest(results, claim) for claim in claims]
+    places: dict[str, set[Place]] = {}
+    for cell in results.study.cells:
+        if "seed" in cell.point and cell.spec.id in results.stored:
+            places.setdefault(cell.spec.id, set()).add(_place(cell, results.study))
+    found: list[set[Place]] = [set() for _ in claims]
+    own = {run_id: where for run_id, where in places.items() if len({number for _, _, number in where}) == 1}  # of one seed, not of all
+    for run_id, where in own.items():
+        without = replace(results, stored={name: run for name, run in results.stored.items() if name != run_id})
+        for claim, seed, rests in zip(claims, latest, found, strict=True):
+            if seed is not None and seed not in _differences(without, claim).index:
+                rests |= where
+    return found
+
+
+def _latest(results: Results, claim: dict[str, Any]) -> Any:
+    seeds = list(_differences(results, claim).index)
+    return seeds[-1] if seeds else None
+
+
+def _differences(results: Results, claim: dict[str, Any]) -> Any:
+    frame = results.claim_frame(claim["table"])
+    return paired_differences(frame, claim["metric"], claim["first"], claim["second"], claim["pair_by"])
+
+
+def _place(cell: Cell, study: Study) -> Place:
+    point = dict(cell.point)
+    return cell.table, frozenset(point.items() - {("seed", point["seed"])}), list(study.settings.seeds).index(point["seed"])
+
+
+def _next(places: set[Place], at: dict[Place, RunSpec]) -> tuple[RunSpec, ...]:
+    """The same runs at the next seeds, as many on as the places span; empty where the grid has no such seeds."""
+    numbers = {number for _, _, number in places}
+    if not numbers:
+        return ()
+    span = max(numbers) - min(numbers) + 1
+    moved = [(table, point, number + span) for table, point, number in places]
+    return tuple({at[place].id: at[place] for place in moved}.values()) if all(place in at for place in moved) else ()
+
+
+def _prices(results: Results) -> Callable[[tuple[RunSpec, ...]], float]:
+    """Seconds of the runs that are missing, by the median of the stored ones of their class."""
+    by_class: dict[str, list[float]] = {}
+    for run in results.stored.values():
+        by_class.setdefault(run.id.partition("-")[0], []).append(run.provenance["measured"].get("training_seconds", 0.0))
+    known = {name: median(seconds) for name, seconds in by_class.items()}
+    usual = median(known.values()) if known else 0.0
+
+    def price(specs: tuple[RunSpec, ...]) -> float:
+        family = {member.id: member for spec in specs for member in spec.family()}
+        return sum(known.get(run_id.partition("-")[0], usual) for run_id in family if run_id not in results.stored)
+
+    return price

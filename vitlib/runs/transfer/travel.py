@@ -1,0 +1,98 @@
+"""Results that travel: `results.tar.xz` beside a study's tables holds its runs without weights, so that a reader draws them again.
+
+`leave` writes it from the store, all runs of the study or none. `completed` takes from it what the store lacks, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitlib import paths
+from vitlib.runs.manifest import DamagedError, StoreError, json_table
+from vitlib.runs.store import Store, Stored
+from vitlib.runs.transfer.archive import LARGEST, export, read
+
+if TYPE_CHECKING:
+    from vitlib.runs.study import Study
+
+NAME = "results.tar.xz"
+TABLES = ("result.json", "provenance.json", "spec.json")
+log = logging.getLogger("vitlib")
+
+
+class Archived(Stored):
+    """A run from an archive of results; weights that it kept stayed where it was computed."""
+
+    @property
+    def weights(self) -> None:
+        return None
+
+
+def leave(study: Study) -> None:
+    """Write the runs of the study's own cells beside its tables.
+
+    Where one of them is not stored whole, what lies there stays, and one line says so: an archive with holes would pass for all, and
+    the one that it would replace may be the only whole one.
+
+    Raises:
+        StoreError: for an archive that cannot be written.
+    """
+    store = Store(study.place.results_dir, writable=False)
+    archive = study.folder / NAME
+    if missing := [run_id for run_id in study.specs if run_id not in store]:
+        log.warning("%s: not written, %d of %d runs are not stored", archive, len(missing), len(study.specs))
+        return
+    try:
+        export(store, study.specs, archive, with_weights=False)
+    except DamagedError as error:
+        log.warning("%s: not written, a stored run is damaged: %s", archive, error)
+
+
+def completed(study: Study, stored: Mapping[str, Stored]) -> dict[str, Stored]:
+    """What is stored, and the study's own runs beyond it that the archive of its profile has, here or in the checkout.
+
+    Raises:
+        StoreError: naming the archive, if any byte of it is not as it was written.
+    """
+    found = dict(stored)
+    for archive in _archives(study):
+        if study.specs.keys() - found.keys() and archive.exists():
+            found = _taken(study, archive) | found
+    return {run_id: found[run_id] for run_id in (*study.specs, *found) if run_id in found}
+
+
+def _archives(study: Study) -> list[Path]:
+    """Where the study's results may lie; those of a changed one, in part, with the profile that was changed."""
+    folders = [study.folder, study.figures_dir / study.paper / study.profile, paths.root() / "figures" / study.paper / study.profile]
+    return list(dict.fromkeys(folder / NAME for folder in folders))
+
+
+def _taken(study: Study, archive: Path) -> dict[str, Stored]:
+    """The runs of an archive that the study asks for."""
+    runs = read(archive)
+    own = {run_id: files for run_id, files in runs.items() if run_id in study.specs}
+    if len(own) < len(runs):
+        log.warning("%s: %d of its %d runs are none of this study's, and are not shown", archive, len(runs) - len(own), len(runs))
+    try:
+        _require_small(files["arrays.npz"] for files in own.values() if "arrays.npz" in files)
+        return {run_id: _run(archive, run_id, files) for run_id, files in own.items()}
+    except Exception as error:  # right checksums over what is no run: whoever wrote it was not `leave`
+        raise StoreError(f"archive {archive}: holds what is no run ({type(error).__name__}: {error})") from None
+
+
+def _run(archive: Path, run_id: str, files: dict[str, bytes]) -> Archived:
+    if broken := [name for name in TABLES if json_table(files.get(name, b"")) is None]:
+        raise ValueError(f"{run_id}: {', '.join(broken)} cannot be read")
+    return Archived.of(archive / run_id, files)
+
+
+def _require_small(packed: Iterable[bytes]) -> None:
+    """Arrays are compressed once more inside the archive."""
+    size = sum(member.file_size for content in packed for member in zipfile.ZipFile(io.BytesIO(content)).infolist())
+    if size > LARGEST:
+        raise ValueError(f"arrays that unpack to more than {LARGEST >> 20} MiB")

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from vitlib.report.statistics import beside, disagreement, half_width, paired_differences, summary, uniform_attention_distance, verdicts
+from vitlib.report.evidence.claims import verdicts
+from vitlib.report.statistics import beside, disagreement, half_width, paired_differences, summary, uniform_attention_distance
 from vitlib.report.tables import DASH, formatted, save, shown
 
 
@@ -140,6 +141,15 @@ def test_cells_have_one_number_of_decimals_a_column_and_a_dash_where_nothing_is(
     assert text["images/s"].tolist() == ["12,346", "3"]
     assert text["n"].tolist() == ["3", "0"]
     assert text["difference"].tolist() == ["+1.0", "-2.2"]
+
+
+def test_an_interval_is_written_with_one_number_of_decimals_and_no_zero_has_a_sign():
+    table = pd.DataFrame({"difference": [3.14159, -0.004], "low": [1.2345, -np.inf], "high": [1.9, np.inf], "p": [0.0123456, 0.00001]})
+    text = formatted(table)
+    assert text["difference"].tolist() == ["+3.1", "+0.0"]
+    assert text["low"].tolist() == ["1.2", "-∞"]
+    assert text["p"].tolist() == ["0.012", "< 0.0001"]
+    assert formatted(pd.DataFrame({"p": [0.2, 1.0, np.nan]}))["p"].tolist() == ["0.20", "1.0", DASH]
 
 
 def test_saved_tables_keep_full_precision_in_csv_and_carry_the_stamp(tmp_path):

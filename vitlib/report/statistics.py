@@ -1,13 +1,12 @@
-"""Statistics over seeds: mean, 95 % interval and n; published beside measured; verdicts on claims; disagreement."""
+"""Statistics over seeds: mean, 95 % interval and n; published beside measured; differences in words; disagreement."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
+
+from vitlib.report.evidence.paired import paired_differences as paired_differences
 
 NOT_YET = "not measured yet"
 
@@ -43,17 +42,6 @@ def beside(measured: pd.DataFrame, published: pd.DataFrame, on: list[str]) -> pd
     return joined.assign(difference=joined["measured"] - joined["published"])
 
 
-def verdicts(claims: list[dict[str, Any]], frame_of: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
-    """One row a claim: difference of two selections paired by seed, 95 % interval, n, verdict.
-
-    A claim names a `table`, a `metric`, the two selections `first` and `second`, the keys `pair_by`, and a relation:
-    `greater` (first - second > 0) or `equal` (within ± `margin`). It holds if the whole interval satisfies the relation,
-    fails if none of it does, and is undecided otherwise.
-    """
-    columns = ["claim", "published", "difference", "low", "high", "n", "verdict"]
-    return pd.DataFrame([_verdict(claim, frame_of(claim["table"])) for claim in claims], columns=columns)
-
-
 def disagreement(predictions: dict[str, np.ndarray]) -> np.ndarray:
     """Share of samples on which two classifiers differ; (K, K), symmetric with zero diagonal.
 
@@ -61,33 +49,6 @@ def disagreement(predictions: dict[str, np.ndarray]) -> np.ndarray:
     """
     stacked = np.stack(list(predictions.values()))
     return (stacked[:, None] != stacked[None]).mean(axis=2)
-
-
-def _verdict(claim: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
-    differences = paired_differences(frame, claim["metric"], claim["first"], claim["second"], claim["pair_by"])
-    mean, half = differences.mean(), half_width(differences)
-    low, high = mean - half, mean + half
-    return {
-        "claim": claim["sentence"],
-        "published": claim["published"],
-        "difference": mean,
-        "low": low,
-        "high": high,
-        "n": len(differences),
-        "verdict": _decide(claim["relation"], low, high, claim.get("margin", 0.0)),
-    }
-
-
-def paired_differences(frame: pd.DataFrame, metric: str, first: dict, second: dict, pair_by: list[str]) -> pd.Series:
-    """first - second of `metric` for each seed: paired over all of `pair_by`, then averaged over what is not the seed.
-
-    A seed of which a pair is not measured is left out whole: a mean over other pairs than its neighbours' is no match for theirs.
-    """
-    if metric not in frame:
-        return pd.Series(dtype=float)
-    one, other = (_selected(frame, selection).set_index(pair_by)[metric] for selection in (first, second))
-    first_of, second_of = one.align(other, join="inner")
-    return (first_of - second_of).groupby("seed").agg(lambda pairs: pairs.mean(skipna=False)).dropna()
 
 
 def against(name: str, other: str, differences: pd.Series, sides: tuple[str, str] = ("is above", "is below"), **said) -> str:
@@ -121,18 +82,3 @@ def spread_said(values: pd.Series, over: str = "seeds", decimals: int = 1) -> st
 
 def _mean_said(differences: pd.Series, unit: str, decimals: int) -> str:
     return f"{differences.mean():+z.{decimals}f} {unit}".rstrip()
-
-
-def _selected(frame: pd.DataFrame, selection: dict[str, Any]) -> pd.DataFrame:
-    chosen = np.logical_and.reduce([frame[key] == value for key, value in selection.items()])
-    return frame[chosen]
-
-
-def _decide(relation: str, low: float, high: float, margin: float) -> str:
-    if np.isnan(low):
-        return "undecided"
-    inside, outside = {
-        "greater": (low > 0, high < 0),
-        "equal": (low > -margin and high < margin, low > margin or high < -margin),
-    }[relation]
-    return "holds" if inside else "fails" if outside else "undecided"

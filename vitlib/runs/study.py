@@ -25,7 +25,8 @@ from vitlib.papers.changes import changes_of, folder_name, in_a_line, read_overr
 from vitlib.papers.entries import merged, published, read_entry, studies
 from vitlib.papers.grid import Cell, cells, with_teachers
 from vitlib.papers.images import Images, images_of, in_words, normalised_otherwise
-from vitlib.report import figures, frames, statistics, tables
+from vitlib.report import figures, frames, tables
+from vitlib.report.evidence import claims
 from vitlib.runs.execute import Executor, Mode, Place, execute, require
 from vitlib.runs.manifest import DamagedError, StoreError
 from vitlib.runs.provenance import code_fingerprint
@@ -91,7 +92,7 @@ class Study:
     def caption(self, name: str) -> str:
         """What an artefact shows: the first paragraph of its function's docstring."""
         paper = importlib.import_module(f"vitlib.papers.{self.paper}")
-        function = Results.claims if name.startswith("claims") else getattr(paper, name, None)
+        function = claims.readable if name.startswith("claims") else getattr(paper, name, None)
         return " ".join((getattr(function, "__doc__", None) or "").partition("\n\n")[0].split())
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
@@ -165,12 +166,8 @@ class Results:
 
     def history(self, table: str) -> pd.DataFrame:
         """One row a grid point and epoch."""
-        frames = [
-            self.stored[cell.spec.id].history.assign(**cell.point)
-            for cell in self._cells(table)
-            if cell.spec.id in self.stored and self.stored[cell.spec.id].history is not None
-        ]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["epoch"])
+        found = [run.history.assign(**point) for point, run in self.runs(table) if run.history is not None]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["epoch"])
 
     def runs(self, table: str) -> list[tuple[dict[str, Any], Stored]]:
         """Grid point and stored run, for arrays; missing runs are left out."""
@@ -193,12 +190,17 @@ class Results:
         return published(self.study.paper, table)
 
     def claims(self, *about: str) -> pd.DataFrame:
-        """Sentences as comparisons of paired runs: difference (points of top-1 unless said otherwise), 95 % interval, n, verdict.
+        """A verdict on each claim for a reader; `about` names the tables of the grid whose claims are shown, without it every claim is."""
+        return claims.readable(self.board(), about)
 
-        `about` names tables of the grid; without it every claim of the entry is shown.
-        """
-        claims = self.study.entry.get("claim", [])
-        return statistics.verdicts([c for c in claims if not about or c["table"] in about], self._claim_frame)
+    def board(self) -> pd.DataFrame:
+        """The verdicts, corrected for all claims of the entry: `vitlib.report.evidence.claims.scoreboard`."""
+        return claims.scoreboard(self.judged())
+
+    def judged(self) -> list[claims.Judged]:
+        """Each claim of the entry with its interval; seeds beside those of the profile make it a sequential one."""
+        own = merged(self.study.entry["base"], self.study.entry["profile"][self.study.profile])
+        return claims.judged(self.study.entry.get("claim", []), self.claim_frame, own["seeds"])
 
     def provenance(self) -> pd.DataFrame:
         """Versions, devices and commits that the results came from, with the number of runs each."""
@@ -207,7 +209,7 @@ class Results:
         ]
         return pd.DataFrame(rows).value_counts().rename("runs").reset_index()
 
-    def _claim_frame(self, name: str) -> pd.DataFrame:
+    def claim_frame(self, name: str) -> pd.DataFrame:
         """A table's frame, or the one that the document derives by `frame_<name>`."""
         derive = getattr(importlib.import_module(f"vitlib.papers.{self.study.paper}"), f"frame_{name}", None)
         return derive(self) if derive else self.frame(name)

@@ -77,7 +77,7 @@ def test_a_claim_about_accuracy_selects_one_set_by_what_it_stands_for(profile, s
             rows = frame[np.logical_and.reduce([frame[key] == value for key, value in selection.items()])]
             wanted = sets[selection["stands_for"]]
             assert sorted(zip(rows["dataset"], rows["seed"], strict=True)) == ([(wanted, seed) for seed in (0, 1, 2)] if wanted else [])
-        assert claim["first"]["stands_for"] == claim["second"]["stands_for"] and claim["first"]["stands_for"] in claim["sentence"]
+        assert claim["first"]["stands_for"] == claim["second"]["stands_for"] and claim["first"]["stands_for"] in claim["where"]
 
 
 def test_opposite_effects_on_two_sets_are_two_verdicts(study):

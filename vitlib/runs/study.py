@@ -114,8 +114,7 @@ class Study:
         changed = f" · changed: {in_a_line(self.changes)}" if self.changes else ""
         shown = f" · {in_words(images)}" if images else ""
         shown += " · normalised by the data's own mean" if self._normalised_otherwise else ""
-        count = len(self.settings.seeds)
-        seeds = f"{count} seed{'s' * (count > 1)} unless said otherwise"
+        seeds = f"{(count := len(self.settings.seeds))} seed{'s' * (count > 1)} unless said otherwise"
         return f"{self.entry['title']} · profile {self.profile}{changed}{shown} · {seeds}"
 
     @cached_property
@@ -204,9 +203,8 @@ class Results:
 
     def provenance(self) -> pd.DataFrame:
         """Versions, devices and commits that the results came from, with the number of runs each."""
-        rows = [
-            {"device": s.provenance["device"], "commit": s.provenance["commit"], **s.provenance["versions"]} for s in self.stored.values()
-        ]
+        kept = [run.provenance for run in self.stored.values()]
+        rows = [{"device": each["device"], "commit": each["commit"], **each["versions"]} for each in kept]
         return pd.DataFrame(rows).value_counts().rename("runs").reset_index()
 
     def claim_frame(self, name: str) -> pd.DataFrame:

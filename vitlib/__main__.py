@@ -1,4 +1,4 @@
-"""python -m vitlib: list | status | run | render | export | import | notebooks | ship | verify."""
+"""python -m vitlib: list | status | run | render | decide | scoreboard | export | import | notebooks | ship | verify."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ import pandas as pd
 from vitlib import paths
 from vitlib.messages import brief
 from vitlib.papers.changes import read_overrides
-from vitlib.papers.entries import merged, read_entry, studies
+from vitlib.papers.entries import documents, merged, read_entry, studies
 from vitlib.runs.execute import Place, RunsFailedError, verify_data
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.store import Store, require_writable
 from vitlib.runs.study import Study, load_study
 from vitlib.runs.transfer import archive, shipping, travel
+from vitlib.runs.verdicts import decide, scoreboard
 from vitlib.spec import SpecError
 
 if TYPE_CHECKING:
@@ -91,6 +92,31 @@ def render(options: argparse.Namespace) -> int:
     return 0
 
 
+def decide_claims(options: argparse.Namespace) -> int:
+    """Add seeds where verdicts are open, the cheapest claim first, within a budget; running it again goes on."""
+    budget = decide.seconds_of(options.budget)
+    declared = _study(options)
+    changes = _changes(options) | decide.with_more_seeds(declared.settings)
+    study = load_study(options.document, options.profile, overrides=changes, device=options.device, **_places(options))
+    require_writable("figures_dir", study.folder, "choose a folder you may write to")
+    for step in decide.decide(study, declared, budget, options.executor):
+        print(f"{step.sentence}: one more seed, about {step.seconds:.0f} s", flush=True)
+    board = study.execute(mode="read-only").claims()
+    study.save_table(board, "claims")
+    print(f"{board[['claim', 'difference', 'n', 'verdict', 'to decide']].to_string(index=False)}\n{study.folder / 'claims.md'}")
+    return 0
+
+
+def show_scoreboard(options: argparse.Namespace) -> int:
+    """All documents' claims, corrected once: tables and a figure from what is stored."""
+    print(_scoreboard(options))
+    return 0
+
+
+def _scoreboard(options: argparse.Namespace) -> Path:
+    return scoreboard.save([load_study(name, options.profile or "quick", **_places(options)) for name in documents()])
+
+
 def _counted(study: Study, archived: set[str]) -> str:
     """How many of a study's own runs are stored, how many others an archive had, and what became of the rest."""
     frame = study.status().drop_duplicates("run")
@@ -147,7 +173,11 @@ def run_notebooks(options: argparse.Namespace) -> int:
         parameters["overrides"] = overrides
     receipts = run_all(options.names or list(notebooks()), parameters)
     print(_summary(receipts))
-    return 1 if any(receipt.status != "done" for receipt in receipts) else 0
+    if any(receipt.status != "done" for receipt in receipts):
+        return 1
+    if not options.names and not overrides:
+        print(f"scoreboard of all documents: {_scoreboard(options)}")
+    return 0
 
 
 def _summary(receipts: list[Receipt]) -> str:
@@ -219,6 +249,10 @@ def _parser() -> argparse.ArgumentParser:
     computing.add_argument("--executor", default="local")
     computing.add_argument("--mode", default="cached")
     _command(commands, "render", render, study)
+    deciding = _command(commands, "decide", decide_claims, study)
+    deciding.add_argument("--budget", required=True, help="time to spend: 90s, 60m or 2h")
+    deciding.add_argument("--executor", default="local")
+    _command(commands, "scoreboard", show_scoreboard, places).add_argument("--profile", default="desk")
     _command(commands, "ship", ship, places, overrides, device).add_argument("--profile", default="micro")
     _command(commands, "verify", verify, places, device)
     exporting = _command(commands, "export", export, study)

@@ -1,0 +1,76 @@
+"""All claims of a scoreboard in one figure: differences and intervals, coloured by verdict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from vitlib.report.figures import PALETTE, canvas, style
+
+COLOURS = {"holds": PALETTE[0], "fails": PALETTE[3], "undecided": "0.55"}
+MARKERS = {"holds": "o", "fails": "X", "undecided": "o"}
+ROW = 0.17  # inches a line
+LONGEST = 72  # letters of a sentence
+TICKS = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50)
+
+
+@style()
+def forest(board: pd.DataFrame) -> Figure:
+    """Every claim: its difference and 95 % interval, and the verdict that is corrected for all. Above, in units of the effect that the
+    document states, which is 1 (hollow); below, where it states none, in the claim's own unit.
+
+    Args:
+        board: columns sentence, document, difference, low, high, unit, effect (NaN where the document states none), verdict.
+    """
+    parts = [board[board["effect"].notna()], board[board["effect"].isna()]]
+    lines = [max(1, len(rows) + rows["document"].nunique()) for rows in parts]
+    figure, ((above,), (below,)) = canvas(2, 1, height=ROW * sum(lines) + 1.4, height_ratios=lines)
+    places = _rows(above, parts[0], parts[0]["effect"])
+    above.plot(np.ones(len(places)), places, "D", mfc="white", mec="0.3", markersize=3.5, label="the document", zorder=1)
+    above.set(xlabel="in units of the document's effect")
+    _rows(below, parts[1], 1.0)
+    below.set(xlabel="the document states no number: in points, or [unit]")
+    keys = [Line2D([], [], color=COLOURS[name], marker=MARKERS[name], mfc=_filling(name), label=name) for name in COLOURS]
+    keys.append(Line2D([], [], color="0.3", marker="D", mfc="white", linestyle="none", markersize=3.5, label="the document's effect"))
+    figure.legend(handles=keys, loc="outside upper center", ncols=4)
+    return figure
+
+
+def _rows(axes: Axes, rows: pd.DataFrame, effect: pd.Series | float) -> np.ndarray:
+    """The claims under the names of their documents; the heights that they stand at."""
+    places = np.arange(len(rows)) + (rows["document"] != rows["document"].shift()).cumsum().to_numpy(float)
+    for verdict, colour in COLOURS.items():
+        chosen = (rows["verdict"] == verdict).to_numpy()
+        mean, low, high = ((rows[name] / effect)[chosen] for name in ("difference", "low", "high"))
+        axes.errorbar(
+            mean, places[chosen], xerr=np.array([mean - low, high - mean]), fmt=MARKERS[verdict], color=colour, markersize=4,
+            mfc=_filling(verdict), label=verdict,
+        )  # fmt: skip
+    axes.axvline(0, color="0.3", linewidth=0.8, zorder=0)
+    axes.set_xscale("symlog", linthresh=2, linscale=1.2)
+    axes.xaxis.set_major_locator(FixedLocator(TICKS))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    named = dict(zip(places, map(_sentence, rows.itertuples()), strict=True))
+    titles = {min(places[rows["document"] == name]) - 1: name for name in rows["document"].unique()}
+    ticks = {**named, **titles}
+    axes.set_yticks(list(ticks), list(ticks.values()), fontsize=6)
+    for place, label in zip(ticks, axes.get_yticklabels(), strict=True):
+        label.set_fontweight("bold" if place in titles else "normal")
+    axes.set_ylim(max(ticks, default=0) + 0.6, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    return places
+
+
+def _filling(verdict: str) -> str:
+    return "white" if verdict == "undecided" else COLOURS[verdict]
+
+
+def _sentence(row) -> str:
+    text = row.sentence if len(row.sentence) <= LONGEST else row.sentence[: LONGEST - 1].rsplit(" ", 1)[0] + " …"
+    return text if row.unit == "points" else f"{text} [{row.unit}]"

@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +29,11 @@ class Cell:
     table: str
     point: dict[str, Any]
     spec: RunSpec
+
+    @cached_property
+    def id(self) -> str:
+        """Of the run: once, because frames ask for it often."""
+        return self.spec.id
 
 
 def cells(entry: dict[str, Any], module: ModuleType, settings: Part) -> tuple[Cell, ...]:

@@ -52,7 +52,7 @@ class Study:
     @cached_property
     def specs(self) -> dict[str, RunSpec]:
         """Distinct runs by id; several tables may share one."""
-        return {cell.spec.id: cell.spec for cell in self.cells}
+        return {cell.id: cell.spec for cell in self.cells}
 
     def execute(self, executor: Executor = "inline", mode: Mode = "cached") -> Results:
         """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors. 'read-only' takes it from `travel.NAME`."""
@@ -63,7 +63,7 @@ class Study:
         """One row a run: table, grid point, id, and whether it is stored, missing, stale, failed or damaged."""
         store = Store(self.place.results_dir, writable=False)
         state = {run_id: _state(store, spec) for run_id, spec in self.specs.items()}
-        return pd.DataFrame([{"table": c.table, **c.point, "run": c.spec.id, "state": state[c.spec.id]} for c in self.cells])
+        return pd.DataFrame([{"table": c.table, **c.point, "run": c.id, "state": state[c.id]} for c in self.cells])
 
     def ancestors(self) -> pd.DataFrame:
         """One row a run that those of the grid start from: id and state, as in `status`."""
@@ -132,7 +132,7 @@ class Study:
         cells = [cell for cell in self.cells if cell.table == table]
         axes = {axis: list(dict.fromkeys(str(cell.point.get(axis, "")) for cell in cells)) for axis in cells[0].point}
         varied = "; ".join(f"{axis}: {', '.join(values)}" for axis, values in axes.items())
-        return {"table": table, "runs": len({cell.spec.id for cell in cells}), "varied": varied}
+        return {"table": table, "runs": len({cell.id for cell in cells}), "varied": varied}
 
     def __repr__(self) -> str:
         return f"Study({self.paper!r}, {self.profile!r}): {len(self.specs)} runs"
@@ -160,7 +160,7 @@ class Results:
 
     def frame(self, table: str) -> pd.DataFrame:
         """One row a grid point: its keys, the run id, and every metric."""
-        rows = [{**cell.point, "run": cell.spec.id, **self._metrics(cell)} for cell in self._cells(table)]
+        rows = [{**cell.point, "run": cell.id, **self._metrics(cell)} for cell in self._cells(table)]
         return pd.DataFrame(rows)
 
     def history(self, table: str) -> pd.DataFrame:
@@ -170,7 +170,7 @@ class Results:
 
     def runs(self, table: str) -> list[tuple[dict[str, Any], Stored]]:
         """Grid point and stored run, for arrays; missing runs are left out."""
-        return [(cell.point, self.stored[cell.spec.id]) for cell in self._cells(table) if cell.spec.id in self.stored]
+        return [(cell.point, self.stored[cell.id]) for cell in self._cells(table) if cell.id in self.stored]
 
     def run(self, table: str, **point: Any) -> Stored:
         """The one stored run at a point of a table's grid.
@@ -222,7 +222,7 @@ class Results:
 
     def _metrics(self, cell: Cell) -> dict[str, Any]:
         """A run's metrics, and beside those that it has them of (N,) values by image: `top1 by image` beside `top1`, in its unit."""
-        if (run := self.stored.get(cell.spec.id)) is None:
+        if (run := self.stored.get(cell.id)) is None:
             return {}
         return run.metrics | {name: frames.in_units(values) for name, values in run.arrays.items() if name.endswith(frames.BY_IMAGE)}
 

@@ -97,19 +97,25 @@ def open_steps(results: Results) -> list[Step]:
 
 def rest_on(results: Results, claims: list[dict[str, Any]]) -> list[set[Place]]:
     """For each claim where in the grid the runs lie that its latest seed rests on; none for a claim that seeds do not make."""
-    latest = [_latest(results, claim) for claim in claims]
-    places: dict[str, set[Place]] = {}
-    for cell in results.study.cells:
-        if "seed" in cell.point and cell.spec.id in results.stored:
-            places.setdefault(cell.spec.id, set()).add(_place(cell, results.study))
+    seeds, latest = list(results.study.settings.seeds), [_latest(results, claim) for claim in claims]
     found: list[set[Place]] = [set() for _ in claims]
-    own = {run_id: where for run_id, where in places.items() if len({number for _, _, number in where}) == 1}  # of one seed, not of all
-    for run_id, where in own.items():
+    for run_id, where in _places_of_one_seed(results).items():
         without = replace(results, stored={name: run for name, run in results.stored.items() if name != run_id})
+        ((*_, number), *_) = where
         for claim, seed, rests in zip(claims, latest, found, strict=True):
-            if seed is not None and seed not in _differences(without, claim).index:
+            near = seed in seeds and seeds.index(seed) - 1 <= number <= seeds.index(seed)  # a row takes two seeds at most
+            if near and seed not in _differences(without, claim).index:
                 rests |= where
     return found
+
+
+def _places_of_one_seed(results: Results) -> dict[str, set[Place]]:
+    """Where each stored run lies in the grid; without those that several seeds share."""
+    places: dict[str, set[Place]] = {}
+    for cell in results.study.cells:
+        if "seed" in cell.point and cell.id in results.stored:
+            places.setdefault(cell.id, set()).add(_place(cell, results.study))
+    return {run_id: where for run_id, where in places.items() if len({number for _, _, number in where}) == 1}
 
 
 def _latest(results: Results, claim: dict[str, Any]) -> Any:

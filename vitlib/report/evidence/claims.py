@@ -40,7 +40,9 @@ class Judged:
 
     @property
     def counts(self) -> str:
-        return self.claim.get("over", "seeds")
+        """What its interval counts beside test images: seeds, what it says instead, or, for a claim on images alone, its trainings."""
+        over = self.claim.get("over", "seeds")
+        return "trainings" if over == "images" and self.interval.spread.m else over
 
     @property
     def distance(self) -> float:
@@ -51,9 +53,9 @@ class Judged:
     def level(self) -> float:
         """The smallest level that decides it: a p-value, or, for a sequential claim, one that holds at every look.
 
-        NaN for one seed, whatever its images say: their interval is about that training.
+        NaN for one seed, whatever its images say: their interval is about that training, which a claim may be too (`over` images).
         """
-        if self.interval.spread.n < 2:
+        if self.interval.spread.n < 2 and self.counts != "trainings":
             return float("nan")
         return self.interval.level_of(self.distance)
 

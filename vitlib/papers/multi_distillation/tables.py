@@ -255,11 +255,8 @@ def written(weights: pd.DataFrame) -> str:
 
 
 def _thirds(results: Results, trials: str) -> pd.DataFrame:
-    frame, seeds = (
-        results.frame(trials).reindex(columns=["number", "seed", "top1", f"top1{BY_IMAGE}"]),
-        results.study.settings.seeds_of_trials,
-    )
-    thirds, frame = [], frame.dropna(subset="top1")
+    frame = results.frame(trials).reindex(columns=["number", "seed", "top1", f"top1{BY_IMAGE}"]).dropna(subset="top1")
+    thirds, seeds = [], results.study.settings.seeds_of_trials
     for ranking, measuring in zip(seeds[::2], seeds[1::2], strict=False):
         ranked = frame[frame["seed"] == ranking].sort_values("top1", kind="stable")["number"]
         measured = frame[frame["seed"] == measuring].set_index("number").reindex(ranked).dropna(subset="top1")

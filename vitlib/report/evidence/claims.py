@@ -40,9 +40,7 @@ class Judged:
 
     @property
     def counts(self) -> str:
-        """What its interval counts beside test images: seeds, what it says instead, or, for a claim on images alone, its trainings."""
-        over = self.claim.get("over", "seeds")
-        return "trainings" if over == "images" and self.interval.spread.m else over
+        return self.claim.get("over", "seeds")
 
     @property
     def distance(self) -> float:
@@ -53,9 +51,9 @@ class Judged:
     def level(self) -> float:
         """The smallest level that decides it: a p-value, or, for a sequential claim, one that holds at every look.
 
-        NaN for one seed, whatever its images say: their interval is about that training, which a claim may be too (`over` images).
+        NaN for one seed, whatever its images say, unless the claim counts images alone: their interval is about that training.
         """
-        if self.interval.spread.n < 2 and self.counts != "trainings":
+        if self.interval.spread.n < 2 and self.counts != "images":
             return float("nan")
         return self.interval.level_of(self.distance)
 
@@ -154,8 +152,10 @@ def _row(judgement: Judged, level: float, own_level: float, decided: bool) -> di
 
 
 def _counted(judgement: Judged) -> str:
-    """'12 seeds × 720 images, sequential'."""
+    """'12 seeds × 720 images, sequential', or '360 images of one training'."""
     spread = judgement.interval.spread
+    if judgement.counts == "images":
+        return f"{_number(spread.m, 'images')} of one training"
     parts = [_number(spread.n, judgement.counts)] + [_number(spread.m, "images")] * (spread.m > 0)
     return " × ".join(parts) + ", sequential" * judgement.interval.sequential
 

@@ -334,12 +334,12 @@ def test_a_scoreboard_says_what_it_counts_in_one_column():
     assert readable(board, ["other"]).empty
 
 
-def test_one_seed_decides_nothing_whatever_its_images_say():
+def test_one_seed_decides_nothing_but_a_claim_on_images_whatever_its_images_say():
     frame = pd.DataFrame([row(np.arange(100) < count, method=method, seed=0) for method, count in (("a", 80), ("b", 50))])
-    board = verdicts([CLAIM, CLAIM | {"over": "pairs of seeds"}], lambda table: frame)
-    assert board["counted"].tolist() == ["1 seed × 100 images", "1 pair of seeds × 100 images"]
+    board = verdicts([CLAIM, CLAIM | {"over": "pairs of seeds"}, CLAIM | {"over": "images"}], lambda table: frame)
+    assert board["counted"].tolist() == ["1 seed × 100 images", "1 pair of seeds × 100 images", "100 images of one training"]
     assert (board["low"] > 0).all()
-    assert board["verdict"].tolist() == ["undecided", "undecided"]
+    assert board["verdict"].tolist() == ["undecided", "undecided", "holds"]
 
 
 def test_a_scoreboard_of_no_claims_has_its_columns():

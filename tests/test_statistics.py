@@ -143,12 +143,15 @@ def test_cells_have_one_number_of_decimals_a_column_and_a_dash_where_nothing_is(
     assert text["difference"].tolist() == ["+1.0", "-2.2"]
 
 
-def test_an_interval_is_written_with_one_number_of_decimals_and_no_zero_has_a_sign():
-    table = pd.DataFrame({"difference": [3.14159, -0.004], "low": [1.2345, -np.inf], "high": [1.9, np.inf], "p": [0.0123456, 0.00001]})
+def test_an_interval_is_written_with_the_decimals_that_its_width_needs_and_no_zero_has_a_minus():
+    table = pd.DataFrame(
+        {"difference": [3.1, -0.004, -0.052], "low": [1.2, -np.inf, -0.086], "high": [5, np.inf, -0.018], "p": [0.0123, 1e-5, 0.2]}
+    )
     text = formatted(table)
-    assert text["difference"].tolist() == ["+3.1", "+0.0"]
-    assert text["low"].tolist() == ["1.2", "-∞"]
-    assert text["p"].tolist() == ["0.012", "< 0.0001"]
+    assert text["difference"].tolist() == ["+3.1", "+0.0", "-0.05"]
+    assert text["low"].tolist() == ["1.2", "-∞", "-0.09"]
+    assert text["high"].tolist() == ["5.0", "∞", "-0.02"]
+    assert text["p"].tolist() == ["0.012", "< 0.0001", "0.20"]
     assert formatted(pd.DataFrame({"p": [0.2, 1.0, np.nan]}))["p"].tolist() == ["0.20", "1.0", DASH]
 
 

@@ -30,26 +30,35 @@ def shown(table: pd.DataFrame, caption: str, name: str) -> Styler:
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
-    """Every cell as text: one number of decimals a column, and for all that an interval is told by; a dash where nothing is."""
-    told = [name for name in INTERVAL if name in table] if "low" in table else []
-    largest = _largest(table[told].stack()) if told else 0.0
-    return table.apply(lambda column: column.map(_writer(column, largest if column.name in told else _largest(column))))
+    """Every cell as text: one number of decimals a column, or, for what an interval is told by, a row; a dash where nothing is."""
+    text = table.apply(lambda column: column.map(_writer(column)))
+    for name in [name for name in INTERVAL if name in table and "low" in table]:
+        text[name] = [
+            _number(value, places, name) for value, places in zip(table[name], _places(table["high"] - table["low"]), strict=True)
+        ]
+    return text
 
 
-def _largest(column: pd.Series) -> float:
-    is_float = pd.api.types.is_float_dtype(column)
-    return column.abs().replace(np.inf, np.nan).max() if is_float else 0.0
+def _places(width: pd.Series) -> list[int]:
+    """Decimals that show an interval of this width: one to three."""
+    half = (width / 2).where(np.isfinite(width) & (width > 0), 1.0)
+    return np.clip(np.ceil(-np.log10(half)), 1, 3).astype(int).tolist()
 
 
-def _writer(column: pd.Series, largest: float) -> Callable[[Any], str]:
-    """How a column's numbers are written: whole, with one or with three decimals by the largest; differences with sign; p by its size."""
+def _writer(column: pd.Series) -> Callable[[Any], str]:
+    """How a column's numbers are written: whole, with one or with three decimals by its largest; p by its size."""
     if not pd.api.types.is_float_dtype(column):
         return lambda value: DASH if pd.isna(value) else f"{value:,}" if isinstance(value, (int, np.integer)) else str(value)
     if column.name == "p":
         return _probability
-    decimals = 0 if largest >= 1000 else 1 if largest >= 2 else 3
-    sign = "+" if column.name == "difference" else ""
-    return lambda value: DASH if np.isnan(value) else f"{value:{sign}z,.{decimals}f}".replace("inf", "∞")
+    largest = column.abs().max()
+    return lambda value: _number(value, 0 if largest >= 1000 else 1 if largest >= 2 else 3, column.name)
+
+
+def _number(value: float, places: int, name: Any) -> str:
+    """A difference with its sign; zero without one of its own."""
+    sign = "+" if name == "difference" else ""
+    return DASH if np.isnan(value) else f"{value:{sign}z,.{places}f}".replace("inf", "∞")
 
 
 def _probability(value: float) -> str:

@@ -42,7 +42,7 @@ lab: $(READY)  ## JupyterLab on the notebooks
 nbref: $(READY)  ## renew the executed copies that nbval repeats
 	@$(PY) -m tests.renew_nbref
 
-readme: $(READY)  ## renew the README's tables from figures/
+readme: $(READY)  ## renew the tables of README.md and docs/ from figures/
 	@$(PY) -m tests.renew_readme
 
 bench: $(READY)  ## benchmarks; ratios as JSON beside the scripts

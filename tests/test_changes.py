@@ -12,7 +12,7 @@ from vitlib import documents, load_study
 from vitlib.papers.changes import folder_name, in_a_line
 from vitlib.spec import SpecError
 
-EXAMPLE = {"seeds": [0], "recipe": {"epochs": 8}}  # of the README and of every parameters cell
+EXAMPLE = {"seeds": [0], "recipe": {"epochs": 8}}  # of docs/exploring.md and of every parameters cell
 PROFILES = ("smoke", "quick", "cifar", "paper")
 
 

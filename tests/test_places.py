@@ -166,9 +166,9 @@ def test_a_changed_notebook_puts_its_copy_and_receipt_beside_those_of_the_unchan
     assert sorted(path.name for path in default.parent.iterdir()) == ["smoke", "smoke-recipe.epochs=8"]
 
 
-def test_the_readme_and_every_parameters_cell_give_the_example_that_is_tested():
+def test_the_page_on_exploring_and_every_parameters_cell_give_the_example_that_is_tested():
     literal = json.dumps(EXAMPLE)
-    assert f"overrides = {literal}" in (ROOT / "README.md").read_text()
+    assert f"overrides = {literal}" in (ROOT / "docs" / "exploring.md").read_text(encoding="utf-8")
     for source in batch.notebooks().values():
         (tagged,) = [cell for cell in nbformat.read(source, as_version=4).cells if "parameters" in cell.metadata.get("tags", [])]
         assert f"e.g. {literal}" in tagged.source

@@ -1,10 +1,11 @@
-"""Numbers in the prose of notebooks and README that settings hold: sentences are written here from the settings, and must stand there."""
+"""Numbers in the prose of notebooks, README and docs/ that settings hold: sentences written here from the settings must stand there."""
 
 import functools
 import json
 from pathlib import Path
 
 import pytest
+from renew_readme import PAGES
 
 from vitlib import load_study
 from vitlib.inputs.sources import load
@@ -13,6 +14,7 @@ from vitlib.papers.dual_ssl_kd.specs import Joint, Taught, Tuned
 from vitlib.teachers import shipped
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("deit", "wecolora", "dual_ssl_kd", "afr_pruning", "multi_distillation")
 WORDS = {3: "three", 10: "ten", 1000: "1,000"}
 
 
@@ -148,17 +150,21 @@ def multi_distillation():
     yield f"SGD with momentum {paper.recipe.momentum};"
 
 
-def readme():
-    quick, cifar = of("afr_pruning", "quick"), of("deit", "cifar")
+def pages():
+    quick, cifar, paper, deit_quick = of("afr_pruning", "quick"), of("deit", "cifar"), of("deit", "paper"), of("deit", "quick")
     sizes = [digits(data) for data in _embedded("quick")]
     yield f"{min(sizes)} to {max(sizes)} of scikit-learn's handwritten digits"
     yield f"micro models, {seeds(quick)} |"
     yield f"CIFAR-10 at {cifar.data.image_size} px, ViT-Ti/S of {cifar.students['tiny'].depth} blocks"
-    paper = of("deit", "paper")
     yield f"sets at {paper.data.image_size} (and {paper.finetune_size}) px"
-    yield f"is undecided with {quick.data.per_class}. The two-teacher students"
-    yield f"it is undecided with {of('dual_ssl_kd', 'quick').data.per_class}."
-    yield f"instead of {of('multi_distillation', 'quick').data.per_class} digits a class"
+    yield from _of_desk()
+    widths = [model.embed_dim for model in deit_quick.students.values()]
+    yield f"| {deit_quick.recipe.epochs} epochs, widths {min(widths)} to {max(widths)} |"
+    yield f"| {quick.generic['digits'].per_class} a class, for time |"
+    two = of("dual_ssl_kd", "quick")
+    yield f"| {two.recipe.epochs} epochs |"
+    yield f"| {two.data.per_class} a class, for time |"
+    yield f"| {of('multi_distillation', 'quick').data.per_class} a class; equal effective steps |"
     micro = shipped.entry("dino")["model"]
     grid = shipped.entry("dino")["input"]["image_size"] // micro["patch_size"]
     yield f"a {micro['depth']}-block micro ViT (width {micro['embed_dim']}, an {grid} × {grid} grid at 32 px)"
@@ -166,21 +172,31 @@ def readme():
     yield f"DINO saw {epochs['dino']} epochs, MAE {epochs['mae']}"
 
 
+def _of_desk():
+    desk = {paper: of(paper, "desk") for paper in DOCUMENTS}
+    (count,) = {len(settings.seeds) for settings in desk.values()}
+    yield f"Points: mean of {count} seeds; lines: 95 % interval"
+    yield f"verdicts: as `quick`, {count} seeds |"
+    yield f"`desk` has {len(desk['multi_distillation'].seeds_of_trials)} selections in multi-distillation"
+    yield f"{desk['wecolora'].timing_repeats} alternating rounds where WeCoLoRA measures times"
+    assert desk["deit"].teacher_seeds == "each"  # "DeiT's teachers trained anew for each seed"
+
+
 def _embedded(profile):
     """Every embedded set that a document trains on."""
-    for paper in ("deit", "wecolora", "dual_ssl_kd", "afr_pruning", "multi_distillation"):
+    for paper in DOCUMENTS:
         settings = of(paper, profile)
         further = [getattr(settings, name, {}).values() for name in ("downstream", "generic", "fine")]
         yield from (data for data in (settings.data, *(each for sets in further for each in sets)) if data.source == "digits")
 
 
-TEXTS = {each.__name__: each for each in (deit, wecolora, dual_ssl_kd, afr_pruning, multi_distillation, readme)}
+TEXTS = {each.__name__: each for each in (deit, wecolora, dual_ssl_kd, afr_pruning, multi_distillation, pages)}
 
 
 def text_of(name):
-    """Prose and parameters of a notebook, or the README, its lines joined."""
-    if name == "readme":
-        return " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    """Prose and parameters of a notebook, or README and docs/, lines joined."""
+    if name == "pages":
+        return " ".join(" ".join(page.read_text(encoding="utf-8") for page in PAGES).split())
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     return " ".join(" ".join("".join(cell["source"]) for cell in cells).split())
 

@@ -1,4 +1,4 @@
-"""Artefacts under overrides: every figure keeps its width, nothing of it is cut, and the README's example runs in every document."""
+"""Artefacts under overrides: every figure keeps its width, nothing of it is cut, and the example of docs/exploring.md runs in every document."""
 
 import importlib
 import struct

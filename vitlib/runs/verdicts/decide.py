@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 
 from vitlib.papers.grid import Cell
+from vitlib.report.evidence.claims import Judged
+from vitlib.report.evidence.intervals import LEVEL
+from vitlib.report.evidence.multiplicity import adjusted, level_for_one
 from vitlib.report.evidence.paired import paired_differences
+from vitlib.report.evidence.power import seeds_needed
 from vitlib.runs.execute import Executor, execute
 from vitlib.runs.study import Results, Study
 from vitlib.spec import RunSpec, SpecError
@@ -83,16 +87,25 @@ def decide(study: Study, declared: Study, budget: float, executor: Executor = "l
 
 def open_steps(results: Results) -> list[Step]:
     """The next seed of each open claim that seeds would decide."""
-    board, claims = results.board(), results.study.entry["claim"]
-    still_open = [place for place, needed in enumerate(board["seeds_needed"]) if np.isfinite(needed)]
-    rests, cost = rest_on(results, [claims[place] for place in still_open]), _prices(results)
+    lacking = _rows_lacking(results.judged())
+    rests, cost = rest_on(results, [claim.claim for claim, _ in lacking]), _prices(results)
     at = {_place(cell, results.study): cell.spec for cell in results.study.cells if "seed" in cell.point}
     steps = []
-    for place, places in zip(still_open, rests, strict=True):
+    for (claim, rows), places in zip(lacking, rests, strict=True):
         if specs := _next(places, at):
-            seconds, rows = cost(specs), board["seeds_needed"][place] - board["n"][place]
-            steps.append(Step(claims[place]["sentence"], specs, seconds, seconds * rows))
+            seconds = cost(specs)
+            steps.append(Step(claim.claim["sentence"], specs, seconds, seconds * rows))
     return steps
+
+
+def _rows_lacking(judged: list[Judged]) -> list[tuple[Judged, float]]:
+    """The open claims that more seeds would decide by the interval that holds at every look, and how many more."""
+    corrected = adjusted(np.array([claim.level for claim in judged], float))
+    levels = level_for_one(corrected)
+    still_open = [(claim, level) for claim, level, at_most in zip(judged, levels, corrected, strict=True) if not at_most <= LEVEL]
+    needed = [seeds_needed(replace(claim.interval, sequential=True), claim.distance, level) for claim, level in still_open]
+    rows = [(claim, count - claim.interval.spread.n) for (claim, _), count in zip(still_open, needed, strict=True)]
+    return [(claim, count) for claim, count in rows if np.isfinite(count)]
 
 
 def rest_on(results: Results, claims: list[dict[str, Any]]) -> list[set[Place]]:

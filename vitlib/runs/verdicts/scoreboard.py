@@ -48,32 +48,28 @@ def save(studies: Sequence[Study]) -> Path:
 
 
 def compact(board: pd.DataFrame) -> pd.DataFrame:
-    """The claims marked `main`, a line each: sentence, what the document says, ours with its interval, verdict, and where its table is."""
+    """The claims marked `main`, a line each: the sentence, linked to its table, what the document says, ours, the verdict."""
     main = board[board["main"]]
-    return pd.DataFrame(
-        {
-            "document": main["document"].where(main["document"].ne(main["document"].shift()), ""),
-            "sentence": main["sentence"],
-            "the document": main["published"],
-            "ours": [_ours(row) for row in main.itertuples()],
-            "verdict": main["verdict"],
-            "table": main["link"],
-        }
-    ).reset_index(drop=True)
+    named = main["document"].ne(main["document"].shift())
+    titles = ("**" + main["document"] + "**: ").where(named, "")
+    linked = [f"[{row.sentence}]({row.link})" for row in main.itertuples()]
+    ours = [_ours(row) for row in main.itertuples()]
+    columns = {"sentence": titles + linked, "document says": main["published"], "ours": ours, "verdict": main["verdict"]}
+    return pd.DataFrame(columns).reset_index(drop=True)
 
 
 def _described(study: Study, claim: dict) -> dict:
     """What a row says beside its numbers."""
     twins = [other for other in study.entry["claim"] if other["sentence"] == claim["sentence"]]
     place = f" ({claim['where']})" if len(twins) > 1 else ""
-    folder, (kind, *_) = study.folder.relative_to(study.figures_dir).as_posix(), claim["shown"].split("_")
+    folder, shown = study.folder.relative_to(study.figures_dir).as_posix(), claim["shown"]
     return {
         "document": study.entry["title"],
         "sentence": f"{claim['sentence']}{place}",
         "main": claim.get("main", False),
         "effect": claim.get("effect", np.nan),
         "unit": claim.get("unit", "points"),
-        "link": f"[{kind}](../../{folder}/{claim['shown']}.{'png' if kind == 'figure' else 'md'})",
+        "link": f"../../{folder}/{shown}.{'png' if shown.startswith('figure') else 'md'}",
     }
 
 

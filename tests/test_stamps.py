@@ -1,4 +1,4 @@
-"""Artefacts under overrides: every figure keeps its width, nothing of it is cut, and the example of docs/exploring.md runs in every document."""
+"""Artefacts under overrides: figures keep their width, nothing of them is cut, and the example of docs/exploring.md runs everywhere."""
 
 import importlib
 import struct

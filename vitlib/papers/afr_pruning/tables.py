@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vitlib.inputs.foreign.architecture import known_vit
+from vitlib.report.evidence.words import answered
 from vitlib.report.frames import subtracted
 from vitlib.report.statistics import against, beside, paired_differences, summary
 
@@ -118,6 +119,11 @@ def table_cost(results: Results) -> pd.DataFrame:
             "kept, by formula": [_kept(sizes, sparsity, settings.pruning.threshold) or np.nan for sparsity in rows["sparsity"]],
         }
     ).reset_index(drop=True)
+
+
+def finding_answer(results: Results) -> str:
+    """The document's main claims as they stand here, and the count of all verdicts."""
+    return answered(results.board(), results.study.profile)
 
 
 def finding_generic(results: Results) -> str:

@@ -24,6 +24,7 @@ from vitlib.papers.deit.tables import (
     table_models,
     table_teachers,
 )
+from vitlib.report.evidence.words import answered
 from vitlib.report.statistics import NOT_YET, half_width, paired_differences, worded
 from vitlib.report.tables import DASH
 
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 READ = {"class": "class", "distillation": "distillation", "class+distillation": "both"}
 STUDENTS = CLASSIFIERS[2:]  # of Table 4
+
+
+def finding_answer(results: Results) -> str:
+    """The document's main claims as they stand here, and the count of all verdicts."""
+    return answered(results.board(), results.study.profile)
 
 
 def finding_teachers(results: Results) -> str:

@@ -11,6 +11,7 @@ from vitlib.inputs.foreign.architecture import known_vit
 from vitlib.inputs.models import Vit
 from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sources import class_names
+from vitlib.report.evidence.words import answered
 from vitlib.report.frames import averaged
 from vitlib.report.statistics import against, half_width, interval_said, paired_differences, summary, uniform_attention_distance
 
@@ -126,6 +127,11 @@ def table_cost(results: Results) -> pd.DataFrame:
             "trained, by formula": [_trained_by_formula(settings, row.protocol, row.teacher, classes) for row in rows.itertuples()],
         }
     ).reset_index(drop=True)
+
+
+def finding_answer(results: Results) -> str:
+    """The document's main claims as they stand here, and the count of all verdicts."""
+    return answered(results.board(), results.study.profile)
 
 
 def finding_distance(results: Results) -> str:

@@ -15,12 +15,18 @@ from vitlib.papers.multi_distillation.tables import (
     table_search,
     table_variations,
 )
+from vitlib.report.evidence.words import answered
 from vitlib.report.statistics import half_width, paired_differences, worded
 
 if TYPE_CHECKING:
     from vitlib.runs.study import Results
 
 ONCE_IN = 20  # a measure exceeds all shuffles by chance
+
+
+def finding_answer(results: Results) -> str:
+    """The document's main claims as they stand here, and the count of all verdicts."""
+    return answered(results.board(), results.study.profile)
 
 
 def finding_importance(results: Results) -> str:

@@ -17,7 +17,7 @@ from vitlib.report.evidence.power import MOST, images_too_few, seeds_needed
 RELATIONS = ("greater", "equal")
 NOT_SEEDS = ("images", "rounds")  # what a claim may count whose number does not follow that of the seeds
 COLUMNS = (
-    "table", "claim", "published", "difference", "low", "high", "n", "images", "over", "counted",
+    "table", "main", "claim", "published", "unit", "difference", "low", "high", "n", "images", "over", "counted",
     "p", "e", "alone", "verdict", "seeds_needed", "to decide", "smallest",
 )  # fmt: skip
 SHOWN = {
@@ -132,6 +132,8 @@ def _row(judgement: Judged, level: float, own_level: float, decided: bool) -> di
     needed = np.nan if decided else seeds_needed(interval, judgement.distance, own_level)
     return {
         "table": claim["table"],
+        "main": claim.get("main", False),
+        "unit": claim.get("unit", "points"),
         "claim": f"{claim['sentence']} ({claim['where']})" if "where" in claim else claim["sentence"],
         "published": claim["published"],
         "difference": interval.mean,

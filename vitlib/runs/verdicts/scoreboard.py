@@ -66,9 +66,7 @@ def _described(study: Study, claim: dict) -> dict:
     return {
         "document": study.entry["title"],
         "sentence": f"{claim['sentence']}{place}",
-        "main": claim.get("main", False),
         "effect": claim.get("effect", np.nan),
-        "unit": claim.get("unit", "points"),
         "link": f"../../{folder}/{shown}.{'png' if shown.startswith('figure') else 'md'}",
     }
 

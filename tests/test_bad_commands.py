@@ -25,7 +25,7 @@ LINES = {  # what is typed, and what is said; every path is inside the test's ow
     "unknown document": ("status diet", "paper: got 'diet'; did you mean 'deit'?"),
     "a path for a document": ("run notebooks/deit.ipynb", "paper: got 'notebooks/deit.ipynb'"),
     "an empty document": ("run ''", "paper: got ''; allowed: afr_pruning"),
-    "unknown profile": ("status deit --profile nope", "profile: got 'nope'; allowed: cifar, paper, quick, smoke"),
+    "unknown profile": ("status deit --profile nope", "profile: got 'nope'; allowed: cifar, desk, paper, quick, smoke"),
     "misspelt profile": ("render deit --profile smok", "did you mean 'smoke'?"),
     "a profile of the teachers": ("run deit --profile micro", "profile: got 'micro'"),
     "unknown flag": ("run deit --profil smoke --gpu", "unrecognized arguments"),
@@ -138,7 +138,7 @@ def test_a_terminal_without_japanese_shows_question_marks(environment, here):
 def test_a_bad_name_is_refused_by_a_fresh_process_without_a_traceback(here):
     done = vitlib("run", "deit", "--profile", "日本語", cwd=here, PYTHONIOENCODING="ascii")
     assert done.returncode == 2
-    assert done.stderr.decode().strip() == "refused: profile: got '???'; allowed: cifar, paper, quick, smoke"
+    assert done.stderr.decode().strip() == "refused: profile: got '???'; allowed: cifar, desk, paper, quick, smoke"
 
 
 def test_a_settings_file_with_a_byte_order_mark_is_read(here, capsys):
@@ -161,7 +161,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess:
 def test_make_figures_refuses_an_unknown_profile_before_it_builds_an_environment(profile):
     done = make("figures", f"PROFILE={profile}")
     assert done.returncode == 2
-    assert f"PROFILE: got '{profile}'; allowed: cifar paper quick smoke" in done.stderr
+    assert f"PROFILE: got '{profile}'; allowed: cifar desk paper quick smoke" in done.stderr
     assert done.stdout == ""
 
 

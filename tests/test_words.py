@@ -8,8 +8,9 @@ from vitlib.report.evidence.words import FIRST_LOOK, answered, counted
 
 def board(**columns):
     rows = {
-        "main": [True, False, True], "claim": ["A beats B", "B beats C", "C turns D"], "published": ["+1.2", "+3", "not in the document: why?"],
-        "difference": [2.04, np.nan, 0.31], "low": [1.0, np.nan, np.nan], "high": [3.1, np.nan, np.nan], "unit": ["points", "points", "cosine"],
+        "main": [True, False, True], "claim": ["A beats B", "B beats C", "C turns D"],
+        "published": ["+1.2", "+3", "not in the document: why?"], "unit": ["points", "points", "cosine"],
+        "difference": [2.04, np.nan, 0.31], "low": [1.0, np.nan, np.nan], "high": [3.1, np.nan, np.nan],
         "counted": ["12 seeds × 720 images", "0 seeds", "1 seed"], "verdict": ["holds", "undecided", "fails"],
     }  # fmt: skip
     return pd.DataFrame(rows | columns)

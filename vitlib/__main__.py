@@ -241,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     study = argparse.ArgumentParser(add_help=False, parents=[places, overrides, device])
     study.add_argument("document")
     study.add_argument("--verify-data", action="store_true", help="first read all bytes of the image sets")
-    study.add_argument("--profile", default="quick", help="smoke, quick, cifar, paper; of the teachers: smoke, micro, micro_cpu, cifar")
+    study.add_argument("--profile", default="quick", help="smoke, quick, desk, cifar, paper; teachers: smoke, micro, micro_cpu, cifar")
 
     _command(commands, "list", list_documents)
     _command(commands, "status", status, study)

@@ -84,8 +84,8 @@ def test_the_epoch_curves_are_the_histories_of_the_runs(results):
     history = results.history("models")
     for axes, size in zip(deit.figure_epochs(results).axes, ("tiny", "base"), strict=True):
         chosen = history[(history["method"] == "token-long") & (history["size"] == size) & (history["resolution"] == "native")]
-        chosen = chosen.dropna(subset="top1")
-        assert points(axes, "token, longer training") == list(zip(chosen["epoch"], chosen["top1"], strict=True))
+        chosen = chosen.dropna(subset="validation top1")
+        assert points(axes, "token, longer training") == list(zip(chosen["epoch"], chosen["validation top1"], strict=True))
 
 
 def test_the_heat_map_holds_the_disagreement_matrix(results):

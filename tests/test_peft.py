@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -135,7 +136,7 @@ def test_a_point_that_names_no_student_or_several_is_refused(students, tmp_path)
 
 def test_a_student_whose_weights_stayed_elsewhere_is_refused(students, tmp_path):
     leave(students.study)
-    there = type(students.study)(**{**vars(students.study), "place": Place(tmp_path / "nothing", tmp_path)})
+    there = replace(students.study, place=Place(tmp_path / "nothing", tmp_path))
     with pytest.raises(SpecError, match=r"weights of distilled-\w+: left out of the archive that it came from"):
         wecolora.save_adapters(there.execute(mode="read-only"), tmp_path / "none", lora_init="svd", schedule="staged")
     assert not (tmp_path / "none").exists()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from vitlib.report.frames import averaged, melt, subtracted
+from vitlib.report.frames import BY_IMAGE, averaged, melt, subtracted
 from vitlib.report.statistics import beside, disagreement, summary
 
 if TYPE_CHECKING:
@@ -154,7 +154,8 @@ def frame_taught(results: Results, column: str = "native") -> pd.DataFrame:
 
 def frame_schedules(results: Results) -> pd.DataFrame:
     """Figure 3: one row a training of the largest student; method none or token, its epochs, and whether they are the longer ones."""
-    frame, settings = results.frame("schedules"), results.study.settings
+    wanted = ["method", "seed", "top1", f"top1{BY_IMAGE}"]
+    frame, settings = results.frame("schedules").reindex(columns=wanted), results.study.settings
     longer = frame["method"].str.endswith("-long")
     epochs = np.where(longer, settings.long_epochs, settings.recipe.epochs)
     return frame.assign(method=frame["method"].str.removesuffix("-long"), longer=longer, epochs=epochs)

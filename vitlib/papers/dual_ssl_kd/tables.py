@@ -229,10 +229,11 @@ def deep_distances(results: Results) -> list[tuple[dict, np.ndarray]]:
 
 
 def uniform_distance(results: Results) -> float:
-    """Attention distance of uniform attention over the images of Figure 1, NaN before the maps are stored."""
-    for _, run in results.runs("maps")[:1]:
-        return uniform_attention_distance(results.study.settings.distance_data.image_size, run.metrics["patch"])
-    return np.nan
+    """Attention distance of uniform attention over the images of Figure 1, NaN for a teacher whose patches are not known here."""
+    settings = results.study.settings
+    size = settings.distance_data.image_size
+    vit = known_vit(settings.cl.model, size, settings.cl.channels)
+    return np.nan if vit is None else uniform_attention_distance(size, vit.patch_size)
 
 
 def _with_single_kd(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Results that travel: `results.tar.xz` beside a study's tables holds its runs without weights, so that a reader draws them again.
 
-`leave` writes it from the store, all runs of the study or none. `completed` takes from it what the store lacks, and writes nothing.
+`leave` writes it from the store, all runs of the study or none, but for heavy ones, which explorers alone read. `completed` takes from it
+what the store lacks, and writes nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from vitlib.runs.study import Study
 
 NAME = "results.tar.xz"
+HEAVY = 2**20  # bytes of a run's arrays: attention maps, which explorers alone read
 TABLES = ("result.json", "provenance.json", "spec.json")
 log = logging.getLogger("vitlib")
 
@@ -34,7 +36,7 @@ class Archived(Stored):
 
 
 def leave(study: Study) -> None:
-    """Write the runs of the study's own cells beside its tables.
+    """Write the runs of the study's own cells beside its tables, but for those with more than `HEAVY` arrays.
 
     Where one of them is not stored whole, what lies there stays, and one line says so: an archive with holes would pass for all, and
     the one that it would replace may be the only whole one.
@@ -48,9 +50,14 @@ def leave(study: Study) -> None:
         log.warning("%s: not written, %d of %d runs are not stored", archive, len(missing), len(study.specs))
         return
     try:
-        export(store, study.specs, archive, with_weights=False)
+        export(store, [run_id for run_id in study.specs if not _is_heavy(store, run_id)], archive, with_weights=False)
     except DamagedError as error:
         log.warning("%s: not written, a stored run is damaged: %s", archive, error)
+
+
+def _is_heavy(store: Store, run_id: str) -> bool:
+    arrays = store.root / run_id / "arrays.npz"
+    return arrays.exists() and arrays.stat().st_size > HEAVY
 
 
 def completed(study: Study, stored: Mapping[str, Stored]) -> dict[str, Stored]:

@@ -15,7 +15,7 @@ COLOURS = {"holds": PALETTE[0], "fails": PALETTE[3], "undecided": "0.55"}
 MARKERS = {"holds": "o", "fails": "X", "undecided": "o"}
 ROW = 0.17  # inches a line
 LONGEST = 72  # letters of a sentence
-TICKS = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50)
+TICKS = (-20, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50)
 
 
 @style()

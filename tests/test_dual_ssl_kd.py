@@ -1260,7 +1260,7 @@ def distances(**models):
     """Results with a distance for each of four images, block and head: the model's, give or take a pixel from image to image."""
     steps = np.array([-1.0, 0.0, 0.0, 1.0])[:, None, None] * np.ones((4, 3, 2))
     runs = [({"model": name}, SimpleNamespace(arrays={"distance": value + slope * steps})) for name, (value, slope) in models.items()]
-    settings = SimpleNamespace(distance_data=SimpleNamespace(image_size=8))
+    settings = SimpleNamespace(distance_data=SimpleNamespace(image_size=8), cl=SimpleNamespace(model=MICRO, channels=1))
     maps = [({"model": "cl"}, SimpleNamespace(metrics={"patch": 4}))]
     return SimpleNamespace(runs=lambda table: maps if table == "maps" else runs, study=SimpleNamespace(settings=settings))
 

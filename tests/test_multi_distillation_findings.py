@@ -189,7 +189,7 @@ def test_of_nothing_measured_a_finding_says_so(name):
 
 
 def test_there_is_a_finding_for_each_main_table():
-    assert [f"finding_{name}" for name in ("curriculum", "importance", "results", "search", "variations")] == FINDINGS
+    assert [f"finding_{name}" for name in ("answer", "curriculum", "importance", "results", "search", "variations")] == FINDINGS
 
 
 # ------------------------------------------------------------------------------------------------ label weights

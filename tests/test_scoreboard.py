@@ -1,10 +1,13 @@
 """One scoreboard of all documents: every claim once, corrected together; the figure draws what the table says."""
 
+import importlib
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from vitlib.papers.entries import documents, read_entry
+from vitlib.report import figures
 from vitlib.report.evidence.forest import COLOURS, forest
 from vitlib.runs.verdicts import scoreboard
 
@@ -33,8 +36,6 @@ def test_the_compact_table_has_at_most_25_rows_and_some_of_every_document(board)
 
 @pytest.mark.parametrize("paper", documents())
 def test_every_claim_leads_to_a_table_or_figure_of_its_document(paper, studies):
-    import importlib
-
     module = importlib.import_module(f"vitlib.papers.{paper}")
     for claim in read_entry(paper)["claim"]:
         assert callable(getattr(module, claim["shown"])), claim["sentence"]
@@ -80,8 +81,6 @@ def test_holds_and_fails_are_told_by_colour_and_marker():
 
 
 def test_the_whole_scoreboard_is_drawn_without_a_label_cut(board, tmp_path):
-    from vitlib.report import figures
-
     figure = forest(board)
     figures.save(figure, tmp_path / "claims", "stamp")
     renderer = figure.canvas.get_renderer()

@@ -82,14 +82,6 @@ def test_batches(
     return source(data, split, batch_size, device, data_dir, None, chosen or evenly_spaced(count))
 
 
-def watched_split(data: Data, data_dir: Path) -> str:
-    """What a training is followed on: `validation` where the source has such images beside its test images, otherwise `test`."""
-    folder = data_dir / data.source.removeprefix("folder/")
-    of_three = data.source.startswith("folder/") and (folder / "test").is_dir()
-    apart = of_three and any((folder / name).is_dir() for name in ("validation", "val"))
-    return "validation" if apart or data.source == "digits" else "test"
-
-
 def seed_for(*key: int | str) -> int:
     """A 32-bit seed that depends on every part of the key."""
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4])

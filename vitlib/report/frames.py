@@ -49,7 +49,6 @@ def melt(frame: pd.DataFrame, keys: list[str], axis: str, metrics: dict[Hashable
 def _mean(rows: pd.DataFrame) -> dict[str, object]:
     metric, by_image = rows.columns
     arrays = list(rows[by_image])
-
     whole = all(isinstance(array, np.ndarray) for array in arrays) and len({array.shape for array in arrays}) == 1
     return {metric: rows[metric].mean(skipna=False), by_image: np.mean(arrays, axis=0) if whole else np.nan}
 

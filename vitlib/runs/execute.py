@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vitlib import distributed
+from vitlib.inputs.sets.watched import watched_split
 from vitlib.inputs.sources import Data, check, compare, fingerprint, left_out
 from vitlib.messages import brief, nearest
 from vitlib.runs.manifest import DamagedError
@@ -151,7 +152,8 @@ def preflight(specs: Iterable[RunSpec], data_dir: Path, recorded: Path | None = 
     fields = [(name, getattr(spec, name)) for spec in specs for name in type(spec).model_fields]
     named = dict.fromkeys((name, value) for name, value in fields if isinstance(value, Data))
     for name, data in named:
-        check(data, data_dir, splits=("test",) if name == "second_test" else ("train", "test"))
+        watched = {watched_split(data, data_dir)} - {"test"}
+        check(data, data_dir, splits=("test",) if name == "second_test" else ("train", *watched, "test"))
     sources = dict.fromkeys(data.source for _, data in named)
     if recorded:
         compare(sources, data_dir, recorded)

@@ -9,9 +9,10 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
-from vitlib.inputs.data import Batches, pictures_of, renormalised, seed_everything, test_batches, training_batches, watched_split
+from vitlib.inputs.data import Batches, pictures_of, renormalised, seed_everything, test_batches, training_batches
 from vitlib.inputs.foreign.classes import columns_of, keep_columns
 from vitlib.inputs.models import build, load_weights, parameter_count, weights_of
+from vitlib.inputs.sets.watched import watched_split
 from vitlib.inputs.sources import Data, class_names
 from vitlib.methods.attention import attention_maps
 from vitlib.methods.distillation.losses import (

@@ -9,8 +9,9 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
-from vitlib.inputs.data import Batches, pictures_of, seed_everything, test_batches, training_batches, watched_split
+from vitlib.inputs.data import Batches, pictures_of, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import build, classifiers, load_weights, weights_of
+from vitlib.inputs.sets.watched import watched_split
 from vitlib.inputs.sources import Data, class_names
 from vitlib.methods.attention import attention_confidence, attention_maps, by_block
 from vitlib.methods.distillation.losses import soft_distillation_loss

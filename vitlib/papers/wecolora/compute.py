@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitlib.inputs.data import Batches, indexed_batches, seed_everything, test_batches, training_batches, watched_split
+from vitlib.inputs.data import Batches, indexed_batches, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import load_weights, parameter_count, weights_of
+from vitlib.inputs.sets.watched import watched_split
 from vitlib.inputs.sources import Data, class_names
 from vitlib.methods.adapters.lora import ADAPTED, LoraLinear, adapters, attach, energy, merge
 from vitlib.methods.adapters.weight_copy import Group, feature_loss, features, groups, weight_copy

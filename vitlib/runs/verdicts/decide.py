@@ -57,10 +57,9 @@ def seconds_of(text: str) -> float:
 
 
 def with_more_seeds(settings: Any) -> dict[str, list[int]]:
-    """Overrides that add seeds up to `MOST_SEEDS` to the settings' own, in all that run over them."""
+    """Overrides that add seeds up to `MOST_SEEDS` to the settings' own."""
     own = list(settings.seeds)
-    more = [*own, *(seed for seed in range(max(own) + 1, max(own) + 1 + MOST_SEEDS - len(own)))]
-    return dict.fromkeys(getattr(type(settings), "seeded", ("seeds",)), more)
+    return {"seeds": [*own, *range(max(own) + 1, max(own) + 1 + MOST_SEEDS - len(own))]}
 
 
 def decide(study: Study, declared: Study, budget: float, executor: Executor = "local") -> Iterator[Step]:

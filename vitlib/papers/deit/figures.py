@@ -92,8 +92,8 @@ def figure_strategies(results: Results) -> Figure:
 @style()
 def figure_throughput(results: Results) -> Figure:
     """Figure 1: accuracy against throughput, model families joined by lines. Left: measured here, dots are means over seeds, vertical bars
-    their 95 % intervals, the teacher is one training; ↑ is fine-tuned at the larger images. Right: published (hollow). Speeds are of
-    different machines: compare the order of the models only.
+    their 95 % intervals, the teacher is the mean of its trainings; ↑ is fine-tuned at the larger images. Right: published (hollow). Speeds
+    are of different machines: compare the order of the models only.
     """
     figure, ((ours, theirs),) = canvas(1, 2, height=2.9)
     _measured_families(ours, results)
@@ -152,7 +152,7 @@ def figure_epochs(results: Results) -> Figure:
 @style()
 def figure_disagreement(results: Results) -> Figure:
     """Table 4 as a figure: share of the test images (percent) on which two classifiers disagree; the row of the labels (groundtruth) is the
-    error rate. Left: measured here, mean over seeds; the convnet is the teacher (one training), the students are of the largest size.
+    error rate. Left: measured here, mean over seeds; the convnet is the teacher, the students are of the largest size.
     Right: published.
     """
     figure, ((ours, theirs),) = canvas(1, 2, height=3.3)

@@ -88,7 +88,7 @@ def table_models(results: Results) -> pd.DataFrame:
 
 
 def table_disagreement(results: Results) -> pd.DataFrame:
-    """Table 4: share of the test images (percent) on which two classifiers disagree: the labels, the convnet teacher (one training), the
+    """Table 4: share of the test images (percent) on which two classifiers disagree: the labels, the convnet teacher, the
     plain and the distilled student of the largest size, the latter by its three readouts. Measured is the mean over seeds.
     """
     published = results.published("paper_table4").assign(other=lambda frame: frame["setting"].str.removeprefix("vs "))

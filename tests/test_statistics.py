@@ -6,7 +6,8 @@ import pytest
 from scipy import stats
 
 from vitlib.report.evidence.claims import verdicts
-from vitlib.report.statistics import beside, disagreement, half_width, paired_differences, summary, uniform_attention_distance
+from vitlib.report.evidence.paired import paired_differences
+from vitlib.report.statistics import beside, disagreement, half_width, summary, uniform_attention_distance
 from vitlib.report.tables import DASH, formatted, save, shown
 
 

@@ -52,6 +52,18 @@ def accuracies(values, otherwise=50.0):
     return {"accuracy": at, "reference": at}
 
 
+def trembling(values):
+    """The same, each student moving around its mean by up to 0.3 from seed to seed in a way of its own."""
+    steady = accuracies(values)
+    steps = {"zero_b": [0.1, -0.1, 0.0], "svd": [0.0, 0.2, -0.2], "svd_shift": [0.3, -0.3, 0.0], "random": [0.0, 0.0, 0.0]}
+
+    def at(point):
+        sign = -1 if point["schedule"] == "staged" else 1
+        return {"metrics": {"top1": steady["accuracy"](point)["metrics"]["top1"] + sign * steps[point["lora_init"]][point["seed"]]}}
+
+    return steady | {"accuracy": at}
+
+
 def timed(point):
     return {"arrays": TIMES}
 
@@ -167,8 +179,8 @@ def test_the_finding_of_other_reductions_speaks_of_their_students(study):
 
 
 def test_the_finding_of_the_ablation_says_what_differs_from_zero_and_whether_effects_add_up(study):
-    values = accuracies({("svd", "plain"): 49.0, ("zero_b", "staged"): 52.0, ("svd", "staged"): 56.0, ("svd_shift", "staged"): 56.0})
-    said = wecolora.finding_ablation(made(study, **values)).split("\n\n")[0]
+    values = {("svd", "plain"): 49.0, ("zero_b", "staged"): 52.0, ("svd", "staged"): 56.0, ("svd_shift", "staged"): 56.0}
+    said = wecolora.finding_ablation(made(study, **trembling(values))).split("\n\n")[0]
     assert [float(number) for number in re.findall(r"([+-][\d.]+) points", said)] == [-1.0, 2.0, 6.0, 0.0, 5.0]
     assert "Zero is outside the interval of: the SVD start alone; the stages alone; both together." in said
 
@@ -179,10 +191,10 @@ def test_the_finding_of_the_ablation_says_when_nothing_differs_from_zero(study):
     assert "No interval leaves zero out." in said and "(one seed, no interval)" in said
 
 
-def test_the_finding_of_the_times_gives_both_savings_each_round_and_the_expectation(study):
+def test_the_finding_of_the_times_gives_both_savings_the_range_of_the_rounds_and_the_expectation(study):
     results = made(study, times=timed, distilled=lambda point: distances(1.0, 1.0, 0.75 if point["schedule"] == "staged" else 1.0))
     said = wecolora.finding_times(results)
-    assert "saved 23.3 %" in said and "n = 3 rounds; round by round 10.0, 50.0, 10.0 %" in said
+    assert "saved 23.3 %" in said and "n = 3 rounds; from 10.0 to 50.0 % in single rounds" in said
     assert "says 50.0 %" in said and "saving is 15.9 %" in said and "25.0 % fewer block calls" in said
 
 

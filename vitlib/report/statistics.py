@@ -1,4 +1,4 @@
-"""Statistics over seeds: mean, 95 % interval and n; published beside measured; differences in words; disagreement."""
+"""Statistics over seeds: mean, 95 % interval and n; published beside measured; differences, as claims have them, in words; disagreement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from vitlib.report.evidence.paired import paired_differences as paired_differences
+from vitlib.report.evidence.intervals import Interval, interval_of
+from vitlib.report.evidence.paired import Paired, paired
+from vitlib.report.evidence.words import counted_over, number
 
 NOT_YET = "not measured yet"
 
@@ -51,34 +53,56 @@ def disagreement(predictions: dict[str, np.ndarray]) -> np.ndarray:
     return (stacked[:, None] != stacked[None]).mean(axis=2)
 
 
-def against(name: str, other: str, differences: pd.Series, sides: tuple[str, str] = ("is above", "is below"), **said) -> str:
+def difference(frame: pd.DataFrame, metric: str, first: dict, second: dict, pair_by: list[str]) -> Interval:
+    """first - second with the interval that a claim on it has: over seeds and test images where runs tell by image, else over seeds."""
+    return interval_of(paired(frame, metric, first, second, pair_by))
+
+
+def over_seeds(values: pd.Series) -> Interval:
+    """The mean of one value a seed (or round), with Student's t interval."""
+    return interval_of(Paired(values.dropna()))
+
+
+def is_measured(interval: Interval) -> bool:
+    return not np.isnan(interval.mean)
+
+
+def side(interval: Interval, over: str = "seeds") -> int:
+    """1 where the whole interval is above zero, -1 where it is below, else 0; one seed tells nothing, whatever its images say."""
+    if interval.spread.n < 2 and over != "images":
+        return 0
+    return int(interval.low > 0) - int(interval.high < 0)
+
+
+def against(name: str, other: str, interval: Interval, sides: tuple[str, str] = ("is above", "is below"), **said) -> str:
     """'ours is above KD (+2.8 points, 95 % interval ...)', in words that follow the interval."""
-    if differences.dropna().empty:
+    if not is_measured(interval):
         return f"{name} against {other} is {NOT_YET}"
-    mean, side = differences.mean(), f"{name} {sides[0] if differences.mean() > 0 else sides[1]} {other}"
-    verdict = f"{name} and {other} are not told apart" if abs(mean) <= half_width(differences) else side
-    return f"{verdict} ({interval_said(differences, **said)})"
+    above = side(interval, said.get("over", "seeds"))
+    verdict = f"{name} {sides[above < 0]} {other}" if above else f"{name} and {other} are not told apart"
+    return f"{verdict} ({interval_said(interval, **said)})"
 
 
-def worded(differences: pd.Series, unit: str = "points", over: str = "seeds", decimals: int = 1) -> str:
-    """'+2.8 points (95 % interval -4.2 to +9.8, n = 3 seeds)'."""
-    if differences.dropna().empty:
+def worded(interval: Interval, unit: str = "points", over: str = "seeds", decimals: int = 1) -> str:
+    """'+2.8 points (95 % interval -4.2 to +9.8, n = 12 seeds × 720 images)'."""
+    if not is_measured(interval):
         return NOT_YET
-    return f"{_mean_said(differences, unit, decimals)} ({spread_said(differences, over, decimals)})"
+    return f"{_mean_said(interval, unit, decimals)} ({spread_said(interval, over, decimals)})"
 
 
-def interval_said(differences: pd.Series, unit: str = "points", over: str = "seeds", decimals: int = 1) -> str:
-    """'+2.8 points, 95 % interval -4.2 to +9.8, n = 3 seeds'."""
-    return f"{_mean_said(differences, unit, decimals)}, {spread_said(differences, over, decimals)}"
+def interval_said(interval: Interval, unit: str = "points", over: str = "seeds", decimals: int = 1) -> str:
+    """'+2.8 points, 95 % interval -4.2 to +9.8, n = 12 seeds × 720 images'."""
+    return f"{_mean_said(interval, unit, decimals)}, {spread_said(interval, over, decimals)}"
 
 
-def spread_said(values: pd.Series, over: str = "seeds", decimals: int = 1) -> str:
-    """'95 % interval -4.2 to +9.8, n = 3 seeds'."""
-    mean, half = values.mean(), half_width(values)
-    if np.isnan(half):
-        return f"one {over.removesuffix('s')}, no interval"
-    return f"95 % interval {mean - half:+z.{decimals}f} to {mean + half:+z.{decimals}f}, n = {values.notna().sum()} {over}"
+def spread_said(interval: Interval, over: str = "seeds", decimals: int = 1) -> str:
+    """'95 % interval -4.2 to +9.8, n = 3 seeds', with '× 720 images' where these are counted, too."""
+    if interval.spread.n < 2 and over != "images":
+        return f"{number(1, over).replace('1', 'one', 1)}, no interval"
+    if np.isnan(interval.low):
+        return f"n = {counted_over(interval, over)}, no interval"
+    return f"95 % interval {interval.low:+z.{decimals}f} to {interval.high:+z.{decimals}f}, n = {counted_over(interval, over)}"
 
 
-def _mean_said(differences: pd.Series, unit: str, decimals: int) -> str:
-    return f"{differences.mean():+z.{decimals}f} {unit}".rstrip()
+def _mean_said(interval: Interval, unit: str, decimals: int) -> str:
+    return f"{interval.mean:+z.{decimals}f} {unit}".rstrip()

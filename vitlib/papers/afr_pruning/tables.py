@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from vitlib.inputs.foreign.architecture import known_vit
+from vitlib.report.evidence.intervals import Interval
 from vitlib.report.evidence.words import answered
-from vitlib.report.frames import subtracted
-from vitlib.report.statistics import against, beside, paired_differences, summary
+from vitlib.report.frames import BY_IMAGE, subtracted
+from vitlib.report.statistics import against, beside, difference, summary
 
 if TYPE_CHECKING:
     from vitlib.papers.afr_pruning.specs import Settings
@@ -23,6 +24,7 @@ TEACHERS = {"supervised": "supervised", "dino": "DINO"}
 SPOKEN = NAMES | {"magnitude": "magnitude pruning", "random": "random pruning"}
 CORRELATIONS = ["rank correlation with SNIP", "rank correlation with ReFer"]
 NOTHING = "Not measured yet."
+SAMPLES = "sets of pruning samples"
 
 
 def table_1(results: Results) -> pd.DataFrame:
@@ -128,7 +130,7 @@ def finding_answer(results: Results) -> str:
 
 def finding_generic(results: Results) -> str:
     """Table 2 in words: AFR against the others, and where it is not the best of the document's three."""
-    frame = results.frame("generic").reindex(columns=["criterion", "dataset", "sparsity", "seed", "top1"])
+    frame = results.frame("generic").reindex(columns=["criterion", "dataset", "sparsity", "seed", "top1", f"top1{BY_IMAGE}"])
     if frame["top1"].isna().all():
         return NOTHING
     keys = ["dataset", "sparsity", "seed"]
@@ -138,14 +140,14 @@ def finding_generic(results: Results) -> str:
 
 def finding_fine(results: Results) -> str:
     """Table 1 in words: AFR against SNIP and magnitude by teacher, and whether it gains more with the self-supervised one."""
-    frame = results.frame("fine").reindex(columns=["criterion", "teacher", "dataset", "seed", "top1"])
+    frame = results.frame("fine").reindex(columns=["criterion", "teacher", "dataset", "seed", "top1", f"top1{BY_IMAGE}"])
     if frame["top1"].isna().all():
         return NOTHING
     said = []
     for teacher, rows in frame.groupby("teacher", sort=False):
         pairs = [against("AFR", SPOKEN[other], _differences(rows, other, ["dataset", "seed"])) for other in ("snip", "magnitude")]
         said.append(f"With the {TEACHERS.get(teacher, teacher)} teacher {'; '.join(pairs)}.")
-    gains = paired_differences(frame_gains(results), "gain", {"teacher": "dino"}, {"teacher": "supervised"}, ["dataset", "seed"])
+    gains = difference(frame_gains(results), "gain", {"teacher": "dino"}, {"teacher": "supervised"}, ["dataset", "seed"])
     return " ".join([*said, f"{against('The gain over SNIP with DINO', 'that with the supervised teacher', gains)}."])
 
 
@@ -163,14 +165,15 @@ def finding_singular_values(results: Results) -> str:
     if kept.empty:
         return NOTHING
     keys = ["dataset", "sparsity", "seed"]
-    difference, on_samples = (_differences(frame, "snip", keys, first="refer", metric=metric) for metric in ("kept", "kept on samples"))
+    held_out, on_samples = (_differences(frame, "snip", keys, first="refer", metric=metric) for metric in ("kept", "kept on samples"))
     apart = ", ".join(f"{value:+.1f} at {100 * sparsity:g} %" for sparsity, value in (kept["refer"] - kept["snip"]).items())
     means = frame.groupby("criterion", sort=False)[["kept", "after fine-tuning"]].mean().dropna()
     states = [f"{NAMES[name]} {means.loc[name, 'kept']:.1f} and {means.loc[name, 'after fine-tuning']:.1f}" for name in means.index]
+    on_held_out, scored_on = (against("ReFer", "SNIP", interval, over=SAMPLES) for interval in (held_out, on_samples))
     return (
         "Mean singular value of the blocks' features after the mask, on held-out images, in percent of the dense model's, mean over "
-        f"sparsities: {against('ReFer', 'SNIP', difference)}; {apart}. On the pruning samples, which the masks were scored on, "
-        f"{against('ReFer', 'SNIP', on_samples)}. On held-out images after the mask and after fine-tuning: {'; '.join(states)}."
+        f"sparsities: {on_held_out}; {apart}. On the pruning samples, which the masks were scored on, "
+        f"{scored_on}. On held-out images after the mask and after fine-tuning: {'; '.join(states)}."
     )
 
 
@@ -236,8 +239,8 @@ def _correlation(row: pd.Series, one: str, other: str) -> float:
     return row.get(f"spearman {one} {other}", row.get(f"spearman {other} {one}", np.nan))
 
 
-def _differences(frame: pd.DataFrame, other: str, pair_by: list[str], *, first: str = "afr", metric: str = "top1") -> pd.Series:
-    return paired_differences(frame, metric, {"criterion": first}, {"criterion": other}, pair_by)
+def _differences(frame: pd.DataFrame, other: str, pair_by: list[str], *, first: str = "afr", metric: str = "top1") -> Interval:
+    return difference(frame, metric, {"criterion": first}, {"criterion": other}, pair_by)
 
 
 def _who_is_first(frame: pd.DataFrame) -> str:

@@ -1,7 +1,7 @@
 """DeiT's findings: what each main table or figure shows here, in words made from its numbers.
 
-Differences are paired by seed; the interval is the 95 % interval of their mean. A sentence says what was measured, also against the
-publication, and "not measured yet" where runs are missing.
+Differences are paired; their 95 % interval is that of the claims, over seeds and, where runs tell by image, test images. A sentence says
+what was measured, also against the publication, and "not measured yet" where runs are missing.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from vitlib.papers.deit.tables import (
     frame_cosines,
     frame_gains,
     frame_readouts_of_all,
+    frame_schedules,
     frame_taught,
     published_name,
     table_models,
     table_teachers,
 )
+from vitlib.report.evidence.intervals import Interval
 from vitlib.report.evidence.words import answered
-from vitlib.report.statistics import NOT_YET, half_width, paired_differences, worded
+from vitlib.report.frames import BY_IMAGE
+from vitlib.report.statistics import NOT_YET, difference, is_measured, over_seeds, side, worded
 from vitlib.report.tables import DASH
 
 if TYPE_CHECKING:
@@ -67,7 +70,7 @@ def finding_strategies(results: Results) -> str:
 
 def finding_models(results: Results) -> str:
     """Table 5: whether the order of the models survives the second test set, and what larger images do to the largest size."""
-    frame = results.frame("models").reindex(columns=["method", "size", "resolution", "seed", "top1"])
+    frame = results.frame("models").reindex(columns=["method", "size", "resolution", "seed", "top1", f"top1{BY_IMAGE}"])
     frame = frame[frame["size"] == results.study.settings.sizes[-1]]
     methods = frame["method"].unique()
     changes = {m: _between(frame[frame["method"] == m], {"resolution": "up"}, {"resolution": "native"}) for m in methods}
@@ -90,19 +93,21 @@ def finding_disagreement(results: Results) -> str:
     distance, error = (
         pd.Series({seed: 100 * _change(matrix, row) for seed, matrix in by_seed.items()}) for row in ("convnet", "groundtruth")
     )
+    beyond = over_seeds(distance - error)
     return (
         f"The convnet is wrong on {_percent(mean.loc['groundtruth', 'convnet'])} % of the test images. Its column can differ from the "
         f"error rates by no more: {columns} against {errors} ({', '.join(STUDENTS)}). From the plain to the distilled student (both "
         f"tokens) the distance to the convnet changes by {distance.mean():+z.1f} points and the error by {error.mean():+z.1f}. "
-        f"The difference of the two is {worded(distance - error)}: {_explained(distance - error)}."
+        f"The difference of the two is {worded(beyond)}: {_explained(beyond)}."
     )
 
 
 def finding_schedules(results: Results) -> str:
     """Figure 3: what the longer training adds with and without distillation."""
     gains, times = frame_gains(results), results.study.settings.long_factor
-    plain, distilled = (gains[gains["method"] == method].set_index("seed")["gain"].dropna() for method in ("none", "token"))
-    more = (distilled - plain).dropna()
+    frame = frame_schedules(results)
+    plain, distilled = (_between(frame[frame["method"] == method], {"longer": True}, {"longer": False}) for method in ("none", "token"))
+    more = _between(gains, {"method": "token"}, {"method": "none"}, "gain")
     return (
         f"{times:g} times the epochs, change of the largest student without a teacher: {worded(plain)}; with the distillation token: "
         f"{worded(distilled)}. The second less the first: {worded(more)}. {_gained(more)}"
@@ -123,19 +128,18 @@ def finding_cosine(results: Results) -> str:
     )
 
 
-def _between(frame: pd.DataFrame, first: dict, second: dict, metric: str = "top1") -> pd.Series:
-    """Differences of a metric by seed."""
-    return paired_differences(frame, metric, first, second, ["seed"])
+def _between(frame: pd.DataFrame, first: dict, second: dict, metric: str = "top1") -> Interval:
+    """The difference of a metric."""
+    return difference(frame, metric, first, second, ["seed"])
 
 
 def _percent(value: float) -> str:
     return DASH if np.isnan(value) else f"{value:.1f}"
 
 
-def _verdict(differences: pd.Series, above: str, below: str, between: str) -> str:
-    """By the interval: all of it above zero, all below, or neither; one seed has no interval."""
-    mean, half = differences.mean(), half_width(differences)
-    return above if round(mean - half, 9) > 0 else below if round(mean + half, 9) < 0 else between
+def _verdict(interval: Interval, above: str, below: str, between: str) -> str:
+    """By the interval: all of it above zero, all below, or neither; one seed has none."""
+    return {1: above, -1: below, 0: between}[side(interval)]
 
 
 def _means(frame: pd.DataFrame, by: str) -> dict[str, float]:
@@ -175,13 +179,13 @@ def _published_change(results: Results, method: str) -> float:
     return published[published_name(method, "base", "up")] - published[published_name(method, "base", "native")]
 
 
-def _opposed(changes: dict[str, pd.Series], published: dict[str, float]) -> str:
+def _opposed(changes: dict[str, Interval], published: dict[str, float]) -> str:
     """Which means go the other way than published."""
-    measured = [method for method in changes if len(changes[method])]
-    against = [LABELS[method] for method in measured if changes[method].mean() * published[method] < 0]
+    known = [method for method in changes if is_measured(changes[method])]
+    against = [LABELS[method] for method in known if changes[method].mean * published[method] < 0]
     if against:
         return f"On average these go the other way than published: {'; '.join(against)}."
-    return "All of them go the published way on average." if measured else ""
+    return "All of them go the published way on average." if known else ""
 
 
 def _change(matrix: pd.DataFrame, row: str) -> float:
@@ -189,15 +193,15 @@ def _change(matrix: pd.DataFrame, row: str) -> float:
     return matrix.loc[row, "class+distillation"] - matrix.loc[row, "DeiT"]
 
 
-def _explained(beyond: pd.Series) -> str:
-    if len(beyond) < 2:
+def _explained(beyond: Interval) -> str:
+    if beyond.spread.n < 2:
         return "one seed does not decide whether that is more than its accuracy"
     below, above = "it is nearer to the convnet than its accuracy explains", "it is farther from the convnet than its accuracy would put it"
     return _verdict(beyond, above, below, "its nearness to the convnet cannot be told from its accuracy")
 
 
-def _gained(more: pd.Series) -> str:
-    if not len(more):
+def _gained(more: Interval) -> str:
+    if not is_measured(more):
         return ""
     above, below = "The distilled student gains more, as published.", "The distilled student gains less, against the publication."
     return _verdict(more, above, below, "Which of them gains more is undecided.")

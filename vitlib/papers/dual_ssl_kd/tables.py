@@ -11,9 +11,19 @@ from vitlib.inputs.foreign.architecture import known_vit
 from vitlib.inputs.models import Vit
 from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sources import class_names
+from vitlib.report.evidence.intervals import Interval
 from vitlib.report.evidence.words import answered
-from vitlib.report.frames import averaged
-from vitlib.report.statistics import against, half_width, interval_said, paired_differences, summary, uniform_attention_distance
+from vitlib.report.frames import BY_IMAGE, averaged, melt
+from vitlib.report.statistics import (
+    against,
+    difference,
+    half_width,
+    interval_said,
+    is_measured,
+    side,
+    summary,
+    uniform_attention_distance,
+)
 
 if TYPE_CHECKING:
     from vitlib.papers.dual_ssl_kd.specs import Settings
@@ -136,14 +146,15 @@ def finding_answer(results: Results) -> str:
 
 def finding_distance(results: Results) -> str:
     """Figure 1 in words: who attends how far in the deep blocks, beside uniform attention and the network untrained."""
-    found = {point["model"]: pd.Series(values) for point, values in deep_distances(results)}
+    found, frame = {point["model"]: values for point, values in deep_distances(results)}, frame_deep(results)
     if not {"cl", "mim"} <= found.keys():
         return NOTHING
     names = TEACHERS | {"untrained": "the untrained network"}
     means = [f"{names.get(name, name)} {values.mean():.1f} px" for name, values in found.items()]
     said = {"sides": ("attends farther than", "attends nearer than"), "unit": "px", "over": "images", "decimals": 2}
     others = [name for name in ("mim", "untrained") if name in found]
-    pairs = [against(names["cl"], names[other], found["cl"] - found[other], **said) for other in others]
+    apart = {other: difference(frame, "distance", {"model": "cl"}, {"model": other}, ["seed"]) for other in others}
+    pairs = [against(names["cl"], names[other], interval, **said) for other, interval in apart.items()]
     size, uniform = results.study.settings.distance_data.image_size, uniform_distance(results)
     return (
         f"In the last third of the blocks: {', '.join(means)}; attention spread evenly over the image would have {uniform:.1f} px. "
@@ -153,7 +164,7 @@ def finding_distance(results: Results) -> str:
 
 def finding_adapted(results: Results) -> str:
     """Table 1 in words: for each teacher linear evaluation beside fine-tuning, and Partial-1 beside linear evaluation."""
-    frame = results.frame("adapted").reindex(columns=["protocol", "teacher", "seed", "top1"])
+    frame = results.frame("adapted").reindex(columns=["protocol", "teacher", "seed", "top1", f"top1{BY_IMAGE}"])
     if frame["top1"].isna().all():
         return NOTHING
     said = []
@@ -181,7 +192,7 @@ def finding_teachers(results: Results) -> str:
     frame = frame_teachers(results)
     by_teacher = {name: frame[frame["teacher"] == teacher] for teacher, name in TEACHERS.items()}
     ahead = {name: _differences(rows, "source", "joint", "finetune") for name, rows in by_teacher.items()}
-    if any(differences.empty for differences in ahead.values()):
+    if not all(map(is_measured, ahead.values())):
         return NOTHING
     said = []
     for name, rows in by_teacher.items():
@@ -194,7 +205,7 @@ def finding_teachers(results: Results) -> str:
 
 def finding_downstream(results: Results) -> str:
     """Figure 3 in words: ours against the mean of both single-teacher distillations, set by set."""
-    frame = results.frame("downstream").reindex(columns=["method", "dataset", "seed", "top1"])
+    frame = results.frame("downstream").reindex(columns=["method", "dataset", "seed", "top1", f"top1{BY_IMAGE}"])
     if frame["top1"].isna().all():
         return NOTHING
     stands = results.study.settings.stands_for
@@ -209,10 +220,11 @@ def frame_best_kd(results: Results) -> pd.DataFrame:
 
 def frame_teachers(results: Results) -> pd.DataFrame:
     """Accuracy of each teacher by seed and source: fine-tuned as KD has it, by linear evaluation, trained jointly as ours has it."""
-    tuned = results.frame("adapted").rename(columns={"protocol": "source"}).reindex(columns=["source", "teacher", "seed", "top1"])
-    joint = results.frame("students").query("method == 'ours'").reindex(columns=["seed", "top1 cl", "top1 mim"])
-    joint = joint.melt("seed", var_name="teacher", value_name="top1").assign(source="joint")
-    return pd.concat([tuned, joint.assign(teacher=joint["teacher"].str.removeprefix("top1 "))], ignore_index=True)
+    tuned = results.frame("adapted").rename(columns={"protocol": "source"})
+    tuned = tuned.reindex(columns=["source", "teacher", "seed", "top1", f"top1{BY_IMAGE}"])
+    ours = results.frame("students").query("method == 'ours'")
+    joint = melt(ours, ["seed"], "teacher", {teacher: f"top1 {teacher}" for teacher in TEACHERS}, "top1")
+    return pd.concat([tuned, joint.assign(source="joint")], ignore_index=True)
 
 
 def frame_deep(results: Results) -> pd.DataFrame:
@@ -266,15 +278,15 @@ def _classes(results: Results) -> int | None:
         return None
 
 
-def _differences(frame: pd.DataFrame, key: str, one: str, other: str) -> pd.Series:
-    return paired_differences(frame, "top1", {key: one}, {key: other}, ["seed"])
+def _differences(frame: pd.DataFrame, key: str, one: str, other: str) -> Interval:
+    return difference(frame, "top1", {key: one}, {key: other}, ["seed"])
 
 
-def _whose_gap(ahead: dict[str, pd.Series]) -> str:
-    """What the teachers' accuracies say about the gap between ours and KD; `ahead` is how much better each one is in ours, by seed."""
-    stronger = [name for name, differences in ahead.items() if differences.mean() > 0]
+def _whose_gap(ahead: dict[str, Interval]) -> str:
+    """What the teachers' accuracies say about the gap between ours and KD; `ahead` is how much better each one is in ours."""
+    stronger = [name for name, differences in ahead.items() if differences.mean > 0]
     if not stronger:
         return "No teacher is stronger in ours than in KD, so that a gap in favour of ours is not the teachers'."
-    clear = any(differences.mean() > half_width(differences) for differences in ahead.values())
+    clear = any(side(differences) > 0 for differences in ahead.values())
     verb = "partly measures" if clear else "may partly measure"
     return f"More accurate in ours on average: {' and '.join(stronger)}. The gap between ours and KD {verb} the teachers."

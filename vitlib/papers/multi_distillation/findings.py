@@ -15,8 +15,9 @@ from vitlib.papers.multi_distillation.tables import (
     table_search,
     table_variations,
 )
+from vitlib.report.evidence.intervals import Interval
 from vitlib.report.evidence.words import answered
-from vitlib.report.statistics import half_width, paired_differences, worded
+from vitlib.report.statistics import difference, is_measured, side, worded
 
 if TYPE_CHECKING:
     from vitlib.runs.study import Results
@@ -106,23 +107,21 @@ def finding_curriculum(results: Results) -> str:
     )
 
 
-def _differences(frame: pd.DataFrame, first: str, second: str) -> pd.Series:
-    """Of the test top-1 of two methods, seed by seed."""
-    return paired_differences(frame, "top1", {"method": first}, {"method": second}, ["seed"])
+def _differences(frame: pd.DataFrame, first: str, second: str) -> Interval:
+    """Of the test top-1 of two methods."""
+    return difference(frame, "top1", {"method": first}, {"method": second}, ["seed"])
 
 
-def _said(differences: pd.Series, first: str, second: str, over: str = "seeds") -> str:
+def _said(interval: Interval, first: str, second: str, over: str = "seeds") -> str:
     """One sentence."""
-    verdict = f", {_verdict(differences, over)}" if len(differences) else ""
-    return f"{first} minus {second}: {worded(differences, over=over)}{verdict}."
+    verdict = f", {_verdict(interval, over)}" if is_measured(interval) else ""
+    return f"{first} minus {second}: {worded(interval, over=over)}{verdict}."
 
 
-def _verdict(differences: pd.Series, over: str) -> str:
-    if len(differences) == 1:
+def _verdict(interval: Interval, over: str) -> str:
+    if interval.spread.n == 1:
         return f"one {over.removesuffix('s')} decides nothing"
-    if abs(differences.mean()) <= half_width(differences):
-        return "undecided"
-    return "better" if differences.mean() > 0 else "worse"
+    return {0: "undecided", 1: "better", -1: "worse"}[side(interval)]
 
 
 def _beyond_chance(table: pd.DataFrame, measure: str) -> list[str]:

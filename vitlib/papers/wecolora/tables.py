@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from vitlib.report.evidence.words import answered
-from vitlib.report.statistics import NOT_YET, beside, half_width, paired_differences, spread_said, summary, worded
+from vitlib.report.evidence.intervals import Interval
+from vitlib.report.frames import subtracted
+from vitlib.report.statistics import NOT_YET, beside, difference, is_measured, over_seeds, side, spread_said, summary, worded
 
 if TYPE_CHECKING:
     from vitlib.runs.study import Results
@@ -41,7 +42,7 @@ def table_1(results: Results) -> pd.DataFrame:
     table = pd.concat([_references(results, reduction), _grid(results, reduction)], ignore_index=True)
     schedule, (staged, whole) = table["schedule"], _epochs(results)
     derived = {
-        "dataset": table["dataset"].map(_titles(results)),
+        "dataset": table["dataset"].map(titles(results)),
         "staged epochs": schedule.map({"staged": staged}),
         "whole epochs": schedule.map(whole),
         "seconds": schedule.map(table_times(results).set_index("training")["seconds"]),
@@ -135,11 +136,6 @@ def frame_downstream(results: Results) -> pd.DataFrame:
     return frame.assign(stands_for=frame["dataset"].map(dict(zip(results.study.settings.sets, DOCUMENT_SETS, strict=False))))
 
 
-def finding_answer(results: Results) -> str:
-    """What weight copy without training reaches, the document's main claims as they stand here, and the count of all verdicts."""
-    return f"{_copied(results)}\n\n{answered(results.board(), results.study.profile)}"
-
-
 def finding_table_1(results: Results) -> str:
     """Which row is best on each set, and how weight copy stands against the teacher and the best distilled student."""
     return _best_rows(results, results.study.settings.reductions[0])
@@ -154,7 +150,7 @@ def finding_reductions(results: Results) -> str:
 def finding_ablation(results: Results) -> str:
     """What start and stages bring, alone and together, set by set."""
     frame = _at(frame_downstream(results), results.study.settings.reductions[0])
-    return "\n\n".join(f"On {title}: {_effects(frame[frame['dataset'] == name])}" for name, title in _titles(results).items())
+    return "\n\n".join(f"On {title}: {_effects(frame[frame['dataset'] == name])}" for name, title in titles(results).items())
 
 
 def finding_times(results: Results) -> str:
@@ -165,10 +161,10 @@ def finding_times(results: Results) -> str:
         return f"Training time: {NOT_YET}."
     calls = table_distances(results).query("schedule == 'staged'")["block calls"].dropna()
     expected = f"; {100 * (1 - calls.iloc[0]):.1f} % fewer block calls are made here" if len(calls) else ""
-    rounds = 100 - frame["time"]
+    rounds, saved = 100 - frame["time"], over_seeds(100 - frame["time"])
     return (
-        f"Staged training saved {rounds.mean():.1f} % of the time of plain training in the same round, in the mean of the rounds "
-        f"({spread_said(rounds, over='rounds')}; round by round {', '.join(f'{saving:.1f}' for saving in rounds)} %). "
+        f"Staged training saved {saved.mean:.1f} % of the time of plain training in the same round, in the mean of the rounds "
+        f"({spread_said(saved, over='rounds')}; from {rounds.min():.1f} to {rounds.max():.1f} % in single rounds). "
         f"The ratio of the two medians, which pairs no rounds, says {staged['saving of the medians, %']:.1f} %. "
         f"The document's saving is {staged['published saving, %']:.1f} %{expected}."
     )
@@ -198,28 +194,16 @@ def index_map(results: Results) -> tuple[int, list[tuple[int, int]]]:
     return depth, [(kept, min(kept + r, depth) - 1) for kept in range(0, depth, r)]
 
 
-def _copied(results: Results) -> str:
-    """'Weight copy, which trains nothing, reaches 90.1 % on ImageNet-1k (quick: digits); its teacher 91.0 %, the best student 90.5 %.'"""
-    frame = frame_downstream(results)
-    frame = frame[(frame["reduction"] == results.study.settings.reductions[0]) | (frame["student"] == "teacher")]
-    said = [_beside_copy(title, frame[frame["dataset"] == name]) for name, title in _titles(results).items()]
-    return f"Weight copy, which trains nothing, reaches {'; '.join(said)}."
-
-
-def _beside_copy(title: str, rows: pd.DataFrame) -> str:
-    means = summary(rows, ["student"], "top1").set_index("student")["measured"]
-    students = means.drop(index=["teacher", "weight copy"], errors="ignore").dropna()
-    if students.empty or not {"teacher", "weight copy"} <= {*means.dropna().index}:
-        return f"on {title} what is {NOT_YET}"
-    best, top1 = students.idxmax(), students.max()
-    beside = f"its teacher {means['teacher']:.1f} %, the best distilled student ('{best}') {top1:.1f} %"
-    return f"{means['weight copy']:.1f} % on {title}, {beside}"
+def titles(results: Results) -> dict[str, str]:
+    """Each downstream set with the document's set that it stands for."""
+    theirs = dict(zip(results.study.settings.sets, DOCUMENT_SETS, strict=False))
+    return {name: name if results.study.profile == "paper" else f"{name} (for {stands_for})" for name, stands_for in theirs.items()}
 
 
 def _best_rows(results: Results, reduction: int) -> str:
     frame = frame_downstream(results)
     frame = frame[(frame["reduction"] == reduction) | (frame["student"] == "teacher")]
-    return "\n\n".join(f"On {title}: {_best_row(frame[frame['dataset'] == name])}" for name, title in _titles(results).items())
+    return "\n\n".join(f"On {title}: {_best_row(frame[frame['dataset'] == name])}" for name, title in titles(results).items())
 
 
 def _best_row(rows: pd.DataFrame) -> str:
@@ -241,18 +225,24 @@ def _effects(rows: pd.DataFrame) -> str:
     """The differences of EFFECTS, which of them zero lies outside of, and whether start and stages add up."""
     points = {name: [{"lora_init": kind, "schedule": schedule} for kind, schedule in pair] for name, pair in EFFECTS.items()}
     gains = {name: _gain(rows, *pair) for name, pair in points.items()}
-    if any(gain.empty for gain in gains.values()):
+    if not all(map(is_measured, gains.values())):
         return f"{NOT_YET}."
-    clear = [name for name, gain in gains.items() if abs(gain.mean()) > half_width(gain)]
-    start, stages, both, _ = gains.values()
+    clear = [name for name, gain in gains.items() if side(gain)]
     said = "; ".join(f"by {name} {worded(gain)}" for name, gain in gains.items())
     told = f"Zero is outside the interval of: {'; '.join(clear)}." if clear else "No interval leaves zero out."
-    return f"accuracy changes {said}. {told} Both together differ from the sum of the two by {worded(both - start - stages)}."
+    return f"accuracy changes {said}. {told} Both together differ from the sum of the two by {worded(_interaction(rows))}."
+
+
+def _interaction(rows: pd.DataFrame) -> Interval:
+    """What stages bring from the SVD start less what they bring from B = 0."""
+    staged, plain = (rows[rows["schedule"] == schedule] for schedule in ("staged", "plain"))
+    brought = subtracted(staged, plain, ["lora_init", "seed"], "top1", "brought")
+    return difference(brought, "brought", {"lora_init": "svd"}, {"lora_init": "zero_b"}, ["seed"])
 
 
 def _accuracy_of(results: Results, nearest: str) -> str:
     """Whether the student nearest to the teacher is the most accurate on the first set."""
-    first, title = next(iter(_titles(results).items()))
+    first, title = next(iter(titles(results).items()))
     frame = _at(frame_downstream(results), results.study.settings.reductions[0])
     frame = frame[(frame["dataset"] == first) & frame["lora_init"].notna()]
     table = summary(frame, ["student"], "top1").dropna(subset="measured").set_index("student")["measured"]
@@ -263,9 +253,9 @@ def _accuracy_of(results: Results, nearest: str) -> str:
     return f"The most accurate student on {title} is {said}."
 
 
-def _gain(frame: pd.DataFrame, first: dict, second: dict) -> pd.Series:
-    """Difference of accuracies of two selections, seed by seed."""
-    return paired_differences(frame, "top1", first, second, ["seed"])
+def _gain(frame: pd.DataFrame, first: dict, second: dict) -> Interval:
+    """Difference of accuracies of two selections."""
+    return difference(frame, "top1", first, second, ["seed"])
 
 
 def _at(frame: pd.DataFrame, reduction: int) -> pd.DataFrame:
@@ -305,9 +295,3 @@ def _published_seconds(results: Results) -> dict[str, float]:
     """Training time of the document by schedule."""
     known = results.published("table1").query("metric == 'train_time_s'").set_index("method")["value"].astype(float)
     return {schedule: known[method] for method, (_, schedule) in PUBLISHED.items()}
-
-
-def _titles(results: Results) -> dict[str, str]:
-    """Each downstream set with the document's set that it stands for."""
-    theirs = dict(zip(results.study.settings.sets, DOCUMENT_SETS, strict=False))
-    return {name: name if results.study.profile == "paper" else f"{name} (for {stands_for})" for name, stands_for in theirs.items()}

@@ -13,6 +13,7 @@ from vitlib.report.evidence.intervals import LEVEL, Interval, interval_of
 from vitlib.report.evidence.multiplicity import adjusted, level_for_one
 from vitlib.report.evidence.paired import paired
 from vitlib.report.evidence.power import MOST, images_too_few, seeds_needed
+from vitlib.report.evidence.words import counted_over, number
 
 RELATIONS = ("greater", "equal")
 NOT_SEEDS = ("images", "rounds")  # what a claim may count whose number does not follow that of the seeds
@@ -142,7 +143,7 @@ def _row(judgement: Judged, level: float, own_level: float, decided: bool) -> di
         "n": interval.spread.n,
         "images": interval.spread.m,
         "over": interval.over.replace("seeds", judgement.counts),
-        "counted": _counted(judgement),
+        "counted": counted_over(interval, judgement.counts),
         "p": level,
         "e": 1.0 / level if interval.sequential else np.nan,
         "alone": judgement.verdict(level <= LEVEL),
@@ -153,24 +154,10 @@ def _row(judgement: Judged, level: float, own_level: float, decided: bool) -> di
     }
 
 
-def _counted(judgement: Judged) -> str:
-    """'12 seeds × 720 images, sequential', or '360 images of one training'."""
-    spread = judgement.interval.spread
-    if judgement.counts == "images":
-        return f"{_number(spread.m, 'images')} of one training"
-    parts = [_number(spread.n, judgement.counts)] + [_number(spread.m, "images")] * (spread.m > 0)
-    return " × ".join(parts) + ", sequential" * judgement.interval.sequential
-
-
 def _to_decide(judgement: Judged, needed: float, level: float) -> str | None:
     if np.isnan(needed):
         return None
     if np.isfinite(needed):
-        return _number(int(needed), judgement.counts)
+        return number(int(needed), judgement.counts)
     few = judgement.interval.spread.m > 0 and images_too_few(judgement.interval, judgement.distance, level)
-    return "more test images" if few else f"over {_number(MOST, judgement.counts)}"
-
-
-def _number(count: int, what: str) -> str:
-    first, *rest = what.split(" ")
-    return " ".join([f"{count:,}", first.removesuffix("s") if count == 1 else first, *rest])
+    return "more test images" if few else f"over {number(MOST, judgement.counts)}"

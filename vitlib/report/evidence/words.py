@@ -1,9 +1,11 @@
-"""What a scoreboard says, in words."""
+"""What a scoreboard says and what an interval counts, in words."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+
+from vitlib.report.evidence.intervals import Interval
 
 SENTENCES = 3
 FIRST_LOOK = "This is a first look with few seeds: verdicts are those of profile `desk`."
@@ -23,6 +25,21 @@ def counted(board: pd.DataFrame) -> str:
     parts = [f"{counts[name]} {_verb(name, counts[name])}" for name in VERDICTS if name in counts]
     listed = " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
     return f"Of {len(board)} claims {listed}, corrected together." if parts else "No claim is tested."
+
+
+def counted_over(interval: Interval, counts: str = "seeds") -> str:
+    """'12 seeds × 720 images, sequential', or '360 images of one training'."""
+    spread = interval.spread
+    if counts == "images":
+        return f"{number(spread.m, 'images')} of one training"
+    parts = [number(spread.n, counts)] + [number(spread.m, "images")] * (spread.m > 0)
+    return " × ".join(parts) + ", sequential" * interval.sequential
+
+
+def number(count: int, what: str) -> str:
+    """'1 seed', '12 pairs of seeds'."""
+    first, *rest = what.split(" ")
+    return " ".join([f"{count:,}", first.removesuffix("s") if count == 1 else first, *rest])
 
 
 def _verb(name: str, count: int) -> str:

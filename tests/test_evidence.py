@@ -9,7 +9,7 @@ from vitlib.report.evidence.claims import COLUMNS, Judged, readable, scoreboard,
 from vitlib.report.evidence.intervals import Interval, Spread, crossed, fixed, interval_of, sequential
 from vitlib.report.evidence.multiplicity import adjusted, level_for_one
 from vitlib.report.evidence.paired import Paired, paired, paired_differences
-from vitlib.report.evidence.power import images_too_few, seeds_needed
+from vitlib.report.evidence.power import seeds_and_images_needed, seeds_needed
 from vitlib.report.frames import in_units
 
 GENERATOR = np.random.default_rng(16)
@@ -285,11 +285,30 @@ def test_more_seeds_have_the_variances_that_crossed_effects_predict():
     assert (foreseen.seeds, foreseen.images, foreseen.residual) == pytest.approx(tuple(many.values()), rel=0.05)
 
 
+def test_more_seeds_on_more_images_have_the_variances_that_crossed_effects_predict():
+    def drawn(n, m):
+        shapes = {2: (4000, n, 1), 3: (4000, 1, m), 4: (4000, n, m)}
+        return crossed(sum(size * GENERATOR.normal(size=shape) for size, shape in shapes.items()))
+
+    draws = {n: drawn(n, 5 * n) for n in (4, 12)}
+    few, many = ({name: getattr(draws[n], name).mean() for name in ("seeds", "images", "residual")} for n in (4, 12))
+    foreseen = Spread(few["seeds"], few["images"], few["residual"], 4, 20, 20).with_seeds_and_images(12, 60)
+    assert (foreseen.seeds, foreseen.images, foreseen.residual) == pytest.approx(tuple(many.values()), rel=0.05)
+    assert (foreseen.n, foreseen.m, foreseen.judged) == (12, 60, 60)
+
+
 def test_where_the_images_are_too_few_no_seeds_are_enough():
     spread = Spread(1.0, 900.0, 0.0, 5, 100)
     interval = Interval(1.0, spread)
-    assert np.isinf(seeds_needed(interval, 1.0)) and images_too_few(interval, 1.0)
-    assert not images_too_few(Interval(1.0, Spread(400.0, 1.0, 0.0, 5, 100)), 1.0)
+    assert np.isinf(seeds_needed(interval, 1.0))
+    n, m = seeds_and_images_needed(interval, 1.0)
+    assert m == np.ceil(20 * n) and fixed(spread.with_seeds_and_images(n, m)) < 1.0
+    assert fixed(spread.with_seeds_and_images(n - 1, np.ceil(20 * (n - 1)))) >= 1.0
+    assert 1.96**2 * (1 / n + 900 / m) < 1.0 < 1.99**2 * (1 / n + 900 / m)  # the normal quantile's sum of both variances, nearly
+
+
+def test_no_number_of_seeds_and_images_shows_a_difference_of_nothing():
+    assert seeds_and_images_needed(Interval(1e-9, Spread(1.0, 900.0, 0.0, 5, 100)), 1e-9) == (np.inf, np.inf)
 
 
 def test_one_seed_does_not_tell_how_many_are_needed():

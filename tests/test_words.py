@@ -22,7 +22,7 @@ def board(**columns):
 def test_the_answer_is_the_first_main_claims_and_the_count_of_verdicts():
     assert answered(board(), "desk").splitlines() == [
         "- **A beats B**: holds here (+2.0 points, 95 % interval 1.0 to 3.1, 12 seeds × 720 images); the document: +1.2.",
-        "- **C turns D**: fails here (+0.31 cosine, 1 seed); not in the document: why.",
+        "- **C turns D**: fails here (+0.31 cosine, 1 seed); not in the document: why?",
         "",
         "Of 3 claims 1 holds, 1 fails and 1 is undecided, corrected together.",
     ]

@@ -12,7 +12,7 @@ import pandas as pd
 from vitlib.report.evidence.intervals import LEVEL, Interval, interval_of
 from vitlib.report.evidence.multiplicity import adjusted, level_for_one
 from vitlib.report.evidence.paired import paired
-from vitlib.report.evidence.power import MOST, images_too_few, seeds_needed
+from vitlib.report.evidence.power import MOST, seeds_and_images_needed, seeds_needed
 from vitlib.report.evidence.words import counted_over, number
 
 RELATIONS = ("greater", "equal")
@@ -159,5 +159,11 @@ def _to_decide(judgement: Judged, needed: float, level: float) -> str | None:
         return None
     if np.isfinite(needed):
         return number(int(needed), judgement.counts)
-    few = judgement.interval.spread.m > 0 and images_too_few(judgement.interval, judgement.distance, level)
-    return "more test images" if few else f"over {number(MOST, judgement.counts)}"
+    present = judgement.interval.spread
+    if not present.m:
+        return f"over {number(MOST, judgement.counts)}"
+    both = seeds_and_images_needed(judgement.interval, judgement.distance, level)
+    most = MOST, np.ceil(MOST * present.m / present.n)
+    enough = np.isfinite(both[0])
+    seeds, images = (int(count) for count in (both if enough else most))
+    return f"{'' if enough else 'over '}{number(seeds, judgement.counts)} × {number(images, 'images')}"

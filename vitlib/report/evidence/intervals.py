@@ -45,6 +45,11 @@ class Spread:
         own = np.maximum(self.images - self.residual / self.n, 0.0)
         return replace(self, n=n, images=own + self.residual / n)
 
+    def with_seeds_and_images(self, n: Numbers, m: Numbers) -> Spread:
+        """What n seeds on m images would have, if seeds and images varied as these do."""
+        own = np.maximum(self.seeds - self.residual / self.m, 0.0)
+        return replace(self.with_seeds(n), m=m, seeds=own + self.residual / m, judged=self.judged * m / self.m)
+
 
 @dataclass(frozen=True)
 class Interval:

@@ -23,6 +23,10 @@ def seeds_needed(interval: Interval, distance: float, level: float = LEVEL) -> f
     return float(enough[0]) if len(enough) else float("inf")
 
 
-def images_too_few(interval: Interval, distance: float, level: float = LEVEL) -> bool:
-    """Whether the images alone leave `distance` open, however many seeds there are."""
-    return bool(fixed(interval.spread.with_seeds(1e12), level) >= distance)
+def seeds_and_images_needed(interval: Interval, distance: float, level: float = LEVEL) -> tuple[float, float]:
+    """As `seeds_needed`, with more test images too, in the proportion of today's; both infinite where `MOST` seeds are not enough."""
+    counts = np.arange(interval.spread.n + 1, MOST + 1)
+    images = np.ceil(counts * interval.spread.m / interval.spread.n)
+    widths = (sequential if interval.sequential else fixed)(interval.spread.with_seeds_and_images(counts, images), level)
+    enough = np.flatnonzero(widths < distance)
+    return (float(counts[enough[0]]), float(images[enough[0]])) if len(enough) else (float("inf"), float("inf"))

@@ -54,7 +54,7 @@ def _sentence(row) -> str:
     interval = f", 95 % interval {row.low:z.{_decimals(row)}f} to {row.high:z.{_decimals(row)}f}" * (not np.isnan(row.low))
     found = f"{row.difference:+z.{_decimals(row)}f} {row.unit}{interval}, {row.counted}"
     theirs = row.published if row.published.startswith("not ") else f"the document: {row.published}"
-    return f"{said}{row.verdict} here ({found}); {theirs.rstrip('?.')}."
+    return f"{said}{row.verdict} here ({found}); {theirs}{'' if theirs.endswith('?') else '.'}"
 
 
 def _decimals(row) -> int:

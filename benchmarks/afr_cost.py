@@ -20,8 +20,8 @@ from vitlib.inputs.models import Vit, build
 from vitlib.methods.pruning import saliency
 from vitlib.methods.pruning.masks import prunable
 from vitlib.methods.pruning.saliency import afr, block_features, refer, snip
-from vitlib.runs.execute import one_thread
 from vitlib.runs.provenance import device_name
+from vitlib.runs.workers.one import one_thread
 from vitlib.training.loop import peak_bytes
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitlib.computing import Context
 from vitlib.inputs.data import ResidentBatches
 from vitlib.inputs.sources import Data, load
 from vitlib.methods.attention import attention_distance, attention_distances, attention_maps
 from vitlib.paths import data_dir
-from vitlib.runs.execute import one_thread
 from vitlib.runs.provenance import device_name
-from vitlib.spec import Context
+from vitlib.runs.workers.one import one_thread
 from vitlib.teachers.teacher import Teacher
 from vitlib.training.loop import peak_bytes
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from vitlib.inputs.models import Vit, build
 from vitlib.papers.dual_ssl_kd.compute import adapt
 from vitlib.papers.dual_ssl_kd.joint import TwoTeachers, loss_terms
-from vitlib.runs.execute import one_thread
 from vitlib.runs.provenance import device_name
+from vitlib.runs.workers.one import one_thread
 from vitlib.training.loop import peak_bytes
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

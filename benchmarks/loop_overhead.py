@@ -23,12 +23,12 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
+from vitlib.computing import Context
 from vitlib.inputs.data import ResidentBatches, Training
 from vitlib.inputs.models import Vit, build
 from vitlib.inputs.sources import Data
 from vitlib.recipe import Recipe
 from vitlib.runs.provenance import device_name
-from vitlib.spec import Context
 from vitlib.training.loop import cross_entropy, train
 
 TARGET = 1.05

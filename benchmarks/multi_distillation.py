@@ -17,15 +17,15 @@ from _rate import matrix_rate
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitlib.grid.entries import merged, read_entry
 from vitlib.inputs.models import ResNet, build
 from vitlib.methods.distillation.exits import with_exits
-from vitlib.papers.entries import merged, read_entry
 from vitlib.papers.multi_distillation.search.settings import Settings
-from vitlib.papers.multi_distillation.training.compute import Peers
+from vitlib.papers.multi_distillation.training.networks import Peers
 from vitlib.papers.multi_distillation.training.objective import loss_terms
 from vitlib.papers.multi_distillation.training.reading import Objective
-from vitlib.runs.execute import one_thread
 from vitlib.runs.provenance import device_name
+from vitlib.runs.workers.one import one_thread
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZE = {"cuda": (ResNet(width=64, blocks=(2, 2, 2, 2)), 128), "cpu": (ResNet(width=8, blocks=(1, 1, 1, 1)), 32)}

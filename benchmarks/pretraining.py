@@ -17,13 +17,13 @@ from _rate import matrix_rate
 from timm.layers import set_fused_attn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitlib.computing import Context
+from vitlib.grid.entries import merged, read_entry
 from vitlib.inputs.sources import Data
-from vitlib.papers.entries import merged, read_entry
 from vitlib.papers.teachers.specs import Settings, run_pretraining
 from vitlib.paths import data_dir
-from vitlib.runs.execute import one_thread
 from vitlib.runs.provenance import device_name
-from vitlib.spec import Context
+from vitlib.runs.workers.one import one_thread
 from vitlib.teachers.pretrain import Pretrained, SupervisedTeacher
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -14,9 +14,10 @@ import _paired
 import numpy as np
 import pandas as pd
 
+from vitlib.computing import Result
 from vitlib.runs.provenance import facts
 from vitlib.runs.store import Store
-from vitlib.spec import Result, RunSpec
+from vitlib.spec import RunSpec
 
 RUNS, PAIRS = 100, 25
 

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vitlib.computing import Context
+from vitlib.grid.entries import merged, read_entry
 from vitlib.inputs.data import StreamedBatches, training_batches
 from vitlib.inputs.models import Vit
 from vitlib.methods.adapters.weight_copy import weight_copy
-from vitlib.papers.entries import merged, read_entry
-from vitlib.papers.wecolora import compute
+from vitlib.papers.wecolora.compute import students as compute
 from vitlib.papers.wecolora.specs import Distilled, Downstream, Settings, run_accuracy
-from vitlib.runs.execute import one_thread
 from vitlib.runs.provenance import device_name
-from vitlib.spec import Context
+from vitlib.runs.workers.one import one_thread
 from vitlib.teachers.teacher import Teacher, Untrained
 from vitlib.training.loop import cross_entropy, peak_bytes, train
 from vitlib.training.probe import linear_probe

@@ -14,19 +14,23 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from vitlib import paths
+from vitlib.grid.changes import read_overrides
+from vitlib.grid.entries import documents, merged, read_entry, studies
 from vitlib.messages import brief
-from vitlib.papers.changes import read_overrides
-from vitlib.papers.entries import documents, merged, read_entry, studies
-from vitlib.runs.execute import Place, RunsFailedError, verify_data
+from vitlib.runs import archive
+from vitlib.runs.execute import RunsFailedError
 from vitlib.runs.manifest import StoreError
+from vitlib.runs.plan import Place
+from vitlib.runs.preflight import verify_data
 from vitlib.runs.store import Store, require_writable
-from vitlib.runs.study import Study, load_study
-from vitlib.runs.transfer import archive, shipping, travel
-from vitlib.runs.verdicts import decide, scoreboard
 from vitlib.spec import SpecError
+from vitlib.studies import shipping, travel
+from vitlib.studies.loading import load_study
+from vitlib.studies.study import Study
+from vitlib.studies.verdicts import decide, scoreboard
 
 if TYPE_CHECKING:
-    from vitlib.runs.batch import Receipt
+    from vitlib.studies.batch import Receipt
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -165,7 +169,7 @@ def import_archive(options: argparse.Namespace) -> int:
 
 def run_notebooks(options: argparse.Namespace) -> int:
     """Every notebook by papermill, then a summary; 1 if one failed."""
-    from vitlib.runs.batch import notebooks, run_all  # the other commands do without papermill
+    from vitlib.studies.batch import notebooks, run_all  # the other commands do without papermill
 
     given = {name: getattr(options, name) for name in ("profile", "executor", "mode", "results_dir", "figures_dir", "data_dir")}
     parameters: dict[str, Any] = {name: value for name, value in given.items() if value}

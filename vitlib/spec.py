@@ -10,18 +10,15 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 from unicodedata import category
 
-import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vitlib.messages import brief, explain
+from vitlib.messages import brief, explain, nearest
 
 DEEPEST = 12  # levels of nested settings
 
@@ -86,7 +83,7 @@ def _refusing(cls: type[Part]) -> Iterator[None]:
 
 
 class RunSpec(Part):
-    """One run: fields in, one `Result` out.
+    """One run: what is asked for. How it is computed says the function that `vitlib.computing` knows for its class.
 
     Changing what a run computes, or a default, means raising `version`: identities leave defaults out.
     """
@@ -120,62 +117,6 @@ class RunSpec(Part):
         visit(self)
         yield from found.values()
 
-    def compute(self, context: Context) -> Result:
-        raise NotImplementedError(f"{type(self).__name__} does not say how it is computed")
-
-
-@dataclass
-class Result:
-    """What a run leaves behind.
-
-    Args:
-        metrics: scalars by name; percent where the name is an accuracy.
-        history: one row an epoch, or None.
-        arrays: numpy arrays by name; `METRIC by image` (N,) has what a metric is the mean of, image by image (booleans: 100 and 0 percent).
-        weights: numpy arrays by parameter name; only where a child needs them.
-        measured: hardware-dependent facts (seconds, images/s, bytes) kept beside the provenance, never in tables' identity.
-    """
-
-    metrics: dict[str, float | int | str]
-    history: pd.DataFrame | None = None
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    weights: dict[str, np.ndarray] | None = None
-    measured: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class Context:
-    """Where a run is computed; none of it is part of the run's identity.
-
-    Args:
-        device: torch device string.
-        data_dir: folder that holds the data sets that are not embedded.
-        scratch: folder for mid-run checkpoints.
-        parent: stored result of a parent run.
-        tick: called as `tick(epoch, epochs, images)` while a run goes on.
-        checkpoint_every: seconds between mid-run checkpoints.
-    """
-
-    device: str
-    data_dir: Path
-    scratch: Path | None
-    parent: Callable[[RunSpec], Any]
-    tick: Callable[[int, int, int], None] = lambda epoch, epochs, images: None
-    checkpoint_every: float = 120.0
-
-    def weights(self, run: RunSpec) -> dict[str, np.ndarray]:
-        """The stored weights of a parent.
-
-        Raises:
-            SpecError: if the parent came from an archive that was exported without weights.
-        """
-        weights = self.parent(run).weights
-        if weights is None:
-            raise SpecError(
-                f"weights of {run.id}: left out of the archive it was imported from; import one with weights, or compute it again"
-            )
-        return weights
-
 
 def dump(spec: RunSpec) -> dict[str, Any]:
     """Every field, defaults too, with the class of each run, so that `rebuild` can read it back."""
@@ -193,6 +134,13 @@ def rebuild(dumped: dict[str, Any]) -> RunSpec:
         raise SpecError(f"type: got {dumped['type']!r}; allowed: run classes inside vitlib")
     cls = getattr(importlib.import_module(module), name)
     return cls.model_validate(_rebuilt(dumped["fields"]), strict=False)
+
+
+def require(name: str, value: str, allowed: Iterable[str]) -> None:
+    """Refuse a value that is none of those allowed."""
+    allowed = list(allowed)
+    if value not in allowed:
+        raise SpecError(f"{name}: got {brief(value)}{nearest(str(value), allowed)}")
 
 
 def require_plain(value: Any, path: str = "", depth: int = 0) -> None:

@@ -1,1 +1,1 @@
-"""Asking for runs, computing the missing ones, keeping the results."""
+"""Computing the runs that are missing, and keeping results."""

@@ -11,16 +11,18 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import vitlib
+from vitlib.computing import module_of
+from vitlib.spec import RunSpec
 
+ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn")
 
 
-def facts(module: str, device: str) -> dict[str, str | dict[str, str]]:
+def facts(cls: type[RunSpec], device: str) -> dict[str, str | dict[str, str]]:
     """Everything that can be said about a computation from outside it, before it begins."""
     return {
         "commit": commit(),
-        "code": code_fingerprint(module),
+        "code": code_fingerprint(cls),
         "device": device_name(device),
         "python": platform.python_version(),
         "versions": {name: installed for name in PACKAGES if (installed := _version(name))},
@@ -34,10 +36,9 @@ def now() -> str:
 @cache
 def commit() -> str:
     """Short commit of the checkout, '+' when it holds uncommitted changes, 'unknown' outside a checkout."""
-    root = Path(vitlib.__file__).parent
     try:
-        short = _git(root, "rev-parse", "--short", "HEAD")
-        return short + ("+" if _git(root, "status", "--porcelain", "--", ".") else "")
+        short = _git("rev-parse", "--short", "HEAD")
+        return short + ("+" if _git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -51,17 +52,20 @@ def device_name(device: str) -> str:
 
 
 @cache
-def code_fingerprint(module: str) -> str:
-    """SHA-256 over the vitlib modules that `module` imports, anywhere in them; comments, docstrings and layout left out."""
+def code_fingerprint(cls: type[RunSpec]) -> str:
+    """SHA-256 over the vitlib modules that describe and compute the runs of a class, and all that these import.
+
+    Comments, docstrings and layout are left out.
+    """
     digest = hashlib.sha256()
-    for name in sorted(_closure(module)):
+    for name in sorted(_closure(cls.__module__, module_of(cls))):
         digest.update(f"{name}\n{_normalised(name)}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _closure(module: str) -> set[str]:
-    """`module` and the vitlib modules it needs; report/ only shows results and is left out."""
-    seen, todo = set(), [module]
+def _closure(*modules: str) -> set[str]:
+    """The modules and those of vitlib that they need; report/ only shows results and is left out."""
+    seen, todo = set(), [name for name in modules if _source(name)]
     while todo:
         name = todo.pop()
         if name not in seen and not name.startswith("vitlib.report"):
@@ -102,13 +106,14 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _source(module: str) -> Path | None:
-    base = Path(vitlib.__file__).parent.joinpath(*module.split(".")[1:])
-    candidates = [base.with_suffix(".py"), base / "__init__.py"] if module != "vitlib" else [base / "__init__.py"]
-    return next((path for path in candidates if path.is_file()), None)
+    room, *rest = module.split(".")
+    base = ROOT.joinpath(*rest)
+    candidates = [base.with_suffix(".py"), base / "__init__.py"] if rest else [base / "__init__.py"]
+    return next((path for path in candidates if path.is_file()), None) if room == "vitlib" else None
 
 
-def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _version(package: str) -> str | None:

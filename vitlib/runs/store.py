@@ -25,8 +25,9 @@ import pandas as pd
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from vitlib.computing import Result
 from vitlib.runs.manifest import MANIFEST, StoreError, digests_of, is_whole, json_bytes, json_table, manifest_of, verified
-from vitlib.spec import Result, RunSpec, SpecError, dump
+from vitlib.spec import RunSpec, SpecError, dump
 
 WEIGHTS = "weights.safetensors"
 FILES = {"spec.json", "result.json", "provenance.json", "history.csv", "arrays.npz", WEIGHTS}

@@ -14,7 +14,7 @@ from vitlib.inputs.foreign.demands import TrainsOn
 from vitlib.inputs.models import Positive, ResNet, Vit, check_tiling
 from vitlib.inputs.sources import Data
 from vitlib.recipe import NonNegative, Recipe, Share, WholeBatches
-from vitlib.spec import Context, Demand, Part, Result, RunSpec
+from vitlib.spec import Demand, Part, RunSpec
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Temperature = Annotated[float, Field(gt=0)]
@@ -119,11 +119,6 @@ class SupervisedTeacher(RunSpec):
     def demands(self) -> Iterator[Demand]:
         yield TrainsOn(self.data, self.recipe.batch_size)
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.teachers.training import train_supervised
-
-        return train_supervised(self, context)
-
 
 class DinoTeacher(RunSpec):
     """A transformer pretrained by DINO; its weights are those of the EMA teacher, the better of the two.
@@ -147,11 +142,6 @@ class DinoTeacher(RunSpec):
     def demands(self) -> Iterator[Demand]:
         yield TrainsOn(self.data, self.method.recipe.batch_size)
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.teachers.training import train_dino
-
-        return train_dino(self, context)
-
 
 class MaeTeacher(RunSpec):
     """A transformer pretrained by MAE; its weights are those of the encoder."""
@@ -172,11 +162,6 @@ class MaeTeacher(RunSpec):
 
     def demands(self) -> Iterator[Demand]:
         yield TrainsOn(self.data, self.method.recipe.batch_size)
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.teachers.training import train_mae
-
-        return train_mae(self, context)
 
 
 Pretrained = SupervisedTeacher | DinoTeacher | MaeTeacher

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from vitlib.computing import Context
 from vitlib.inputs.data import seed_everything
 from vitlib.inputs.models import classifiers
 from vitlib.inputs.sources import Data, class_names
-from vitlib.spec import Context
 from vitlib.teachers.teacher import Teacher
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from vitlib.computing import Context
 from vitlib.inputs.checkpoints.fitting import Fitted, fitted
 from vitlib.inputs.checkpoints.reading import read
 from vitlib.inputs.models import (
@@ -30,7 +31,7 @@ from vitlib.inputs.models import (
     without_classifier,
 )
 from vitlib.inputs.sources import Data
-from vitlib.spec import Context, Part, SpecError
+from vitlib.spec import Part, SpecError
 from vitlib.teachers import shipped
 from vitlib.teachers.pretrain import DinoTeacher, MaeTeacher, SupervisedTeacher
 

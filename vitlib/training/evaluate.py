@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitlib.computing import Context
 from vitlib.inputs.data import Batches, test_batches
 from vitlib.inputs.models import in_eval_mode
 from vitlib.inputs.sets.watched import watched_split
 from vitlib.inputs.sources import Data, listing
-from vitlib.spec import Context
 from vitlib.training.loop import DivergedError
 
 

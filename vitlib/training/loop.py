@@ -24,9 +24,9 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from vitlib import distributed
+from vitlib.computing import Context
 from vitlib.inputs.data import Batches
 from vitlib.recipe import Recipe
-from vitlib.spec import Context
 from vitlib.training.optimizer import clip_gradients, make_optimizer, make_schedule
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]

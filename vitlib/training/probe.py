@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitlib.computing import Context
 from vitlib.inputs.data import seed_everything, seed_for
 from vitlib.inputs.models import classifiers
 from vitlib.inputs.sources import require_batch
 from vitlib.recipe import Recipe
-from vitlib.spec import Context
 from vitlib.training.evaluate import accuracy, finite
 from vitlib.training.loop import Trained, cross_entropy, train
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from vitlib.grid.results import Results
 from vitlib.papers.afr_pruning.figures import COLOURS, TEACHERS, densities_by_family
 from vitlib.papers.afr_pruning.specs import CRITERIA
 from vitlib.papers.afr_pruning.tables import NAMES
 from vitlib.report.figures import PALETTE, TEACHER, canvas, style
 from vitlib.report.statistics import summary
 from vitlib.report.widgets import Explorer, NothingToExplore, choice, steps
-
-if TYPE_CHECKING:
-    from vitlib.runs.store import Stored
-    from vitlib.runs.study import Results
+from vitlib.runs.store import Stored
 
 
 def explore_sparsity(results: Results) -> Explorer | NothingToExplore:

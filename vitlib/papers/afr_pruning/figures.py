@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from vitlib.grid.results import Results
 from vitlib.papers.afr_pruning.specs import CRITERIA
 from vitlib.papers.afr_pruning.tables import NAMES, TEACHERS
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
 from vitlib.report.statistics import summary
-
-if TYPE_CHECKING:
-    from vitlib.runs.store import Stored
-    from vitlib.runs.study import Results
+from vitlib.runs.store import Stored
 
 COLOURS = dict(zip(CRITERIA, (PALETTE[0], PALETTE[1], PALETTE[3], PALETTE[2], "0.55"), strict=True))
 FAMILIES = ("qkv", "proj", "fc1", "fc2")

@@ -12,7 +12,7 @@ from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
 from vitlib.methods import needs
 from vitlib.recipe import Recipe, Seeds
-from vitlib.spec import Context, Demand, Part, Result, RunSpec
+from vitlib.spec import Demand, Part, RunSpec
 from vitlib.teachers.teacher import Teacher
 
 CRITERIA = ("snip", "refer", "afr", "magnitude", "random")
@@ -96,11 +96,6 @@ class Pruned(RunSpec):
         yield _prunes(self)
         yield TrainsOn(self.data, self.recipe.batch_size)
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.afr_pruning.compute import prune_and_tune
-
-        return prune_and_tune(self, context)
-
 
 class Diagnosis(RunSpec):
     """Scores of every criterion side by side: densities by matrix over sparsities, rank correlations, tails."""
@@ -120,11 +115,6 @@ class Diagnosis(RunSpec):
 
     def demands(self) -> Iterator[Demand]:
         yield _prunes(self)
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.afr_pruning.diagnosis import diagnose
-
-        return diagnose(self, context)
 
 
 def _prunes(run: Pruned | Diagnosis) -> Uses:

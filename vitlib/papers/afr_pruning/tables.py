@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
+from vitlib.grid.results import Results
 from vitlib.inputs.foreign.architecture import known_vit
+from vitlib.papers.afr_pruning.specs import Settings
 from vitlib.report.evidence.intervals import Interval
 from vitlib.report.evidence.words import answered
 from vitlib.report.frames import BY_IMAGE, subtracted
 from vitlib.report.statistics import against, beside, difference, summary
-
-if TYPE_CHECKING:
-    from vitlib.papers.afr_pruning.specs import Settings
-    from vitlib.runs.study import Results
 
 NAMES = {"snip": "SNIP", "refer": "ReFer", "afr": "AFR", "magnitude": "magnitude", "random": "random"}
 BACKBONES = {"supervised": "table1a", "dino": "table1b"}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from vitlib.grid.results import Results
 from vitlib.spec import SpecError, rebuild
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 
 def save_model(results: Results, path: Path | str, table: str = "generic", **point: Any) -> Path:

@@ -9,6 +9,7 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
+from vitlib.computing import Context, Result, computes
 from vitlib.inputs.data import Batches, pictures_of, renormalised, seed_everything, test_batches, training_batches
 from vitlib.inputs.foreign.classes import columns_of, keep_columns
 from vitlib.inputs.models import build, load_weights, parameter_count, weights_of
@@ -25,7 +26,6 @@ from vitlib.methods.distillation.losses import (
     weighted,
 )
 from vitlib.papers.deit.specs import Anatomy, Released, Student, Throughput, Tokens
-from vitlib.spec import Context, Result
 from vitlib.training.cost import VitCost, counted_macs, speed
 from vitlib.training.evaluate import judged, labels_of, outputs, real_label_accuracy, top_k_accuracy
 from vitlib.training.loop import Loss, train
@@ -33,6 +33,7 @@ from vitlib.training.loop import Loss, train
 HEADLINE = ("class+distillation", "class")  # the readout that `top1` reports: the fused one where there are two tokens
 
 
+@computes(Student)
 def train_student(spec: Student, context: Context) -> Result:
     num_classes = len(class_names(spec.data, context.data_dir))
     seed_everything(spec.seed, context.device)
@@ -103,12 +104,14 @@ def released_model(spec: Released, context: Context, *, image_size: int = 0) -> 
     return keep_columns(model, columns_of(spec.model.name, spec.columns, class_names(spec.data, context.data_dir)))
 
 
+@computes(Released)
 def evaluate_released(spec: Released, context: Context) -> Result:
     model = released_model(spec, context).to(context.device)
     metrics, arrays = _evaluated(model, spec.data, spec.second_test, context, real_labels=spec.real_labels)
     return Result(metrics | {"parameters": parameter_count(model)}, arrays=arrays)
 
 
+@computes(Tokens)
 def look_at_tokens(spec: Tokens, context: Context) -> Result:
     student = spec.student
     num_classes = len(class_names(student.data, context.data_dir))
@@ -135,7 +138,8 @@ def look_at_tokens(spec: Tokens, context: Context) -> Result:
     return Result({"cosine_at_input": float(cosines[:, 0].mean()), "cosine_at_last": float(cosines[:, -1].mean())}, arrays=arrays)
 
 
-def dissect(spec: Anatomy) -> Result:
+@computes(Anatomy)
+def dissect(spec: Anatomy, context: Context) -> Result:
     """Shapes of one image at each stage, read from the model itself by hooks, and parameters and MACs twice over."""
     model = build(spec.model, image_size=spec.image_size, channels=spec.channels, num_classes=spec.num_classes)
     stages = {"patch embedding": model.patch_embed, "tokens with positions": model.norm_pre, "block": model.blocks[-1], "norm": model.norm}
@@ -164,6 +168,7 @@ def dissect(spec: Anatomy) -> Result:
     return Result(metrics, arrays={f"shape of {name}": np.array(shape) for name, shape in shapes.items()})
 
 
+@computes(Throughput)
 def time_model(spec: Throughput, context: Context) -> Result:
     model = build(spec.model, image_size=spec.image_size, channels=spec.channels, num_classes=spec.num_classes)
     measured = speed(model, spec.image_size, spec.channels, batch_size=spec.batch_size, device=context.device)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.figure import Figure
 
+from vitlib.grid.results import Results
 from vitlib.papers.deit.figures import CLASS, DISTILLATION
 from vitlib.report.figures import TEACHER, canvas, style
 from vitlib.report.widgets import Explorer, NothingToExplore, slider
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 
 def explore_attention(results: Results) -> Explorer | NothingToExplore:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -12,14 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
+from vitlib.grid.results import Results
 from vitlib.papers.deit.tables import SHORT, disagreement_matrices, frame_readouts_of_all, frame_schedules, published_name
 from vitlib.report.diagrams import arrow, box
 from vitlib.report.figures import PALETTE, TEACHER, band, canvas, legend, style
 from vitlib.report.statistics import half_width, summary
 from vitlib.report.tables import DASH
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 COLOURS = dict(zip(["none", "soft", "hard", "token", "token-long"], PALETTE, strict=False))
 LABELS = {"none": "no teacher", "soft": "soft", "hard": "hard", "token": "distillation token", "token-long": "token, longer training"}

@@ -6,11 +6,10 @@ what was measured, also against the publication, and "not measured yet" where ru
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
+from vitlib.grid.results import Results
 from vitlib.papers.deit.figures import LABELS
 from vitlib.papers.deit.tables import (
     CLASSIFIERS,
@@ -30,9 +29,6 @@ from vitlib.report.evidence.words import answered
 from vitlib.report.frames import BY_IMAGE
 from vitlib.report.statistics import NOT_YET, difference, is_measured, over_seeds, side, worded
 from vitlib.report.tables import DASH
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 READ = {"class": "class", "distillation": "distillation", "class+distillation": "both"}
 STUDENTS = CLASSIFIERS[2:]  # of Table 4

@@ -13,7 +13,7 @@ from vitlib.inputs.models import ResNet, Timm, Vit, check_tiling
 from vitlib.inputs.sources import Data
 from vitlib.methods import needs
 from vitlib.recipe import Recipe
-from vitlib.spec import Context, Demand, Result, RunSpec
+from vitlib.spec import Demand, RunSpec
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 Objective = Literal["none", "soft", "hard"]
@@ -44,11 +44,6 @@ class Released(RunSpec):
     def demands(self) -> Iterator[Demand]:
         yield Uses("model", self.model, self.data.image_size, self.data.channels)
         yield Knows("classifier", self.model.name, self.columns, self.data)
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.deit.compute import evaluate_released
-
-        return evaluate_released(self, context)
 
 
 class Student(RunSpec):
@@ -100,11 +95,6 @@ class Student(RunSpec):
             yield Uses("teacher.model", self.teacher.model, **sizes)
         yield TrainsOn(self.data, self.recipe.batch_size)
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.deit.compute import train_student
-
-        return train_student(self, context)
-
 
 class Tokens(RunSpec):
     """What the prefix tokens of a trained student do: cosine by block, attention over images, logits beside the teacher's."""
@@ -117,11 +107,6 @@ class Tokens(RunSpec):
     def demands(self) -> Iterator[Demand]:
         yield Uses("student.model", self.student.model, self.student.data.image_size, self.student.data.channels, (needs.TOKENS,))
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.deit.compute import look_at_tokens
-
-        return look_at_tokens(self, context)
-
 
 class Anatomy(RunSpec):
     """Shapes at each stage of a distilled student's forward pass, and its cost by formula and by count."""
@@ -133,11 +118,6 @@ class Anatomy(RunSpec):
 
     def demands(self) -> Iterator[Demand]:
         yield Uses("model", self.model, self.image_size, self.channels)
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.deit.compute import dissect
-
-        return dissect(self)
 
 
 class Throughput(RunSpec):
@@ -153,8 +133,3 @@ class Throughput(RunSpec):
 
     def demands(self) -> Iterator[Demand]:
         yield Uses("model", self.model, self.image_size, self.channels)
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.deit.compute import time_model
-
-        return time_model(self, context)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
+from vitlib.grid.results import Results
 from vitlib.report.frames import BY_IMAGE, averaged, melt, subtracted
 from vitlib.report.statistics import beside, disagreement, summary
-
-if TYPE_CHECKING:
-    from vitlib.runs.store import Stored
-    from vitlib.runs.study import Results
+from vitlib.runs.store import Stored
 
 SHORT = {"tiny": "Ti", "small": "S", "base": "B"}
 METHODS = {

@@ -9,6 +9,7 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
+from vitlib.computing import Context, Result, computes
 from vitlib.inputs.data import Batches, pictures_of, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import build, classifiers, load_weights, weights_of
 from vitlib.inputs.sets.watched import watched_split
@@ -18,7 +19,6 @@ from vitlib.methods.distillation.losses import soft_distillation_loss
 from vitlib.papers.dual_ssl_kd.ends import CUTS, after_blocks, frozen_front
 from vitlib.papers.dual_ssl_kd.joint import Heads, Ramp, TwoTeachers, left_out, loss_terms
 from vitlib.papers.dual_ssl_kd.specs import AttentionMaps, Joint, Protocol, Readout, Taught, Tuned
-from vitlib.spec import Context, Result
 from vitlib.teachers.task import with_fresh_head
 from vitlib.teachers.teacher import Teacher
 from vitlib.training.evaluate import finite, judged, labels_of, scores_of, validated
@@ -37,6 +37,7 @@ TRAINED: dict[Protocol, Callable[[nn.Module], list[nn.Module]]] = {
 }
 
 
+@computes(Tuned)
 def tune(spec: Tuned, context: Context) -> Result:
     model = ready(spec.teacher, spec.readout, spec, context, drop_path=spec.recipe.drop_path)
     trainable = adapt(model, spec.protocol)
@@ -66,6 +67,7 @@ def adapt(model: nn.Module, protocol: Protocol) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
+@computes(Taught)
 def teach(spec: Taught, context: Context) -> Result:
     teachers = [_frozen(teacher, context) for teacher in spec.teachers]
     student = scratch(spec, context)
@@ -87,6 +89,7 @@ def taught_loss(model: nn.Module, images: Tensor, theirs: tuple[Tensor, ...], ta
     return SoftTargetCrossEntropy()(logits, targets) + (torch.stack(terms).mean() if terms else 0.0)
 
 
+@computes(Joint)
 def train_jointly(spec: Joint, context: Context) -> Result:
     model, ramp = three_networks(spec, context), Ramp(spec.output_ramp_epochs, spec.recipe.epochs)
     heads = CHOICES[spec.attention.heads](model, spec, context)
@@ -153,6 +156,7 @@ def top1_of_each(model: TwoTeachers, asked: Lessons) -> tuple[dict[str, float], 
     return {name: 100.0 * float(found.mean()) for name, found in by_image.items()}, {f"{name} by image": x for name, x in by_image.items()}
 
 
+@computes(AttentionMaps)
 def look(spec: AttentionMaps, context: Context) -> Result:
     data = spec.teacher.normalised(spec.data)
     model = spec.teacher.module(context, image_size=data.image_size).eval()

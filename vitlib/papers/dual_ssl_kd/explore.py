@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.figure import Figure
 
+from vitlib.grid.results import Results
 from vitlib.papers.dual_ssl_kd.specs import AttentionTerm
 from vitlib.papers.dual_ssl_kd.tables import TEACHERS
 from vitlib.report.figures import PALETTE, canvas, style
 from vitlib.report.widgets import Explorer, NothingToExplore, choice, slider
-
-if TYPE_CHECKING:
-    from vitlib.runs.store import Stored
-    from vitlib.runs.study import Results
+from vitlib.runs.store import Stored
 
 
 def explore_attention(results: Results) -> Explorer | NothingToExplore:

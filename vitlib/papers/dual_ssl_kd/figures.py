@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from vitlib.grid.results import Results
 from vitlib.papers.dual_ssl_kd.tables import METHODS, TEACHERS, uniform_distance
 from vitlib.report.diagrams import arrow, box
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
 from vitlib.report.statistics import half_width, summary
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 COLOURS = {  # the document: CL red, MIM blue
     "cl": "#c0392b",

@@ -15,7 +15,7 @@ from vitlib.inputs.sources import Data
 from vitlib.methods import needs
 from vitlib.papers.teachers.measure import AttentionDistances
 from vitlib.recipe import NonNegative, Recipe, Seeds, WholeBatches
-from vitlib.spec import Context, Demand, Part, Result, RunSpec
+from vitlib.spec import Demand, Part, RunSpec
 from vitlib.teachers.teacher import Teacher
 
 Protocol = Literal["finetune", "linear", "partial1"]
@@ -91,11 +91,6 @@ class Tuned(RunSpec):
         yield _uses(self, "teacher", self.teacher.model, *trained, *needs.READOUTS[self.readout])
         yield TrainsOn(self.data, self.recipe.batch_size)
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.dual_ssl_kd.compute import tune
-
-        return tune(self, context)
-
 
 class Taught(RunSpec):
     """A student from scratch with frozen, fine-tuned teachers: cross-entropy and the mean of KL(teacher || student); none: the baseline."""
@@ -111,11 +106,6 @@ class Taught(RunSpec):
     def demands(self) -> Iterator[Demand]:
         yield _uses(self, "student", self.student)
         yield TrainsOn(self.data, self.recipe.batch_size)
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.dual_ssl_kd.compute import teach
-
-        return teach(self, context)
 
 
 class Joint(RunSpec):
@@ -166,11 +156,6 @@ class Joint(RunSpec):
             yield _uses(self, name, getattr(self, name).model, needs.ATTENTION_TERM, needs.LAST_BLOCKS, *readout, maps)
         yield TrainsOn(self.data, self.recipe.batch_size)
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.dual_ssl_kd.compute import train_jointly
-
-        return train_jointly(self, context)
-
 
 class AttentionMaps(RunSpec):
     """Attention of every block and head of a teacher on some evenly spaced test images."""
@@ -181,11 +166,6 @@ class AttentionMaps(RunSpec):
 
     def demands(self) -> Iterator[Demand]:
         yield Uses("teacher", self.teacher.model, self.data.image_size, self.teacher.channels, (needs.ATTENTION_MAPS,))
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.dual_ssl_kd.compute import look
-
-        return look(self, context)
 
 
 def _uses(run: Tuned | Taught | Joint, field: str, model: Model, *all_needs: Needs) -> Uses:

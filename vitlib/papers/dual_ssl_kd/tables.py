@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
+from vitlib.grid.results import Results
 from vitlib.inputs.foreign.architecture import known_vit
 from vitlib.inputs.models import Vit
 from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sources import class_names
+from vitlib.papers.dual_ssl_kd.specs import Settings
 from vitlib.report.evidence.intervals import Interval
 from vitlib.report.evidence.words import answered
 from vitlib.report.frames import BY_IMAGE, averaged, melt
@@ -24,10 +24,6 @@ from vitlib.report.statistics import (
     summary,
     uniform_attention_distance,
 )
-
-if TYPE_CHECKING:
-    from vitlib.papers.dual_ssl_kd.specs import Settings
-    from vitlib.runs.study import Results
 
 TEACHERS = {"cl": "CL (DINO)", "mim": "MIM (MAE)"}
 PROTOCOLS = {"finetune": "fine-tuning", "linear": "linear evaluation", "partial1": "Partial-1"}

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.figure import Figure
 
+from vitlib.grid.results import Results
 from vitlib.papers.multi_distillation.search.space import LETTERS, Space
 from vitlib.papers.multi_distillation.search.surrogate import Surrogate, fit
 from vitlib.papers.multi_distillation.tables import FEWEST, complete_trials
 from vitlib.report.figures import PALETTE, canvas, style
 from vitlib.report.widgets import Explorer, NothingToExplore, slider
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 
 def explore_weights(results: Results) -> Explorer | NothingToExplore:

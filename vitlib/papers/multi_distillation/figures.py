@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from vitlib.grid.results import Results
 from vitlib.papers.multi_distillation.search.importance import MEASURES
 from vitlib.papers.multi_distillation.search.space import LETTERS
 from vitlib.papers.multi_distillation.search.surrogate import fit
@@ -29,9 +28,6 @@ from vitlib.papers.multi_distillation.tables import (
 from vitlib.report.diagrams import arrow, box
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
 from vitlib.report.statistics import summary
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 COLOURS = {"random": PALETTE[0], "tpe": PALETTE[1]}
 GROUPS = {"kd": PALETTE[0], "rkd": PALETTE[1], "skd": PALETTE[2]}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
+from vitlib.grid.results import Results
 from vitlib.papers.multi_distillation.search.importance import MEASURES
 from vitlib.papers.multi_distillation.tables import (
     complete_trials,
@@ -18,9 +17,6 @@ from vitlib.papers.multi_distillation.tables import (
 from vitlib.report.evidence.intervals import Interval
 from vitlib.report.evidence.words import answered
 from vitlib.report.statistics import difference, is_measured, side, worded
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 ONCE_IN = 20  # a measure exceeds all shuffles by chance
 

@@ -14,7 +14,7 @@ from vitlib.methods import needs
 from vitlib.papers.multi_distillation.search.space import Space, Weights
 from vitlib.papers.multi_distillation.training.reading import Above, Objective
 from vitlib.recipe import Recipe, WholeBatches
-from vitlib.spec import Context, Demand, Result, RunSpec
+from vitlib.spec import Demand, RunSpec
 
 Network = Vit | ResNet
 Seed = Annotated[int, Field(ge=0)]
@@ -43,11 +43,6 @@ class Alone(RunSpec):
     def demands(self) -> Iterator[Demand]:
         yield Uses("model", self.model, self.data.image_size, self.data.channels, (needs.DEEPEST_END,))
         yield TrainsOn(self.data, self.recipe.batch_size, self.held_out)
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.multi_distillation.training.compute import train_alone
-
-        return train_alone(self, context)
 
 
 class Combined(RunSpec):
@@ -101,11 +96,6 @@ class Combined(RunSpec):
         yield Uses("model", self.model, self.data.image_size, self.data.channels, (needs.DEEPEST_END, *exits))
         yield TrainsOn(self.data, self.recipe.batch_size, self.held_out)
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.multi_distillation.training.compute import train_combined
-
-        return train_combined(self, context)
-
 
 class Proposals(RunSpec):
     """Weights that an adaptive sampler (TPE) proposes for a round, from the trials of the random search and of the rounds before.
@@ -145,11 +135,6 @@ class Proposals(RunSpec):
     def parents(self) -> list[RunSpec]:
         return [*([self.previous] if self.previous else []), *self.trials()]
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.multi_distillation.search.proposals import propose
-
-        return propose(self, context)
-
 
 class Guided(RunSpec):
     """A trial with weights that a sampler proposed."""
@@ -168,13 +153,6 @@ class Guided(RunSpec):
     def parents(self) -> list[RunSpec]:
         return [self.proposals, *self.proposals.base.parents()]
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.multi_distillation.search.proposals import weights_at
-
-        chosen = weights_at(context.parent(self.proposals), self.position)
-        base = self.proposals.base
-        return base.changed(objective=base.objective.weighted(chosen)).compute(context)
-
 
 class Best(RunSpec):
     """The trial with the highest held-out accuracy, trained anew and measured on the test images, which no trial has seen.
@@ -192,12 +170,6 @@ class Best(RunSpec):
     def parents(self) -> list[RunSpec]:
         return [*self.trials, *self.base.parents()]
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.multi_distillation.search.proposals import best_weights
-
-        chosen = best_weights([context.parent(trial) for trial in self.trials])
-        return self.base.changed(objective=self.base.objective.weighted(chosen)).compute(context)
-
 
 class NetworkCost(RunSpec):
     """Parameters and multiply-accumulates of what a training computes forward for one image, by formula and by count.
@@ -214,8 +186,3 @@ class NetworkCost(RunSpec):
     def demands(self) -> Iterator[Demand]:
         exits = (needs.EXITS,) if self.part == "with exits" else ()
         yield Uses("model", self.model, self.data.image_size, self.data.channels, (needs.DEEPEST_END, *exits))
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.multi_distillation.training.cost import count_cost
-
-        return count_cost(self, context)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from vitlib.grid.results import Results
 from vitlib.papers.multi_distillation.search.importance import MEASURES, by_chance, importance
 from vitlib.papers.multi_distillation.search.space import LETTERS
 from vitlib.papers.multi_distillation.specs import Alone, Best
+from vitlib.papers.multi_distillation.training.reading import Reading
 from vitlib.report.frames import BY_IMAGE, averaged
 from vitlib.report.statistics import summary
 from vitlib.report.tables import DASH
-
-if TYPE_CHECKING:
-    from vitlib.papers.multi_distillation.training.reading import Reading
-    from vitlib.runs.study import Results
-    from vitlib.spec import RunSpec
+from vitlib.spec import RunSpec
 
 METHODS = {
     "ce": "cross-entropy alone",

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from vitlib.grid.results import Results
 from vitlib.papers.multi_distillation.search.proposals import best_weights
 from vitlib.papers.multi_distillation.search.settings import searched
 from vitlib.spec import SpecError
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 
 def save_best(results: Results, path: Path | str, search: str = "random") -> Path:

@@ -6,15 +6,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from vitlib.computing import Context, Result, computes
 from vitlib.inputs.data import test_batches
 from vitlib.inputs.sources import class_names
 from vitlib.methods.attention import attention_distances
 from vitlib.papers.teachers.measure import AttentionDistances, Quality
-from vitlib.spec import Context, Result
 from vitlib.training.evaluate import accuracy, labels_of, outputs, scores_of
 from vitlib.training.probe import features_read, knn_accuracy, linear_probe_accuracy, readouts
 
 
+@computes(Quality)
 def measure_quality(spec: Quality, context: Context) -> Result:
     model = frozen(spec, context)
     splits = {"train": spec.bank, "test": spec.queries}
@@ -33,6 +34,7 @@ def measure_quality(spec: Quality, context: Context) -> Result:
     return Result(metrics)
 
 
+@computes(AttentionDistances)
 def measure_distances(spec: AttentionDistances, context: Context) -> Result:
     model = frozen(spec, context)
     data = spec.teacher.normalised(spec.data)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
+from vitlib.grid.results import Results
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
 from vitlib.report.statistics import half_width, uniform_attention_distance
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 COLOURS = {"supervised": PALETTE[0], "dino": PALETTE[3], "mae": PALETTE[2], "convnet": PALETTE[1], "untrained": TEACHER}
 LABELS = {"supervised": "supervised", "dino": "DINO", "mae": "MAE", "convnet": "convnet", "untrained": "untrained"}

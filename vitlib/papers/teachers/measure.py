@@ -9,7 +9,7 @@ from vitlib.inputs.foreign.demands import Uses
 from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
 from vitlib.methods import needs
-from vitlib.spec import Context, Demand, Result, RunSpec
+from vitlib.spec import Demand, RunSpec
 from vitlib.teachers.teacher import Teacher
 
 
@@ -30,11 +30,6 @@ class Quality(RunSpec):
     def demands(self) -> Iterator[Demand]:
         yield Uses("teacher", self.teacher.model, self.data.image_size, self.teacher.channels)
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.teachers.compute import measure_quality
-
-        return measure_quality(self, context)
-
 
 class AttentionDistances(RunSpec):
     """Attention distance in pixels of each block and head, image by image; `images` are evenly spaced in the test split."""
@@ -45,8 +40,3 @@ class AttentionDistances(RunSpec):
 
     def demands(self) -> Iterator[Demand]:
         yield Uses("teacher", self.teacher.model, self.data.image_size, self.teacher.channels, (needs.ATTENTION_MAPS,))
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.teachers.compute import measure_distances
-
-        return measure_distances(self, context)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
+from vitlib.grid.results import Results
 from vitlib.report.statistics import half_width
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 READOUTS = {
     "knn class": "k-NN, class token",

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.figure import Figure
 
+from vitlib.grid.results import Results
 from vitlib.papers.wecolora.figures import COLOURS
 from vitlib.papers.wecolora.specs import STEP_0
 from vitlib.papers.wecolora.tables import STARTS
 from vitlib.report.figures import PALETTE, TEACHER, canvas, style
 from vitlib.report.widgets import Explorer, NothingToExplore, slider
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 MATRICES = ("q", "k", "v", "proj", "fc1", "fc2")
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from vitlib.grid.results import Results
 from vitlib.papers.wecolora.specs import STEP_0
 from vitlib.papers.wecolora.tables import STARTS, index_map
 from vitlib.report.diagrams import arrow, box
 from vitlib.report.figures import PALETTE, TEACHER, band, canvas, legend, style
 from vitlib.report.statistics import half_width, summary
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 COLOURS = dict(zip(STARTS, (PALETTE[0], PALETTE[1], PALETTE[3], PALETTE[2]), strict=True))
 LINES = {"plain": "--", "staged": "-"}

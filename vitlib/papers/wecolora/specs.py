@@ -12,7 +12,7 @@ from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
 from vitlib.methods import needs
 from vitlib.recipe import Recipe, Seeds
-from vitlib.spec import Context, Demand, Part, Result, RunSpec
+from vitlib.spec import Demand, Part, RunSpec
 from vitlib.teachers.teacher import Teacher
 
 Start = Literal["zero_b", "random", "svd", "svd_shift"]
@@ -37,11 +37,6 @@ class Copied(RunSpec):
 
     def demands(self) -> Iterator[Demand]:
         yield _of_teacher(self, needs.WEIGHT_COPY)
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.wecolora.compute import copy_weights
-
-        return copy_weights(self, context)
 
 
 class Distilled(RunSpec):
@@ -85,11 +80,6 @@ class Distilled(RunSpec):
         yield _stages(self)
         yield TrainsOn(self.data, self.recipe.batch_size)
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.wecolora.compute import distil
-
-        return distil(self, context)
-
 
 class Downstream(RunSpec):
     """Accuracy of a backbone on a labelled set: a linear probe of what its classifier would read, or fine-tuning of all weights.
@@ -117,11 +107,6 @@ class Downstream(RunSpec):
         yield _of_teacher(self)
         yield TrainsOn(self.data, self.recipe.batch_size)
 
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.wecolora.compute import evaluate_downstream
-
-        return evaluate_downstream(self, context)
-
 
 class Spectra(RunSpec):
     """Singular values of every matrix of every dropped block, and the step-0 loss of each start at several ranks."""
@@ -135,11 +120,6 @@ class Spectra(RunSpec):
 
     def demands(self) -> Iterator[Demand]:
         yield _of_teacher(self, needs.ADAPTERS)
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.wecolora.compute import look_at_spectra
-
-        return look_at_spectra(self, context)
 
 
 class Costs(RunSpec):
@@ -156,11 +136,6 @@ class Costs(RunSpec):
 
     def demands(self) -> Iterator[Demand]:
         yield Uses("teacher", self.teacher.model, self.image_size, self.teacher.channels, (needs.ADAPTERS,))
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.wecolora.timing import cost_of_student
-
-        return cost_of_student(self, context)
 
 
 class StageTimes(RunSpec):
@@ -181,11 +156,6 @@ class StageTimes(RunSpec):
         yield _of_teacher(self, needs.ADAPTERS)
         yield _stages(self)
         yield TrainsOn(self.data, self.recipe.batch_size)
-
-    def compute(self, context: Context) -> Result:
-        from vitlib.papers.wecolora.timing import time_stages
-
-        return time_stages(self, context)
 
 
 class Settings(Part):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
+from vitlib.grid.results import Results
 from vitlib.report.evidence.intervals import Interval
 from vitlib.report.frames import subtracted
 from vitlib.report.statistics import NOT_YET, beside, difference, is_measured, over_seeds, side, spread_said, summary, worded
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 STARTS = {
     "zero_b": "B = 0 (WeCoLoRA)",

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from vitlib.grid.results import Results
 from vitlib.papers.wecolora.tables import frame_downstream, titles
 from vitlib.report.evidence.words import answered
 from vitlib.report.statistics import NOT_YET, summary
 from vitlib.spec import SpecError, rebuild
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Results
 
 
 def finding_answer(results: Results) -> str:
@@ -31,7 +29,7 @@ def save_adapters(results: Results, folder: Path | str, **point: Any) -> Path:
         SpecError: if the point does not name one stored student, or its weights stayed where it was computed.
     """
     from vitlib.methods.adapters.peft import write_adapters
-    from vitlib.papers.wecolora.compute import adapters_of
+    from vitlib.papers.wecolora.compute.students import adapters_of
 
     run = results.run("distilled", **point)
     if run.weights is None:

@@ -14,15 +14,12 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from vitlib import paths
+from vitlib.runs.plan import Place, Plan
 from vitlib.runs.store import Store
 from vitlib.runs.workers.progress import Progress
 from vitlib.spec import RunSpec, dump
-
-if TYPE_CHECKING:
-    from vitlib.runs.execute import Place, Plan
 
 TRIES = 2
 

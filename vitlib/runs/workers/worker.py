@@ -11,8 +11,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from vitlib.runs.execute import Place, compute_one
+from vitlib.runs.plan import Place
 from vitlib.runs.store import Store
+from vitlib.runs.workers.one import compute_one
 from vitlib.spec import rebuild
 
 

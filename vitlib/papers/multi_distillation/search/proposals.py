@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vitlib.computing import Context, Result
 from vitlib.papers.multi_distillation.search.space import LETTERS, Space, Weights
 from vitlib.papers.multi_distillation.specs import Proposals
-from vitlib.spec import Context, Result
 
 
 def propose(spec: Proposals, context: Context) -> Result:

@@ -13,12 +13,12 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitlib.computing import Context, Result
 from vitlib.inputs.models import ResNet, Vit, build, parameter_count
 from vitlib.inputs.sources import class_names
 from vitlib.methods.distillation.exits import EXITS, with_exits
 from vitlib.methods.distillation.relations import angle_relation_loss
 from vitlib.papers.multi_distillation.specs import NetworkCost
-from vitlib.spec import Context, Result
 from vitlib.training.cost import VitCost, counted_macs
 
 STEM = 64  # channels of a ResNet's first convolution at every width

@@ -11,15 +11,12 @@ import logging
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vitlib import paths
+from vitlib.grid.grid import Grid
+from vitlib.runs.archive import LARGEST, export, names, read
 from vitlib.runs.manifest import DamagedError, StoreError, json_table
 from vitlib.runs.store import Store, Stored
-from vitlib.runs.transfer.archive import LARGEST, export, read
-
-if TYPE_CHECKING:
-    from vitlib.runs.study import Study
 
 NAME = "results.tar.xz"
 HEAVY = 2**20  # bytes of a run's arrays: attention maps, which explorers alone read
@@ -35,7 +32,7 @@ class Archived(Stored):
         return None
 
 
-def leave(study: Study) -> None:
+def leave(study: Grid) -> None:
     """Write the runs of the study's own cells beside its tables, but for those with more than `HEAVY` arrays.
 
     Where one of them is not stored whole, what lies there stays, and one line says so: an archive with holes would pass for all, and
@@ -60,7 +57,7 @@ def _is_heavy(store: Store, run_id: str) -> bool:
     return arrays.exists() and arrays.stat().st_size > HEAVY
 
 
-def completed(study: Study, stored: Mapping[str, Stored]) -> dict[str, Stored]:
+def completed(study: Grid, stored: Mapping[str, Stored]) -> dict[str, Stored]:
     """What is stored, and the study's own runs beyond it that the archive of its profile has, here or in the checkout.
 
     Raises:
@@ -73,13 +70,22 @@ def completed(study: Study, stored: Mapping[str, Stored]) -> dict[str, Stored]:
     return {run_id: found[run_id] for run_id in (*study.specs, *found) if run_id in found}
 
 
-def _archives(study: Study) -> list[Path]:
+def archived(study: Grid) -> set[str]:
+    """The runs that archives of the study's results have, by name alone; `completed` checks them.
+
+    Raises:
+        StoreError: naming an archive that cannot be read.
+    """
+    return {run_id for archive in _archives(study) if archive.exists() for run_id in names(archive)}
+
+
+def _archives(study: Grid) -> list[Path]:
     """Where the study's results may lie; those of a changed one, in part, with the profile that was changed."""
     folders = [study.folder, study.figures_dir / study.paper / study.profile, paths.root() / "figures" / study.paper / study.profile]
     return list(dict.fromkeys(folder / NAME for folder in folders))
 
 
-def _taken(study: Study, archive: Path) -> dict[str, Stored]:
+def _taken(study: Grid, archive: Path) -> dict[str, Stored]:
     """The runs of an archive that the study asks for."""
     runs = read(archive)
     own = {run_id: files for run_id, files in runs.items() if run_id in study.specs}

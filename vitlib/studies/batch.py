@@ -29,14 +29,15 @@ from traitlets import default
 
 from vitlib import paths
 from vitlib.messages import brief, nearest
-from vitlib.runs.execute import Executor, Mode, require
 from vitlib.runs.manifest import StoreError
+from vitlib.runs.plan import Executor, Mode
 from vitlib.runs.provenance import commit
 from vitlib.runs.store import require_writable
-from vitlib.runs.study import Study, load_study
-from vitlib.runs.transfer.travel import leave
 from vitlib.runs.workers.progress import PREFIX as PROGRESS
-from vitlib.spec import SpecError
+from vitlib.spec import SpecError, require
+from vitlib.studies.loading import load_study
+from vitlib.studies.study import Study
+from vitlib.studies.travel import leave
 
 KERNEL = "vitlib-running-interpreter"
 WIDGET = "application/vnd.jupyter.widget-view+json"

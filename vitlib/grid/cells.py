@@ -1,8 +1,7 @@
-"""A grid as an entry gives it, expanded to the runs that fill it; teachers given by the run that pretrains them."""
+"""The cells of a grid as an entry gives it: each point of a table, and the run that fills it."""
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import math
 from collections import Counter
@@ -14,10 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from vitlib.messages import brief, explain, nearest
-from vitlib.papers.entries import merged, read_entry
+from vitlib.messages import brief, explain
 from vitlib.spec import Part, RunSpec, SpecError
-from vitlib.teachers.teacher import named
 
 LARGEST = 10_000  # cells of a grid: more take minutes to describe, and nobody computes them
 
@@ -57,34 +54,6 @@ def cells(entry: dict[str, Any], module: ModuleType, settings: Part) -> tuple[Ce
         for table, run, axes in blocks
         for point in _points(axes)
     )
-
-
-def with_teachers(fields: Any) -> Any:
-    """Origins `{run = {profile, method, model, seed}}` replaced by that pretraining run of the study `teachers`, named models by timm's."""
-    if not isinstance(fields, dict):
-        return fields
-    origin = fields.get("origin")
-    if isinstance(origin, dict) and isinstance(origin.get("run"), dict):
-        if len(origin) > 1:
-            others = ", ".join(sorted(set(origin) - {"run"}))
-            raise SpecError(f"teacher.origin: got {brief(others)} beside run; allowed: run alone, or an origin of another kind")
-        return fields | {"origin": _pretraining(origin["run"])}
-    if isinstance(origin, dict) and "model" in origin:
-        return fields | {"origin": named(origin)}
-    return {key: with_teachers(value) for key, value in fields.items()}
-
-
-def _pretraining(wanted: dict[str, Any]) -> dict[str, Any]:
-    entry, module = read_entry("teachers"), importlib.import_module("vitlib.papers.teachers")
-    profile, known = wanted.get("profile", ""), list(entry["profile"])
-    if profile not in known:
-        raise SpecError(f"teacher.origin.run.profile: got {brief(profile)}{nearest(str(profile), known)}")
-    settings = module.Settings.parse(merged(entry["base"], entry["profile"][profile]))
-    runs = [cell for cell in cells(entry, module, settings) if cell.table == "pretraining"]
-    named = [cell.spec for cell in runs if {"profile": profile, **cell.point} == wanted]
-    if not named:
-        raise SpecError(f"teacher.origin.run: got {brief(wanted)}; allowed with that profile: {'; '.join(str(c.point) for c in runs)}")
-    return named[0].model_dump(mode="json")
 
 
 def _axes(block: dict[str, Any], settings: Part) -> dict[str, list[Any]]:

@@ -7,16 +7,17 @@ import itertools
 import numpy as np
 from scipy.stats import rankdata, skew, spearmanr
 
+from vitlib.computing import Context, Result, computes
 from vitlib.methods.pruning.masks import densities
 from vitlib.methods.pruning.saliency import Scores
-from vitlib.papers.afr_pruning.compute import balanced_images, chosen, scored
+from vitlib.papers.afr_pruning.compute.pruning import balanced_images, chosen, scored
 from vitlib.papers.afr_pruning.specs import CRITERIA, Diagnosis
-from vitlib.spec import Context, Result
 from vitlib.teachers.task import with_fresh_head
 
 DRAWN = 1500  # weights whose ranks are kept for a scatter plot
 
 
+@computes(Diagnosis)
 def diagnose(spec: Diagnosis, context: Context) -> Result:
     model = with_fresh_head(spec.teacher, spec.data, spec.seed, context)
     samples = balanced_images(spec, context)

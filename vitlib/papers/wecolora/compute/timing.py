@@ -8,16 +8,17 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
+from vitlib.computing import Context, Result, computes
 from vitlib.inputs.foreign.architecture import sizes_of
 from vitlib.inputs.models import Vit, parameter_count
 from vitlib.methods.adapters.lora import adapters
 from vitlib.methods.adapters.weight_copy import weight_copy
-from vitlib.papers.wecolora.compute import adapted_student, frozen_teacher, started, train_adapters
+from vitlib.papers.wecolora.compute.students import adapted_student, frozen_teacher, started, train_adapters
 from vitlib.papers.wecolora.specs import Costs, Distilled, StageTimes
-from vitlib.spec import Context, Result
 from vitlib.training.cost import VitCost, counted_macs, speed
 
 
+@computes(Costs)
 def cost_of_student(spec: Costs, context: Context) -> Result:
     """The merged student has the blocks that weight copy leaves; its weights do not change what it costs.
 
@@ -60,6 +61,7 @@ def _cost_of_adapters(spec: Costs, teacher: nn.Module, merged: nn.Module) -> dic
     return counted | {"adapters parameters, by formula": formula, "adapters macs, by formula": tokens * formula}
 
 
+@computes(StageTimes)
 def time_stages(spec: StageTimes, context: Context) -> Result:
     """Alternating trainings of the same length, every other round in reverse; an epoch before them, not counted, warms up.
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import pandas as pd
 
+from vitlib.grid.cells import Cell
 from vitlib.inputs.sources import Data
 from vitlib.papers.teachers.measure import Quality
-from vitlib.runs.execute import Executor, Mode, Place, execute
+from vitlib.runs.execute import execute
+from vitlib.runs.plan import Executor, Mode, Place
 from vitlib.runs.store import Store, Stored
-from vitlib.runs.study import Cell, Study
 from vitlib.spec import RunSpec, SpecError
+from vitlib.studies.study import Study
 from vitlib.teachers import shipped
 from vitlib.teachers.pretrain import Pretrained, SupervisedTeacher
 from vitlib.teachers.teacher import Shipped, Teacher

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitlib.computing import Context, Result, computes
 from vitlib.inputs.data import Batches, seed_for, test_batches, training_batches
 from vitlib.inputs.models import weights_of
 from vitlib.inputs.sets.catalogue import balanced
@@ -28,7 +29,6 @@ from vitlib.methods.pruning.masks import (
 )
 from vitlib.methods.pruning.saliency import Rows, Scores, afr, block_features, chance, linear_features, magnitude, refer, snip
 from vitlib.papers.afr_pruning.specs import Criterion, Diagnosis, Pruned, Pruning
-from vitlib.spec import Context, Result
 from vitlib.teachers.task import with_fresh_head
 from vitlib.training.evaluate import judged, labels_of, scores_of, validated
 from vitlib.training.loop import Trained, cross_entropy, train
@@ -45,6 +45,7 @@ class Spectrum(NamedTuple):
     rows: Tensor
 
 
+@computes(Pruned)
 def prune_and_tune(spec: Pruned, context: Context) -> Result:
     model = with_fresh_head(spec.teacher, spec.data, spec.seed, context, drop_path=spec.recipe.drop_path)
     images = {kind: balanced_images(spec, context, split) for kind, split in MEASURED_ON.items()}

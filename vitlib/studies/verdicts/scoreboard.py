@@ -11,7 +11,7 @@ import pandas as pd
 from vitlib.report import figures, tables
 from vitlib.report.evidence import claims
 from vitlib.report.evidence.forest import forest
-from vitlib.runs.study import Study
+from vitlib.studies.study import Study
 
 FOLDER = "scoreboard"
 MAIN = "Sentences that the documents themselves make, and the questions beside them that matter most."

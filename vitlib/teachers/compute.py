@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
+from vitlib.computing import Context, Result, computes
 from vitlib.inputs.data import channel_constants, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import build, weights_of
 from vitlib.inputs.sources import Data, class_names
@@ -15,13 +16,13 @@ from vitlib.inputs.views import colour_jitter, greyscale, resized_crop, solarise
 from vitlib.methods.self_supervised.dino import ProjectionHead, SelfDistillation, cosine, follow, warmed_up
 from vitlib.methods.self_supervised.mae import MaskedAutoencoder
 from vitlib.recipe import Recipe
-from vitlib.spec import Context, Result
 from vitlib.teachers.pretrain import DinoTeacher, MaeTeacher, MultiCrop, Pretrained, SupervisedTeacher, Tracking
 from vitlib.training.evaluate import accuracy, labels_of, outputs, scores_of
 from vitlib.training.loop import Evaluate, Loss, Trained, cross_entropy, train
 from vitlib.training.probe import features_read, knn_accuracy, readouts
 
 
+@computes(SupervisedTeacher)
 def train_supervised(spec: SupervisedTeacher, context: Context) -> Result:
     num_classes = len(class_names(spec.data, context.data_dir))
     seed_everything(spec.seed, context.device)
@@ -36,6 +37,7 @@ def train_supervised(spec: SupervisedTeacher, context: Context) -> Result:
     return _pretrained(trained, model)
 
 
+@computes(DinoTeacher)
 def train_dino(spec: DinoTeacher, context: Context) -> Result:
     method = spec.method
     seed_everything(spec.seed, context.device)
@@ -63,6 +65,7 @@ def train_dino(spec: DinoTeacher, context: Context) -> Result:
     return _pretrained(trained, model.teacher[0])
 
 
+@computes(MaeTeacher)
 def train_mae(spec: MaeTeacher, context: Context) -> Result:
     method = spec.method
     seed_everything(spec.seed, context.device)

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from vitlib.papers.grid import Cell
+from vitlib.grid.cells import Cell
+from vitlib.grid.results import Results
 from vitlib.report.evidence.claims import Judged
 from vitlib.report.evidence.intervals import LEVEL
 from vitlib.report.evidence.multiplicity import adjusted, level_for_one
 from vitlib.report.evidence.paired import paired_differences
 from vitlib.report.evidence.power import seeds_needed
-from vitlib.runs.execute import Executor, execute
-from vitlib.runs.study import Results, Study
+from vitlib.runs.execute import execute
+from vitlib.runs.plan import Executor
 from vitlib.spec import RunSpec, SpecError
+from vitlib.studies.study import Study
 
 MOST_SEEDS = 30  # of a claim: looks at 3 to 30 seeds are simulated to err in at most 5 %
 UNITS = {"s": 1, "m": 60, "h": 3600}

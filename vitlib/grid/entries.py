@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[1] / "papers"
 
 
 def documents() -> list[str]:

@@ -67,6 +67,12 @@ def import_(store: Store, archive: Path) -> list[str]:
         return [run_id for run_id, members in runs.items() if _added(store, tar, run_id, members)]
 
 
+def names(archive: Path) -> set[str]:
+    """The runs of an archive, none of them checked; same errors as `import_`."""
+    with _readable(archive), _opened(archive) as tar:
+        return set(_runs(archive, tar))
+
+
 def read(archive: Path) -> dict[str, dict[str, bytes]]:
     """The files of each run of an archive, by run and name, all checked; same errors as `import_`."""
     with _checked(archive) as (tar, runs):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitlib.computing import Context, Result, computes
 from vitlib.inputs.data import Batches, indexed_batches, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import load_weights, parameter_count, weights_of
 from vitlib.inputs.sets.watched import watched_split
@@ -17,7 +18,7 @@ from vitlib.inputs.sources import Data, class_names
 from vitlib.methods.adapters.lora import ADAPTED, LoraLinear, adapters, attach, energy, merge
 from vitlib.methods.adapters.weight_copy import Group, feature_loss, features, groups, weight_copy
 from vitlib.papers.wecolora.specs import STEP_0, Copied, Distilled, Downstream, Spectra, Start
-from vitlib.spec import Context, Result, SpecError
+from vitlib.spec import SpecError
 from vitlib.teachers.teacher import Teacher
 from vitlib.training.evaluate import judged, labels_of, scores_of, top_k_accuracy, validated
 from vitlib.training.loop import Trained, cross_entropy, train
@@ -65,12 +66,14 @@ def phase_at(progress: float, epochs: int, schedule: list[Phase]) -> Phase:
     return schedule[-1]
 
 
+@computes(Copied)
 def copy_weights(spec: Copied, context: Context) -> Result:
     teacher = frozen_teacher(spec.teacher, spec.data.image_size, context)
     student = weight_copy(teacher, spec.reduction)
     return Result({"parameters": parameter_count(student)}, weights=weights_of(student))
 
 
+@computes(Distilled)
 def distil(spec: Distilled, context: Context) -> Result:
     student, teacher, group_list = adapted_student(spec, context)
     distance = block_distances(spec.data, FOLLOWED, teacher, group_list, context)
@@ -185,6 +188,7 @@ def block_calls(schedule: list[Phase], blocks: int) -> float:
     return sum(phase.epochs * phase.active for phase in schedule) / (blocks * sum(phase.epochs for phase in schedule))
 
 
+@computes(Downstream)
 def evaluate_downstream(spec: Downstream, context: Context) -> Result:
     backbone = backbone_of(spec, context)
     seed_everything(spec.seed, context.device)
@@ -214,6 +218,7 @@ def backbone_of(spec: Downstream, context: Context) -> nn.Module:
     return backbone
 
 
+@computes(Spectra)
 def look_at_spectra(spec: Spectra, context: Context) -> Result:
     teacher = frozen_teacher(spec.teacher, spec.data.image_size, context)
     group_list = groups(len(teacher.blocks), spec.reduction)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitlib.computing import Context, Result
 from vitlib.inputs.data import Batches, seed_everything, test_batches, training_batches
 from vitlib.inputs.models import build, load_weights, weights_of
 from vitlib.inputs.sets.catalogue import stratified
@@ -17,7 +18,6 @@ from vitlib.papers.multi_distillation.specs import Alone, Combined
 from vitlib.papers.multi_distillation.training.curriculum import Losses
 from vitlib.papers.multi_distillation.training.objective import Knowledge, deepest, loss_terms
 from vitlib.papers.multi_distillation.training.step import at_equal_step
-from vitlib.spec import Context, Result
 from vitlib.training.evaluate import accuracy, judged, labels_of, outputs, scores_of
 from vitlib.training.loop import cross_entropy, target_maker, train
 

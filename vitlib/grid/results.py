@@ -1,0 +1,88 @@
+"""What a study got: stored results as tidy frames, the claims on them, and where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from vitlib.grid.cells import Cell
+from vitlib.grid.grid import Grid
+from vitlib.grid.images import images_of
+from vitlib.report import figures, frames
+from vitlib.report.evidence import claims
+from vitlib.runs.store import Stored
+from vitlib.spec import SpecError
+
+
+@dataclass(frozen=True, repr=False)
+class Results:
+    """Stored results of a study as tidy frames; what is missing is NaN."""
+
+    study: Grid
+    stored: dict[str, Stored]
+
+    def frame(self, table: str) -> pd.DataFrame:
+        """One row a grid point: its keys, the run id, and every metric."""
+        rows = [{**cell.point, "run": cell.id, **self._metrics(cell)} for cell in self._cells(table)]
+        return pd.DataFrame(rows)
+
+    def history(self, table: str) -> pd.DataFrame:
+        """One row a grid point and epoch."""
+        found = [run.history.assign(**point) for point, run in self.runs(table) if run.history is not None]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["epoch"])
+
+    def runs(self, table: str) -> list[tuple[dict[str, Any], Stored]]:
+        """Grid point and stored run, for arrays; missing runs are left out."""
+        return [(cell.point, self.stored[cell.id]) for cell in self._cells(table) if cell.id in self.stored]
+
+    def run(self, table: str, **point: Any) -> Stored:
+        """The one stored run at a point of a table's grid.
+
+        Raises:
+            SpecError: if no stored run, or more than one, is at that point.
+        """
+        found = {run.id: run for at, run in self.runs(table) if all(at.get(axis) == value for axis, value in point.items())}
+        if len(found) != 1:
+            points = "; ".join(str(at) for at, run in self.runs(table) if not found or run.id in found)
+            raise SpecError(f"point: {point} names {len(found)} stored runs of {table!r}; allowed: one of {points}"[:600])
+        return next(iter(found.values()))
+
+    def published(self, table: str) -> pd.DataFrame:
+        """The document's rows for a table, from published.csv."""
+        return self.study.published(table)
+
+    def claims(self, *about: str) -> pd.DataFrame:
+        """A verdict on each claim for a reader; `about` names the tables of the grid whose claims are shown, without it every claim is."""
+        return claims.readable(self.board(), about)
+
+    def board(self) -> pd.DataFrame:
+        """The verdicts, corrected for all claims of the entry: `vitlib.report.evidence.claims.scoreboard`."""
+        return claims.scoreboard(self.judged())
+
+    def judged(self) -> list[claims.Judged]:
+        """Each claim of the entry with its interval; seeds beside those of the profile make it a sequential one."""
+        return claims.judged(self.study.entry.get("claim", []), self.claim_frame, self.study.declared_seeds)
+
+    def provenance(self) -> pd.DataFrame:
+        """Versions, devices and commits that the results came from, with the number of runs each."""
+        kept = [run.provenance for run in self.stored.values()]
+        rows = [{"device": each["device"], "commit": each["commit"], **each["versions"]} for each in kept]
+        return pd.DataFrame(rows).value_counts().rename("runs").reset_index()
+
+    def claim_frame(self, name: str) -> pd.DataFrame:
+        """A table's frame, or the one that the document derives by `frame_<name>`."""
+        derive = getattr(self.study.module, f"frame_{name}", None)
+        return derive(self) if derive else self.frame(name)
+
+    def _cells(self, table: str) -> list[Cell]:
+        cells = self.study.cells_of(table)
+        figures.show(images_of(cell.spec for cell in cells))
+        return cells
+
+    def _metrics(self, cell: Cell) -> dict[str, Any]:
+        """A run's metrics, and beside those that it has them of (N,) values by image: `top1 by image` beside `top1`, in its unit."""
+        if (run := self.stored.get(cell.id)) is None:
+            return {}
+        return run.metrics | {name: frames.in_units(values) for name, values in run.arrays.items() if name.endswith(frames.BY_IMAGE)}

@@ -1,0 +1,88 @@
+"""What is asked of a store, what of it is there, and what remains to be computed, parents first."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from vitlib.computing import Context
+from vitlib.runs.manifest import DamagedError
+from vitlib.runs.store import Store, Stored
+from vitlib.spec import RunSpec, SpecError
+
+Executor = Literal["inline", "local"]
+Mode = Literal["cached", "retry", "force", "read-only"]
+log = logging.getLogger("vitlib")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs are computed: store folder, data folder, device, seconds between checkpoints."""
+
+    results_dir: Path
+    data_dir: Path
+    device: str = "auto"
+    checkpoint_every: float = 120.0
+
+    def __post_init__(self):
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise SpecError(f"device: got {self.device!r}; allowed: auto, cpu, cuda, cuda:N")
+
+    def reading(self) -> Context:
+        """A context on the CPU for what is done with stored runs."""
+        store = Store(self.results_dir, writable=False)
+        return Context("cpu", self.data_dir, None, lambda parent: store.read(parent.id))
+
+
+@dataclass
+class Plan:
+    """What is asked, what is stored of it, and what remains, parents first."""
+
+    stored: dict[str, Stored]
+    pending: dict[str, RunSpec]
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def failed_parent(self, spec: RunSpec) -> str | None:
+        """Why `spec` cannot be computed, if one of its parents failed."""
+        failed = [parent.id for parent in spec.parents() if parent.id in self.failed]
+        return f"its parent {failed[0]} failed" if failed else None
+
+
+def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> Plan:
+    """Read what is stored (a damaged run is set aside and counts as missing) and order the rest parents first."""
+    plan = Plan({}, {})
+    asked = {spec.id for spec in specs}
+
+    def visit(spec: RunSpec) -> None:
+        if spec.id in plan.stored or spec.id in plan.pending or spec.id in plan.failed:
+            return
+        if not (mode == "force" and spec.id in asked) and (stored := _read(store, spec.id, mode)):
+            plan.stored[spec.id] = stored
+            return
+        if mode == "cached" and (reason := store.failure(spec.id)):
+            plan.failed[spec.id] = f"failed before (mode='retry' tries again): {reason}"
+            return
+        for parent in spec.parents():
+            visit(parent)
+        plan.pending[spec.id] = spec
+
+    for spec in specs:
+        visit(spec)
+    return plan
+
+
+def _read(store: Store, run_id: str, mode: Mode) -> Stored | None:
+    try:
+        return store.read(run_id)
+    except KeyError:
+        return None
+    except DamagedError as error:
+        if mode == "read-only":
+            log.warning("damaged, shown as missing: %s", error)
+        else:
+            log.warning("damaged, will be computed again: %s (kept in %s)", error, store.set_aside(run_id))
+        return None

@@ -1,1 +1,0 @@
-"""Results and teachers on their way elsewhere: archives, and weights that the package carries."""

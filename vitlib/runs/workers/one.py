@@ -1,0 +1,82 @@
+"""One run in this process: claimed, computed, stored."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from vitlib import distributed
+from vitlib.computing import Context, result_of
+from vitlib.runs.plan import Place
+from vitlib.runs.provenance import facts, now
+from vitlib.runs.store import Store
+from vitlib.spec import RunSpec, SpecError
+
+Tick = Callable[[int, int, int], None]
+
+
+def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bool = False) -> Literal["stored", "held"]:
+    """Claim one run, compute it and store it; 'held' if another process is at it, 'stored' also if it already was.
+
+    Raises:
+        Exception: whatever the run raised; its reason is recorded in the store.
+    """
+    with store.claim(spec.id) as mine:
+        if not mine:
+            return "held"
+        if spec.id in store and not again:
+            return "stored"
+        device, scratch = device_of(place.device), store.scratch(spec.id)
+        about = facts(type(spec), device)  # before: what is edited meanwhile did not compute it
+        about["code"] = _code_of(scratch, about["code"])
+        context = Context(device, place.data_dir, scratch, lambda parent: store.read(parent.id), tick, place.checkpoint_every)
+        try:
+            with one_thread(device), distributed.divided(spec):
+                result = result_of(spec, context)
+            store.put(spec, result, about | {"finished": now()})
+        except (SpecError, OSError):
+            raise  # of this machine rather than of the run: it may be tried again as it is
+        except Exception as error:
+            store.record_failure(spec.id, f"{type(error).__name__}: {error}", traceback.format_exc())
+            raise
+        store.clear_scratch(spec.id)
+        store.forget_failure(spec.id)
+        return "stored"
+
+
+def _code_of(scratch: Path, code: str) -> str:
+    """Fingerprint of the code that a run began with: an interrupted one keeps that of its first session."""
+    note = scratch / "code"
+    if not (note.exists() and (scratch / "checkpoint.pt").exists()):
+        scratch.mkdir(parents=True, exist_ok=True)
+        note.write_text(code)
+    return note.read_text()
+
+
+@contextmanager
+def one_thread(device: str) -> Iterator[None]:
+    """On a CPU a run computes on one thread: its numbers do not depend on the machine's cores, which other runs use."""
+    if device.startswith("cuda"):
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def device_of(wanted: str) -> str:
+    import torch
+
+    if distributed.launched() > 1:
+        return distributed.device(wanted, torch.cuda.device_count())
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"

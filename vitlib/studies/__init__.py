@@ -1,0 +1,1 @@
+"""A document loaded, executed, drawn and judged; what travels; notebooks headless."""

@@ -1,0 +1,54 @@
+"""What a study leaves beside its results: tables and figures, each with its caption and the stamp that says where it comes from."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vitlib.grid.changes import in_a_line
+from vitlib.grid.grid import Grid
+from vitlib.grid.images import Images, images_of, in_words, normalised_otherwise
+from vitlib.report import figures, tables
+from vitlib.report.evidence import claims
+
+
+def stamp(grid: Grid, images: set[Images] | None = None) -> str:
+    """Document, profile, changes, images (all by default) and seeds in one line, so that a quick number is never quoted as a result."""
+    changed = f" · changed: {in_a_line(grid.changes)}" if grid.changes else ""
+    images = images_of(grid.specs.values()) if images is None else images
+    shown = f" · {in_words(images)}" if images else ""
+    shown += " · normalised by the data's own mean" if normalised_otherwise(grid.specs.values()) else ""
+    seeds = f"{(count := len(grid.settings.seeds))} seed{'s' * (count > 1)} unless said otherwise"
+    return f"{grid.entry['title']} · profile {grid.profile}{changed}{shown} · {seeds}"
+
+
+def caption(grid: Grid, name: str) -> str:
+    """What an artefact shows: the first paragraph of its function's docstring."""
+    function = claims.readable if name.startswith("claims") else getattr(grid.module, name, None)
+    return " ".join((getattr(function, "__doc__", None) or "").partition("\n\n")[0].split())
+
+
+def save_table(grid: Grid, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
+    """Write CSV and Markdown; returns the table as a notebook shows it."""
+    captions = caption(grid, name), f"{stamp(grid)}. Published: {grid.entry['conditions']}."
+    _list_changes(grid)
+    tables.save(table, grid.folder / name, *captions)
+    return tables.shown(table, " ".join(captions).strip(), name)
+
+
+def save_figure(grid: Grid, figure: Figure, name: str) -> figures.Picture:
+    """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
+    _list_changes(grid)
+    as_published = grid.profile == "paper" and not grid.changes
+    png = figures.save(figure, grid.folder / name, "" if as_published else stamp(grid, figures.shown_in(figure)))
+    return figures.Picture(png, caption(grid, name))
+
+
+def _list_changes(grid: Grid) -> None:
+    """The full list, beside the artefacts that carry its short form."""
+    if grid.changes:
+        grid.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"document": grid.paper, "profile": grid.profile, "changes": grid.changes}, indent=1, ensure_ascii=False)
+        grid.folder.joinpath("changes.json").write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,105 @@
+"""A study from its document's entry: settings from base, profile and overrides; files pinned; demands met; the grid expanded."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vitlib import paths
+from vitlib.grid.cells import Cell, cells
+from vitlib.grid.changes import changes_of, read_overrides
+from vitlib.grid.entries import merged, read_entry, studies
+from vitlib.inputs.pictures import AbsentError
+from vitlib.inputs.sources import Data, fingerprint
+from vitlib.messages import brief
+from vitlib.runs.manifest import StoreError
+from vitlib.runs.plan import Place
+from vitlib.runs.store import Store
+from vitlib.spec import Part, SpecError, require
+from vitlib.studies.pretraining import with_teachers
+from vitlib.studies.study import Study
+from vitlib.teachers.teacher import Checkpoint
+
+
+def load_study(
+    paper: str,
+    profile: str = "quick",
+    *,
+    overrides: dict[str, Any] | str | None = None,
+    results_dir: str = "",
+    figures_dir: str = "",
+    data_dir: str = "",
+    device: str = "auto",
+) -> Study:
+    """A document's study at a profile.
+
+    Args:
+        overrides: settings to replace, nested as in the entry, for instance {"seeds": [0], "recipe": {"epochs": 8}}, or that as JSON text.
+        results_dir, figures_dir, data_dir: see `vitlib.paths`.
+
+    Raises:
+        SpecError: unknown paper, profile or field, or a value that is not allowed; before anything is computed.
+        StoreError: for a place that is a file.
+    """
+    fingerprint.cache_clear()
+    require("paper", paper, studies())
+    given = read_overrides(overrides)
+    entry = read_entry(paper)
+    require("profile", profile, list(entry["profile"]))
+    module = importlib.import_module(f"vitlib.papers.{paper}")
+    place = Place(_folder("results_dir", results_dir), _folder("data_dir", data_dir), device)
+    own = merged(entry["base"], entry["profile"][profile])
+    before, after = (module.Settings.parse(with_teachers(fields)) for fields in (own, merged(own, given)))
+    settings = _pinned(after, place)
+    filled, shown = cells(entry, module, settings), _folder("figures_dir", figures_dir)
+    _meet_demands(settings, filled, place.data_dir)
+    return Study(paper, profile, module, entry, settings, filled, place, shown, changes_of(given, before, after))
+
+
+def _meet_demands(settings: Part, cells: Iterable[Cell], data_dir: Path) -> None:
+    """Refuse models and data that some run could not be computed with, before any is."""
+    runs = {run.id: run for cell in cells for run in cell.spec.family()}
+    for demand in dict.fromkeys(demand for part in (settings, *runs.values()) for demand in part.demands()):
+        demand.check(data_dir)
+
+
+def _folder(name: str, given: str) -> Path:
+    """A place of the study, which may not exist yet."""
+    try:
+        place = getattr(paths, name)(given)
+        is_file = place.exists() and not place.is_dir()
+    except (ValueError, TypeError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SpecError(f"{name}: got {brief(given)}; allowed: the path of a folder ({reason})") from None
+    if is_file:
+        raise StoreError(f"{name}: {place} is a file; allowed: a folder, which is made where it is missing")
+    return place
+
+
+def _pinned(value: Any, place: Place) -> Any:
+    """Data and checkpoints anywhere in the settings, with the fingerprint of their files."""
+    if isinstance(value, Data | Checkpoint):
+        try:
+            return _pin(value, place)
+        except OSError as error:
+            raise SpecError(f"data_dir: {brief(value)} cannot be read below {place.data_dir} ({error.strerror})") from None
+    if isinstance(value, Part):
+        return value.changed(**{name: _pinned(getattr(value, name), place) for name in type(value).model_fields})
+    if isinstance(value, dict):
+        return {key: _pinned(item, place) for key, item in value.items()}
+    return tuple(_pinned(item, place) for item in value) if isinstance(value, tuple) else value
+
+
+def _pin(value: Data | Checkpoint, place: Place) -> Data | Checkpoint:
+    """By the files, or, on a machine without them, by what stored results say of them."""
+    store = Store(place.results_dir, writable=False)
+    if isinstance(value, Checkpoint):
+        absent = not value.sha256 and not (place.data_dir / value.file).exists()
+        known = store.known("file", value.file, "sha256") if absent else None
+        return value.changed(sha256=known) if known else value.pinned(place.data_dir)
+    try:
+        return value.pinned(place.data_dir)
+    except AbsentError:
+        return value.changed(fingerprint=store.known("source", value.source, "fingerprint") or "")

@@ -13,12 +13,6 @@ from vitlib.report.evidence.words import counted_over, number
 NOT_YET = "not measured yet"
 
 
-def uniform_attention_distance(image_size: int, patch_size: int) -> float:
-    """Mean distance in pixels between two patches of a square image, each drawn uniformly: attention that looks everywhere alike."""
-    places = patch_size * np.indices([image_size // patch_size] * 2).reshape(2, -1).T
-    return float(np.linalg.norm(places[:, None] - places, axis=-1).mean())
-
-
 def half_width(values: pd.Series) -> float:
     """Half the width of the 95 % Student t interval of the mean; NaN below two values."""
     values = values.dropna()

@@ -11,6 +11,7 @@ from vitlib.inputs.models import Vit
 from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sources import class_names
 from vitlib.papers.dual_ssl_kd.specs import Settings
+from vitlib.report.distances import uniform_attention_distance
 from vitlib.report.evidence.intervals import Interval
 from vitlib.report.evidence.words import answered
 from vitlib.report.frames import BY_IMAGE, averaged, melt
@@ -22,7 +23,6 @@ from vitlib.report.statistics import (
     is_measured,
     side,
     summary,
-    uniform_attention_distance,
 )
 
 TEACHERS = {"cl": "CL (DINO)", "mim": "MIM (MAE)"}

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from vitlib.papers.conditions import shares_data
 from vitlib.report.frames import BY_IMAGE, averaged, melt, subtracted
-from vitlib.report.statistics import beside, disagreement, summary
+from vitlib.report.statistics import beside, compared, disagreement, summary
 
 if TYPE_CHECKING:
     from vitlib.runs.store import Stored
@@ -37,7 +38,8 @@ PUBLISHED_METHODS = {  # rows of the paper's Table 3
 def table_teachers(results: Results) -> pd.DataFrame:
     """Table 2: top-1 (percent) of each teacher and of the largest distilled student that it taught, with the native and with larger
     images; ± is half of the 95 % interval of the mean over n trainings. A teacher with n = 1 was trained once, for the students of all
-    seeds. Convnets stand beside the publication's by size, the largest with the largest; a dash marks what has no counterpart here.
+    seeds. Convnets stand beside the publication's by size, the largest with the largest; a dash marks what has no counterpart here. Rank 1
+    is the highest of a column's rows with both values; on the publication's own data their difference stands instead of ranks.
     """
     frame = results.frame("teachers").drop_duplicates(["teacher", "column", "run"])  # one teacher may be shared by all seeds
     measured = summary(frame, ["teacher", "column"], "top1")
@@ -51,28 +53,30 @@ def table_teachers(results: Results) -> pd.DataFrame:
     table = pd.concat([beside(measured, published, ["their teacher", "column"]), alone], ignore_index=True)
     table = table.sort_values("their teacher", key=lambda names: names.map(list(theirs).index, na_action="ignore"), kind="stable")
     shown = {"teacher": "teacher itself", "native": "student", "up": "student, larger images"}
-    return table.assign(column=table["column"].map(shown))[
-        ["teacher", "column", "measured", "±", "n", "their teacher", "published", "difference"]
-    ]
+    table = table.assign(column=table["column"].map(shown))
+    columns = ["teacher", "column", "measured", "±", "n", "their teacher", "published"]
+    return compared(table[columns], within=["column"], shared=shares_data(results))
 
 
 def table_strategies(results: Results) -> pd.DataFrame:
     """Table 3: top-1 (percent) by distillation strategy and readout, mean over seeds; ± is half of the 95 % interval of the mean. The four
     readouts of the distillation token are those of the same trained models; ↑ is fine-tuned at the larger images. The mean of the logits
-    is the fusion of the reference code, which the publication does not print.
+    is the fusion of the reference code, which the publication does not print. Rank 1 is the highest of a model's rows with both values; on
+    the publication's own data their difference stands instead of ranks.
     """
     measured = summary(frame_readouts_of_all(results), ["method", "readout", "size", "resolution"], "top1")
     table = beside(measured, _published_strategies(results), ["method", "readout", "size", "resolution"])
     order = {method: position for position, method in enumerate(METHODS)}
     table = table.sort_values(by="method", key=lambda column: column.map(order), kind="stable")
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
             "method": table["method"].map(METHODS),
             "readout": table["readout"].map(READOUTS | {"logit mean": "mean of the logits (code)"}),
             "model": table["size"].map(SHORT) + table["resolution"].map({"native": "", "up": "↑"}),
-            **{name: table[name] for name in ("measured", "±", "n", "published", "difference")},
+            **{name: table[name] for name in ("measured", "±", "n", "published")},
         }
     )
+    return compared(shown, within=["model"], shared=shares_data(results))
 
 
 def table_models(results: Results) -> pd.DataFrame:
@@ -100,7 +104,8 @@ def table_disagreement(results: Results) -> pd.DataFrame:
 
 def table_cosine(results: Results) -> pd.DataFrame:
     """Section 4: cosine of the two prefix tokens at the input and after the last block, mean over the test images and then over seeds; ± is
-    half of the 95 % interval over seeds. The control has two class tokens, which both learn the label; the largest student.
+    half of the 95 % interval over seeds. The control has two class tokens, which both learn the label; the largest student. Rank 1 is the
+    highest of the rows with both values; on the publication's own data their difference stands instead of ranks.
     """
     measured = summary(frame_cosines(results), ["method", "place"], "cosine")
     published = pd.DataFrame(  # DeiT, section 4
@@ -108,7 +113,8 @@ def table_cosine(results: Results) -> pd.DataFrame:
     )
     table = beside(measured, published, ["method", "place"])
     names = {"token": "class and distillation token", "two-class": "two class tokens"}
-    return table.assign(method=table["method"].map(names)).rename(columns={"method": "tokens"})
+    table = table.assign(method=table["method"].map(names)).rename(columns={"method": "tokens"})
+    return compared(table, shared=shares_data(results))
 
 
 def table_cost(results: Results) -> pd.DataFrame:
@@ -128,7 +134,7 @@ def table_released(results: Results) -> pd.DataFrame:
     readme = results.published("repo_readme").query("metric == 'top1'")
     published = readme.rename(columns={"value": "published"})[["method", "published"]]
     table = frame.assign(method=frame["released"].astype(str).str.split(".").str[0]).merge(published, on="method", how="left")
-    return table.drop(columns="method").assign(difference=table["top1"] - table["published"])
+    return compared(table.drop(columns="method"), measured="top1", shared=shares_data(results))
 
 
 def frame_readouts_of_all(results: Results) -> pd.DataFrame:

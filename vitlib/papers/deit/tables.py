@@ -41,8 +41,7 @@ def table_teachers(results: Results) -> pd.DataFrame:
     seeds. Convnets stand beside the publication's by size, the largest with the largest; a dash marks what has no counterpart here. Rank 1
     is the highest of a column's rows with both values; on the publication's own data their difference stands instead of ranks.
     """
-    frame = results.frame("teachers").drop_duplicates(["teacher", "column", "run"])  # one teacher may be shared by all seeds
-    measured = summary(frame, ["teacher", "column"], "top1")
+    measured = measured_teachers(results)
     published = results.published("paper_table2").rename(columns={"value": "published", "method": "their teacher"})
     published["column"] = published["setting"].map(
         {"teacher itself": "teacher", "student DeiT-B distilled, 224": "native", "student DeiT-B distilled, fine-tuned 384": "up"}
@@ -135,6 +134,12 @@ def table_released(results: Results) -> pd.DataFrame:
     published = readme.rename(columns={"value": "published"})[["method", "published"]]
     table = frame.assign(method=frame["released"].astype(str).str.split(".").str[0]).merge(published, on="method", how="left")
     return compared(table.drop(columns="method"), measured="top1", shared=shares_data(results))
+
+
+def measured_teachers(results: Results) -> pd.DataFrame:
+    """Mean, interval and n of each teacher (column teacher) and of the student it taught (native, up); a shared teacher counts once."""
+    frame = results.frame("teachers").drop_duplicates(["teacher", "column", "run"])
+    return summary(frame, ["teacher", "column"], "top1")
 
 
 def frame_readouts_of_all(results: Results) -> pd.DataFrame:

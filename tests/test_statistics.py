@@ -45,7 +45,7 @@ def test_published_values_join_on_their_keys_and_leave_gaps_where_there_are_none
     measured = pd.DataFrame({"method": ["a", "b"], "measured": [1.0, 2.0]})
     published = pd.DataFrame({"method": ["b", "c"], "published": [5.0, 6.0]})
     table = beside(measured, published, ["method"])
-    assert table["difference"].iloc[1] == -3.0
+    assert table["published"].iloc[1] == 5.0
     assert np.isnan(table["published"].iloc[0])
     assert len(table) == 2
 

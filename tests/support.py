@@ -11,8 +11,10 @@ from vitlib.inputs.models import Vit, build
 from vitlib.runs.execute import execute
 from vitlib.spec import Context, Result, RunSpec
 
+ROOT = Path(__file__).parents[1]
 MICRO = Vit(embed_dim=8, depth=2, num_heads=2, patch_size=4)
 MICRO_SIZES = {"image_size": 8, "channels": 1, "num_classes": 3}
+EXAMPLE = {"seeds": [0], "recipe": {"epochs": 8}}  # of docs/exploring.md and of every parameters cell
 
 
 class Number(RunSpec):

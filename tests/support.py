@@ -17,6 +17,15 @@ MICRO_SIZES = {"image_size": 8, "channels": 1, "num_classes": 3}
 EXAMPLE = {"seeds": [0], "recipe": {"epochs": 8}}  # of docs/exploring.md and of every parameters cell
 
 
+def context(data_dir: Path = Path(), **fields) -> Context:
+    """Where a run is computed on the CPU: nothing to go on from and no parents, unless told otherwise."""
+    return Context("cpu", data_dir, **{"scratch": None, "parent": lambda run: None, **fields})
+
+
+class Killed(BaseException):
+    """Nothing of ours may catch this."""
+
+
 class Number(RunSpec):
     """A number, with one of everything that a run can leave behind."""
 

@@ -9,12 +9,12 @@ from timm.models.vision_transformer import Block
 from torch import nn
 from torch.testing import assert_close
 
+from tests.methods.adapters.support import STARTS
 from tests.support import assert_same_arrays
 from vitlib.inputs.models import Vit, build, weights_of
 from vitlib.methods.adapters.lora import ADAPTED, LoraLinear, adapters, attach, energy, merge, svd_factors, undo
 from vitlib.methods.adapters.weight_copy import feature_loss, features, weight_copy
 
-STARTS = ["zero_b", "random", "svd", "svd_shift"]
 SHAPES = [(8, 8), (12, 5), (5, 12)]
 QKV = "attn.qkv"
 

@@ -11,6 +11,7 @@ from timm.models.vision_transformer import Block
 from torch import nn
 from torch.testing import assert_close
 
+from tests.methods.adapters.support import STARTS
 from vitlib import load_study
 from vitlib.inputs.models import load_weights
 from vitlib.methods.adapters.lora import adapters, attach, merge
@@ -22,7 +23,6 @@ from vitlib.runs.execute import Place
 from vitlib.runs.transfer.travel import leave
 from vitlib.spec import SpecError, rebuild
 
-STARTS = ["zero_b", "random", "svd", "svd_shift"]
 IMAGES = torch.randn(3, 5, 8)
 
 

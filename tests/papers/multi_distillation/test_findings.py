@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
+from tests.papers.multi_distillation.support import DIGITS, study_of
 from tests.support import ROOT
 from vitlib import load_study
 from vitlib.inputs.models import ResNet, Vit
-from vitlib.inputs.sources import Data
 from vitlib.papers import multi_distillation
 from vitlib.papers.multi_distillation.search.importance import SHUFFLES, by_chance, importance
 from vitlib.papers.multi_distillation.search.space import LETTERS
@@ -27,14 +27,9 @@ from vitlib.report.tables import DASH
 from vitlib.runs.study import Results
 
 NOTEBOOK = ROOT / "notebooks" / "multi_distillation.ipynb"
-DIGITS = Data(source="digits", image_size=8, per_class=4, mean=(0.3,), std=(0.4,))
 SHOWN = sorted(name for name in vars(multi_distillation) if name.startswith(("table_", "figure_")))
 FINDINGS = sorted(name for name in vars(multi_distillation) if name.startswith("finding_"))
 BEST, PLAIN, PRIOR = "best of random search, equal step", "cross-entropy alone, equal step", "prior-work row, equal step"
-
-
-def study_of(**overrides):
-    return load_study("multi_distillation", "smoke", overrides=overrides, results_dir="/nowhere", device="cpu")
 
 
 def made(top1, held_out=lambda cell: 50.0, **overrides) -> Results:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vitlib import load_study
+from tests.papers.multi_distillation.support import study_of
 from vitlib.methods.distillation.exits import Outputs
 from vitlib.papers import multi_distillation
 from vitlib.papers.multi_distillation.search.settings import (
@@ -38,10 +38,6 @@ OTHER = {  # every field away from its default
 }
 BELOW_1 = {"h": {"high": 0.9}}  # a space that convex exits without labels of kd_loss allow
 READ = ("trials", "trials_equal", "guided", "variations", "prior", "curriculum", "best")
-
-
-def study_of(**overrides):
-    return load_study("multi_distillation", "smoke", overrides=overrides, results_dir="/nowhere", device="cpu")
 
 
 def objectives(value):

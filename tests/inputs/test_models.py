@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from torch import nn
 from torch.testing import assert_close
 
+from tests.support import MICRO
 from vitlib.inputs.models import ResNet, Timm, Vit, build, load_weights, parameter_count, weights_of
 from vitlib.spec import SpecError
 
-MICRO = Vit(embed_dim=8, depth=2, num_heads=2, patch_size=4)
 RESNET = ResNet(width=4, blocks=(1, 2, 1, 1))
 SIZES = {"image_size": 8, "channels": 1, "num_classes": 5}
 

@@ -30,11 +30,6 @@ FOLDER = Data(source="folder/pets", image_size=8, **GREY)
 NOWHERE = Path()
 
 
-@pytest.fixture(autouse=True)
-def fresh_fingerprints():
-    fingerprint.cache_clear()
-
-
 # ------------------------------------------------------------------------------------------------ digits
 
 

@@ -12,18 +12,11 @@ import pytest
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from tests.inputs.sets.support import ACUTE, PETS
 from tests.support import files_below, make_images, make_picture
 from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sets.folders import SUFFIXES
 from vitlib.inputs.sources import Data, check, class_names, files, fingerprint, left_out, listing, load
-
-PETS = Data(source="folder/pets", image_size=8, mean=(0.5,), std=(0.5,))
-ACUTE = "caf\u00e9"
-
-
-@pytest.fixture(autouse=True)
-def fresh_fingerprints():
-    fingerprint.cache_clear()
 
 
 def plain(root):

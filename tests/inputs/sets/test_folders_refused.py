@@ -5,17 +5,10 @@ import unicodedata
 
 import pytest
 
+from tests.inputs.sets.support import ACUTE, PETS
 from tests.support import files_below, make_images, make_picture
 from vitlib.inputs.pictures import DataError
-from vitlib.inputs.sources import Data, check, fingerprint
-
-PETS = Data(source="folder/pets", image_size=8, mean=(0.5,), std=(0.5,))
-ACUTE = "caf\u00e9"
-
-
-@pytest.fixture(autouse=True)
-def fresh_fingerprints():
-    fingerprint.cache_clear()
+from vitlib.inputs.sources import check
 
 
 def circle_in_a_class(root):

@@ -1,14 +1,11 @@
 """AFR's explorer shows the accuracy of what was chosen, or says that it was not measured, on axes that stand still."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from vitlib.papers import afr_pruning
 from vitlib.papers.afr_pruning.explore import draw_sparsity, measured_with
-
-
-@pytest.fixture(scope="module")
-def results(finished):
-    return finished("afr_pruning").execute(mode="read-only")
 
 
 @pytest.fixture
@@ -74,3 +71,12 @@ def test_axes_stand_still_and_legends_lie_outside_them(drawn):
             assert box.y1 < axes.get_window_extent(renderer).y0 and box.y0 > 0
     line = next(line for line in figures[1].axes[1].get_lines() if line.get_label() == "90 %")
     assert line.get_xdata()[0] == 90
+
+
+def test_the_explorer_draws_every_criterion(results):
+    accuracy_table = pd.DataFrame({"dataset": ["digits"], "criterion": ["afr"], "sparsity": [0.9], "measured": [50.0], "±": [1.0]})
+    _, run = results.runs("diagnosis")[0]
+    for criterion in ("snip", "random"):
+        figure = afr_pruning.draw_sparsity(run, accuracy_table, "supervised", criterion, 0.9)
+        kept = np.mean([line.get_ydata() for line in figure.axes[0].get_lines()], axis=0)
+        assert figure.axes[0].get_title().endswith("at 90 %") and kept.shape == (12,)

@@ -1,16 +1,15 @@
-"""AFR pruning's runs: what is scored, that the pruned stays zero, what is stored and taken away, its tables, figures and findings."""
+"""AFR pruning's runs: what is scored, that the pruned stays zero, what is stored and taken away."""
 
 from collections import Counter
 from contextlib import nullcontext
 from itertools import combinations, product
-from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from tests.support import assert_same_arrays
+from tests.papers.afr_pruning.support import scored, start
+from tests.support import assert_same_arrays, context
 from vitlib import load_study
 from vitlib.inputs.data import test_batches as batches_of
 from vitlib.inputs.models import load_weights
@@ -22,29 +21,15 @@ from vitlib.papers import afr_pruning
 from vitlib.papers.afr_pruning import compute
 from vitlib.papers.afr_pruning.specs import Pruning
 from vitlib.runs.execute import one_thread
-from vitlib.spec import Context, SpecError
+from vitlib.spec import SpecError
 from vitlib.training import remembered
 from vitlib.training.evaluate import accuracy, labels_of, scores_of
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return load_study("afr_pruning", "smoke", results_dir=str(tmp_path_factory.mktemp("afr")), device="cpu")
-
-
-@pytest.fixture(scope="module")
-def results(study):
-    return study.execute()
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def spec(study):
     """AFR at 90 %, its weights kept."""
     return next(c.spec for c in study.cells if c.table == "generic" and c.point["criterion"] == "afr")
-
-
-def context(tmp_path, **fields):
-    return Context("cpu", tmp_path, **{"scratch": None, "parent": lambda run: None, **fields})
 
 
 def computed(spec, tmp_path, **fields):
@@ -55,17 +40,6 @@ def computed(spec, tmp_path, **fields):
 def zeros_outside(weights):
     masks = {name: weights[name] for name in weights if name.startswith(MASK)}
     return all(not weights[name.removeprefix(MASK)][~mask].any() for name, mask in masks.items()) and masks
-
-
-def start(spec, tmp_path):
-    """A run's model before it is pruned, and its pruning samples."""
-    model = compute.with_fresh_head(spec.teacher, spec.data, spec.seed, context(tmp_path))
-    return model, compute.balanced_images(spec, context(tmp_path))
-
-
-def scored(criterion, spec, tmp_path):
-    with one_thread("cpu"):
-        return compute.scored(criterion, spec, *start(spec, tmp_path))
 
 
 def equal(one, other):
@@ -321,245 +295,6 @@ def test_settings_that_contradict_each_other_are_refused(spec, study):
         load_study("afr_pruning", "smoke", overrides={"stands_for": {"other": "CIFAR-10"}})
 
 
-# ------------------------------------------------------------------------------------------------ tables
-
-
-def test_every_row_of_the_document_is_in_its_table(results):
-    for table, published, key in ((afr_pruning.table_1(results), 40, "teacher"), (afr_pruning.table_2(results), 27, "sparsity")):
-        rows = table.dropna(subset="published")
-        assert len(rows) == published and not rows.duplicated([key, "document's set", "criterion"]).any()
-    two = afr_pruning.table_2(results).set_index(["sparsity", "document's set", "criterion"])["published"]
-    assert two[0.98, "Tiny-ImageNet", "AFR"] == 50.24
-    one = afr_pruning.table_1(results).set_index(["teacher", "document's set", "criterion"])["published"]
-    assert one["dino", "Cars", "SNIP"] == 30.92
-
-
-def test_gains_are_differences_of_the_same_seed_and_stand_beside_the_printed_ones(results):
-    table = afr_pruning.table_gains(results).set_index("teacher")
-    frame = results.frame("fine").set_index(["teacher", "criterion"])["top1"]
-    for teacher, printed in (("supervised", 4.15), ("dino", 6.16)):
-        assert table.loc[teacher, "measured"] == frame[teacher, "afr"] - frame[teacher, "snip"]
-        assert table.loc[teacher, "published"] == printed
-
-
-def test_the_printed_differences_are_those_of_the_printed_accuracies_but_for_pets(results):
-    for name in ("table1a", "table1b"):
-        rows = results.published(name).assign(value=lambda frame: frame["value"].astype(float))
-        rows = rows.pivot(index="dataset", columns="method", values="value")
-        odd = (rows["AFR"] - rows["SNIP"] - rows["AFR_minus_SNIP"]).abs() > 0.006
-        assert list(rows.index[odd]) == (["Pets"] if name == "table1a" else [])
-
-
-def test_diagnosis_counts_what_masks_would_keep(results):
-    for _, run in results.runs("diagnosis"):
-        sizes = np.tile([64 * 192, 64 * 64, 64 * 256, 64 * 256], 12)
-        kept = run.arrays["densities"] @ sizes / sizes.sum()
-        assert np.allclose(kept, [1.0, 0.1], atol=1e-5)
-
-
-def test_skewness_and_rank_correlations_of_the_scores_are_those_of_their_definitions(results, tmp_path):
-    (_, run), *_ = results.runs("diagnosis")
-    spec = results.study.specs[run.id]
-    scores = {name: scored(name, spec, tmp_path) for name in ("snip", "refer", "afr", "magnitude")}
-    flat = {name: torch.cat([part.flatten() for part in parts.values()]).double().numpy() for name, parts in scores.items()}
-    ranks = {name: pd.Series(values).rank() for name, values in flat.items()}
-    for name, values in flat.items():
-        z = (values - values.mean()) / values.std()
-        assert run.metrics[f"skewness {name}"] == pytest.approx((z**3).mean(), rel=1e-5)
-    for one, other in combinations(flat, 2):
-        assert run.metrics[f"spearman {one} {other}"] == pytest.approx(np.corrcoef(ranks[one], ranks[other])[0, 1], abs=1e-9)
-    for place, name in ((0, "blocks.0.attn.qkv.weight"), (-1, "blocks.11.mlp.fc2.weight")):
-        one, other = (pd.Series(scores[criterion][name].flatten().numpy()).rank() for criterion in ("snip", "refer"))
-        assert run.arrays["correlation by matrix"][place] == pytest.approx(np.corrcoef(one, other)[0, 1], abs=1e-9)
-    drawn = np.linspace(0, len(flat["snip"]) - 1, 1500).astype(int)
-    np.testing.assert_allclose(run.arrays["percentiles"], [100 * ranks[name][drawn] / len(flat[name]) for name in ("snip", "refer")])
-
-
-def test_the_weights_kept_are_those_of_the_formula(results):
-    (row,) = afr_pruning.table_cost(results).to_dict("records")
-    assert row == {
-        "sparsity": 0.9,
-        "prunable": 589_824,
-        "prunable, by formula": 589_824,
-        "kept": 58_982,
-        "kept, by formula": 58_982,
-    }
-
-
-def without_runs(profile, tmp_path, **overrides):
-    study = load_study("afr_pruning", profile, overrides=overrides, results_dir=str(tmp_path), data_dir=str(tmp_path))
-    return study.execute(mode="read-only")
-
-
-def test_the_formula_counts_vit_b_as_the_method_sheet_does(tmp_path):
-    table = afr_pruning.table_cost(without_runs("paper", tmp_path))
-    assert set(table["prunable, by formula"]) == {84_934_656}
-    assert table.set_index("sparsity")["kept, by formula"].to_dict() == {0.9: 8_493_466, 0.95: 4_246_733, 0.98: 1_698_693}
-
-
-def test_the_formula_follows_the_settings_of_pruning(tmp_path):
-    table = afr_pruning.table_cost(without_runs("smoke", tmp_path, pruning={"threshold": "layer", "include_patch_embed": True}))
-    sizes = [3 * 4 * 4 * 64] + 12 * [192 * 64, 64 * 64, 256 * 64, 64 * 256]
-    assert table["prunable, by formula"].tolist() == [sum(sizes)]
-    assert table["kept, by formula"].tolist() == [sum(round(0.1 * size) for size in sizes)]
-
-
-def test_shares_of_the_mean_singular_value_have_their_unit_in_the_head(results):
-    table = afr_pruning.table_spread(results).set_index("criterion")
-    for name, label in afr_pruning.NAMES.items():
-        metrics = results.run("generic", criterion=name).metrics
-        columns = {
-            "after the mask, % of dense": ("held-out ", "pruned"),
-            "on the pruning samples, %": ("", "pruned"),
-            "after fine-tuning, % of dense": ("held-out ", "tuned"),
-        }
-        for column, (kind, state) in columns.items():
-            assert table.loc[label, column] == pytest.approx(100 * metrics[f"{kind}spread {state}"] / metrics[f"{kind}spread dense"])
-
-
-def test_the_claim_that_refer_keeps_more_is_about_images_that_no_mask_was_scored_on(results):
-    claim = next(claim for claim in results.study.entry["claim"] if claim["table"] == "kept_spread")
-    assert claim["metric"] == "kept" and "held-out images" in claim["sentence"]
-    frame = afr_pruning.frame_kept_spread(results).set_index("criterion")
-    for name in ("snip", "refer"):
-        metrics = results.run("generic", criterion=name).metrics
-        assert frame.loc[name, "kept"] == pytest.approx(100 * metrics["held-out spread pruned"] / metrics["held-out spread dense"])
-
-
-# ------------------------------------------------------------------------------------------------ figures
-
-
-def test_criteria_stand_beside_each_other_near_the_sparsity_that_they_were_measured_at(results):
-    (axes,) = afr_pruning.figure_accuracy(results).axes
-    places = [container.lines[0].get_xdata()[0] for container in axes.containers]
-    assert len(set(places)) == len(places) == 5 and places[0] < 0 < places[-1]
-    assert max(places) - min(places) < 0.1  # of the distance to the next sparsity
-
-
-def test_every_curve_of_the_correlations_is_named_and_teachers_differ_by_their_lines(results):
-    right = afr_pruning.figure_correlation(results).axes[-1]
-    styles = {line.get_label(): line.get_linestyle() for line in right.get_lines()}
-    assert styles["supervised"] != styles["DINO"]
-    for name in ("supervised", "DINO"):
-        assert {styles[f"{family} ({name})"] for family in ("qkv", "proj", "fc1", "fc2")} == {styles[name]}
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["qkv", "proj", "fc1", "fc2", "supervised", "DINO"]
-
-
-# ------------------------------------------------------------------------------------------------ findings
-
-
-def shown(**frames):
-    """Results of hand-made frames."""
-    return SimpleNamespace(frame=lambda table: frames[table].copy())
-
-
-def generic(**gains):
-    """Three seeds at two sparsities: SNIP 50 and 40, ReFer 54 and 48, magnitude 45, and AFR above SNIP by `high` and `low` and the seed."""
-    rows = [
-        {
-            "criterion": criterion,
-            "dataset": "digits",
-            "sparsity": sparsity,
-            "seed": seed,
-            "top1": base + (seed if criterion == "afr" else 0),
-        }
-        for seed in range(3)
-        for sparsity, snip, refer, gain in ((0.9, 50.0, 54.0, gains["high"]), (0.98, 40.0, 48.0, gains["low"]))
-        for criterion, base in (("snip", snip), ("refer", refer), ("afr", snip + gain), ("magnitude", 45.0))
-    ]
-    return shown(generic=pd.DataFrame(rows))
-
-
-def test_the_finding_of_table_2_says_who_is_above_whom_with_the_interval():
-    found = afr_pruning.finding_generic(generic(high=4.0, low=4.0))
-    # AFR - SNIP is 4, 5, 6 by seed: 5 ± t(0.975, 2 degrees of freedom) / sqrt(3) = 5 ± 4.303 / 1.732
-    assert "AFR is above SNIP (+5.0 points, 95 % interval +2.5 to +7.5, n = 3 seeds)" in found
-    # AFR - ReFer is 0 + seed and -4 + seed, on average -1
-    assert "AFR and ReFer are not told apart (-1.0 points, 95 % interval -3.5 to +1.5, n = 3 seeds)" in found
-    assert found.endswith("AFR has the highest mean in 1 of 2 conditions; elsewhere another has it: ReFer for digits at 98 %.")
-
-
-def test_the_finding_of_table_2_speaks_against_the_document_where_the_numbers_do():
-    found = afr_pruning.finding_generic(generic(high=-9.0, low=-9.0))
-    assert "AFR is below SNIP (-8.0 points, 95 % interval -10.5 to -5.5, n = 3 seeds)" in found
-    assert "AFR has the highest mean in 0 of 2 conditions" in found and "ReFer for digits at 90 %, ReFer for digits at 98 %" in found
-
-
-def test_a_seed_that_misses_a_run_does_not_count_in_a_finding():
-    results = generic(high=4.0, low=4.0)
-    frame = results.frame("generic")
-    frame.loc[(frame["criterion"] == "snip") & (frame["seed"] == 2) & (frame["sparsity"] == 0.98), "top1"] = np.nan
-    # 4 and 5 by seed: 4.5 ± t(0.975, 1 degree of freedom) / sqrt(2) * sqrt(1 / 2) = 4.5 ± 12.706 / 2
-    said = "AFR and SNIP are not told apart (+4.5 points, 95 % interval -1.9 to +10.9, n = 2 seeds)"
-    assert said in afr_pruning.finding_generic(shown(generic=frame))
-
-
-def fine(dino):
-    """Two seeds: AFR 5 above SNIP with the supervised teacher, `dino` above it with DINO; magnitude 60, SNIP 50."""
-    rows = [
-        {"criterion": criterion, "teacher": teacher, "dataset": "few", "seed": seed, "top1": top1 + seed * step * (criterion == "afr")}
-        for seed in (0, 1)
-        for teacher, gain, step in (
-            ("supervised", 4.95, 0.1),
-            ("dino", dino - 0.075, 0.15),
-        )  # means: 5 and `dino`
-        for criterion, top1 in (("snip", 50.0), ("afr", 50.0 + gain), ("magnitude", 60.0))
-    ]
-    return shown(fine=pd.DataFrame(rows))
-
-
-@pytest.mark.parametrize(("dino", "said"), [(8.0, "is above that with"), (1.0, "is below that with")])
-def test_the_finding_of_table_1_says_with_which_teacher_the_gain_is_larger(dino, said):
-    found = afr_pruning.finding_fine(fine(dino))
-    assert f"The gain over SNIP with DINO {said} the supervised teacher ({dino - 5:+.1f} points" in found
-    assert "With the DINO teacher AFR is above SNIP" in found
-    assert found.count("AFR is below magnitude pruning") == 2
-
-
-def test_the_finding_of_the_scores_names_whom_afr_follows_and_the_shorter_tail():
-    rows = {"spearman snip refer": 0.5, "spearman snip afr": 0.7, "spearman refer afr": 0.9, "skewness snip": 3.0, "skewness refer": 2.0}
-    rest = {"spearman snip magnitude": 0.1, "spearman refer magnitude": 0.1, "skewness afr": 1.0, "skewness magnitude": 1.0}
-    frame = pd.DataFrame([{"teacher": "dino", **rows, **rest}, {"teacher": "supervised", **rows, **rest, "spearman snip afr": 0.95}])
-    found = afr_pruning.finding_scores(shown(diagnosis=frame))
-    assert (
-        "With the DINO teacher SNIP's and ReFer's ranks correlate by 0.50; AFR's ranks lie closer to ReFer's (SNIP 0.70, ReFer 0.90)"
-        in found
-    )
-    assert "With the supervised teacher" in found and "closer to SNIP's (SNIP 0.95, ReFer 0.90)" in found
-    assert found.count("ReFer's scores have the shorter tail (skewness SNIP 3.0, ReFer 2.0)") == 2
-
-
-@pytest.mark.parametrize(("refer", "said"), [(30.0, "ReFer is above SNIP (+10.0"), (10.0, "ReFer is below SNIP (-10.0")])
-def test_the_finding_of_the_singular_values_is_in_percent_of_the_dense_model(refer, said):
-    rows = [
-        {
-            "criterion": name,
-            "dataset": "digits",
-            "sparsity": 0.9,
-            "seed": seed,
-            "spread dense": 2.0,
-            "spread pruned": (share - 5) / 50,
-            "held-out spread dense": 5.0,
-            "held-out spread pruned": share / 20,
-            "held-out spread tuned": 4.0,
-        }
-        for seed, step in enumerate((-0.1, 0.1))
-        for name, share in (("snip", 20.0), ("refer", refer + step))
-    ]
-    found = afr_pruning.finding_singular_values(shown(generic=pd.DataFrame(rows)))
-    assert said in found and f"{refer - 20:+.1f} at 90 %" in found
-    assert f"SNIP 20.0 and 80.0; ReFer {refer:.1f} and 80.0" in found and found.count(said) == 2
-
-
-FINDINGS = ("finding_generic", "finding_fine", "finding_scores", "finding_singular_values")
-
-
-@pytest.mark.parametrize("name", FINDINGS)
-def test_a_finding_without_runs_says_so_and_one_with_runs_does_not(name, results, tmp_path):
-    assert getattr(afr_pruning, name)(without_runs("smoke", tmp_path)) == "Not measured yet."
-    assert "easured yet" not in getattr(afr_pruning, name)(results)
-
-
 # ------------------------------------------------------------------------------------------------ taken away
 
 
@@ -577,12 +312,3 @@ def test_weights_that_were_not_kept_are_refused(results, tmp_path):
     with pytest.raises(SpecError, match=r"not kept; allowed: criterion='afr' and the first seed"):
         afr_pruning.save_model(results, tmp_path / "none.safetensors", criterion="snip", sparsity=0.9)
     assert not list(tmp_path.iterdir())
-
-
-def test_the_explorer_draws_every_criterion(results):
-    accuracy_table = pd.DataFrame({"dataset": ["digits"], "criterion": ["afr"], "sparsity": [0.9], "measured": [50.0], "±": [1.0]})
-    _, run = results.runs("diagnosis")[0]
-    for criterion in ("snip", "random"):
-        figure = afr_pruning.draw_sparsity(run, accuracy_table, "supervised", criterion, 0.9)
-        kept = np.mean([line.get_ydata() for line in figure.axes[0].get_lines()], axis=0)
-        assert figure.axes[0].get_title().endswith("at 90 %") and kept.shape == (12,)

@@ -11,11 +11,6 @@ from vitlib.report import figures
 
 
 @pytest.fixture(scope="module")
-def results(smoke):
-    return smoke.execute(mode="read-only")
-
-
-@pytest.fixture(scope="module")
 def tokens(results):
     return results.run("tokens", method="token", seed=0).arrays
 

@@ -12,11 +12,6 @@ from vitlib.papers import deit
 TABLES = [name for name in vars(deit) if name.startswith("table_")]
 
 
-@pytest.fixture(scope="module")
-def results(smoke):
-    return smoke.execute(mode="read-only")
-
-
 def made(**frames):
     """Results that hold these frames by the name of their table."""
     settings = SimpleNamespace(recipe=SimpleNamespace(epochs=10), long_factor=2, long_epochs=20)

@@ -9,15 +9,11 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
+from tests.support import smoke_study
 from vitlib.papers import deit
 from vitlib.report import figures
 
 FIGURES = [name for name in vars(deit) if name.startswith("figure_")]
-
-
-@pytest.fixture(scope="module")
-def results(smoke):
-    return smoke.execute(mode="read-only")
 
 
 def points(axes: Axes, label: str) -> list[tuple[float, float]]:
@@ -121,8 +117,6 @@ def test_drawn_reads_lines_points_bars_and_images():
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_of_an_empty_store_are_drawn_empty(name, smoke, tmp_path):
-    from support import smoke_study
-
     empty = smoke_study(tmp_path / "empty").execute(mode="read-only")
     assert getattr(deit, name)(empty).axes
 

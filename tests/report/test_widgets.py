@@ -5,15 +5,11 @@ import threading
 import ipywidgets
 import pytest
 
+from tests.support import smoke_study
 from vitlib.papers import deit
 from vitlib.report.widgets import Explorer, slider
 
 PNG = b"\x89PNG"
-
-
-@pytest.fixture(scope="module")
-def results(smoke):
-    return smoke.execute(mode="read-only")
 
 
 @pytest.mark.parametrize(
@@ -84,8 +80,6 @@ def test_the_soft_target_at_temperature_one_is_the_softmax_and_its_loss_equation
 
 
 def test_without_a_stored_run_the_explorers_say_so(tmp_path, capsys):
-    from support import smoke_study
-
     results = smoke_study(tmp_path / "empty").execute(mode="read-only")
     deit.explore_attention(results).show()
     deit.explore_soft_target(results).show()

@@ -304,7 +304,7 @@ def test_a_run_whose_workers_keep_dying_is_given_up_and_its_siblings_are_not(pla
 
 def test_a_failure_in_a_worker_is_told_with_its_reason(place):
     """A worker refuses run classes outside vitlib."""
-    with pytest.raises(RunsFailedError, match=f"{ONE.id}: SpecError: type: got 'support:Number'"):
+    with pytest.raises(RunsFailedError, match=f"{ONE.id}: SpecError: type: got 'tests.support:Number'"):
         execute([ONE], place, executor="local")
 
 

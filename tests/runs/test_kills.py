@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.support import assert_same_arrays, assert_same_result, execute_smoke, files_below
+from tests.support import Killed, assert_same_arrays, assert_same_result, execute_smoke, files_below
 from vitlib.inputs.data import seed_everything, training_batches
 from vitlib.inputs.models import ResNet, Vit, build, weights_of
 from vitlib.inputs.sources import Data
@@ -71,10 +71,6 @@ RECIPE = Recipe(
 )  # fmt: skip
 STEPS = 5  # of 8 images in an epoch of 40
 MODELS = {"vit": Vit(embed_dim=8, depth=2, num_heads=2, patch_size=4), "resnet": ResNet(width=4, blocks=(1, 1, 1, 1))}
-
-
-class Killed(BaseException):
-    """Nothing of ours may catch this."""
 
 
 def train(name: str, scratch: Path | None, tick=lambda *_: None, seed: int = 0, checkpoint_every: float = 0.0):

@@ -1,7 +1,5 @@
 """The linear probe on stored features, and LARS as the reference of MAE writes it."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,19 +8,15 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.testing import assert_close
 
+from tests.support import Killed, context
 from vitlib.inputs.data import seed_everything
 from vitlib.inputs.pictures import DataError
 from vitlib.recipe import Recipe
-from vitlib.spec import Context
 from vitlib.training.loop import cross_entropy, train
 from vitlib.training.probe import FeatureBatches, linear_probe
 
 LARS = Recipe(epochs=3, batch_size=16, lr=0.5, optimizer="lars", weight_decay=0.0, min_lr=0.0, eval_every=50)
 PROBE = LARS.changed(epochs=60, lr=2.0)
-
-
-def context(**fields):
-    return Context("cpu", Path(), **{"scratch": None, "parent": None, **fields})
 
 
 def noise(count, seed, width=8):
@@ -174,10 +168,6 @@ def test_the_bank_and_the_queries_are_left_as_they_were():
     before = bank.clone()
     probed(bank, labels, bank)
     assert torch.equal(bank, before)
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.mark.parametrize("mixup", [0.0, 0.8])

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runs.test_store import MALICIOUS, regular, with_manifest
-from tests.support import Number, assert_same_result, files_below, flip_a_byte
+from tests.runs.transfer.support import MALICIOUS, regular, with_manifest
+from tests.support import Number, assert_same_result, context, files_below, flip_a_byte
 from vitlib import load_study
 from vitlib.__main__ import main
 from vitlib.runs import batch
@@ -21,7 +21,7 @@ from vitlib.runs.transfer import archive as archive_module
 from vitlib.runs.transfer import travel
 from vitlib.runs.transfer.archive import export, import_, read
 from vitlib.runs.transfer.travel import NAME, Archived, leave
-from vitlib.spec import Context, Result
+from vitlib.spec import Result
 
 FACTS = {"finished": "now", "code": "0", "versions": {}, "device": "CPU", "commit": "0"}
 
@@ -317,7 +317,7 @@ def test_a_compressed_export_that_could_not_be_read_again_is_not_written(store, 
 @pytest.mark.parametrize("with_weights", [True, False])
 def test_export_and_import_speak_xz_by_the_name_of_the_archive(with_weights, tmp_path):
     spec = Number(value=3)
-    result = spec.compute(Context("cpu", tmp_path, None, parent=None))
+    result = spec.compute(context(tmp_path))
     store = Store(tmp_path / "store")
     store.put(spec, result, FACTS)
     for name in ("runs.tar", "runs.tar.xz"):

@@ -49,9 +49,6 @@ def pets(**fields):
     return Data(source="folder/pets", image_size=16, **{"resident": False, **fields})
 
 
-# ------------------------------------------------------------------------------------------------ augmentation
-
-
 def test_augmentation_leaves_the_resident_images_as_they_were():
     batches = resident()
     first = list(batches.epoch(0))

@@ -95,9 +95,6 @@ def test_what_is_not_trained_is_not_shipped(tmp_path):
         shipping.ship(study, executor="inline")
 
 
-# ------------------------------------------------------------------------------------------------ pretraining
-
-
 def test_preflight_refuses_a_damaged_shipped_file(weights, smoke_teachers):
     shipping.ship(smoke_teachers, executor="inline")
     quality = run_quality(Shipped(shipped="dino"))

@@ -18,9 +18,6 @@ IMAGENET = ImageNetInfo("imagenet-1k").label_names()
 RELEASED = "deit_tiny_patch16_224.fb_in1k"
 
 
-# ------------------------------------------------------------------------------------------------ released classifiers
-
-
 def test_a_classifier_of_other_classes_is_refused_unless_the_study_says_which_are_meant():
     with pytest.raises(SpecError, match=r"got 'all' for deit_tiny.*1000 classes apart, not the data's 2; allowed: 'wnid'"):
         columns_of(RELEASED, "all", ["cat", "dog"])
@@ -83,9 +80,6 @@ def test_real_labels_need_all_of_imagenets_classes():
     with pytest.raises(ValueError, match="real_labels=True with columns='wnid'"):
         Released(model=Timm(name=RELEASED, pretrained=True), data=data, real_labels=True, columns="wnid")
     Knows("released", RELEASED, "all", data).check(NOWHERE)
-
-
-# ------------------------------------------------------------------------------------------------ one rule for normalisation
 
 
 def test_a_choice_of_outputs_without_a_released_model_is_refused(tmp_path):

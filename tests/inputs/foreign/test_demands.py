@@ -93,7 +93,7 @@ def test_a_study_that_some_run_could_not_be_computed_with_is_refused_when_loaded
     assert said in str(refused.value) and not files_below(tmp_path)
 
 
-# ------------------------------------------------------------------------------------------------ one rule for normalisation
+# ------------------------------------------------------------------------------------------------ sets and models of one's own
 
 
 def test_a_second_test_set_of_other_classes_is_refused_and_a_numbered_one_is_not(tmp_path):

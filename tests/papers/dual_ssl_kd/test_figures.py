@@ -12,7 +12,7 @@ from tests.papers.dual_ssl_kd.support import DEEP
 from vitlib.papers import dual_ssl_kd
 from vitlib.papers.dual_ssl_kd.specs import AttentionTerm
 
-# ------------------------------------------------------------------------------------------------ options
+# ------------------------------------------------------------------------------------------------ what options show
 
 
 def test_the_histogram_of_heads_counts_those_of_every_taught_block():

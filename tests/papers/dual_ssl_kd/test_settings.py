@@ -11,8 +11,6 @@ from vitlib.papers.dual_ssl_kd.specs import ABLATIONS, Joint, Taught, run_ablati
 from vitlib.spec import SpecError
 from vitlib.teachers.teacher import Teacher
 
-# ------------------------------------------------------------------------------------------------ specs
-
 
 @pytest.mark.parametrize(("method", "names"), [("baseline", []), ("kd-cl", ["cl"]), ("kd-mim", ["mim"]), ("two-frozen", ["cl", "mim"])])
 @pytest.mark.parametrize("dataset", [None, "few"])
@@ -88,9 +86,6 @@ def test_a_term_switched_off_is_followed_but_not_in_the_sum(study, term):
     assert terms.history[term] > 0
     rest = sum(terms.history[name] for name in TERMS if name != term)
     assert float(terms.total) == pytest.approx(rest, rel=1e-6)
-
-
-# ------------------------------------------------------------------------------------------------ findings
 
 
 def test_every_set_of_paper_is_read_in_a_way_that_its_recipe_honours(tmp_path):

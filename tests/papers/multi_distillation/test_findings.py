@@ -1,6 +1,6 @@
 """What multi-distillation says of its results: findings of either outcome, equal label weights, cost, and what figures and prose claim.
 
-Results are made up here, so that the truth of a sentence is known; runs and searches are in the other two files.
+Results are made up here, so that the truth of a sentence is known.
 """
 
 import re

@@ -13,8 +13,6 @@ from vitlib.methods.pruning.masks import keep_masks, prunable
 from vitlib.methods.pruning.saliency import afr, block_features, refer, snip, standardised
 from vitlib.spec import SpecError
 
-# ------------------------------------------------------------------------------------------------ standardised scores, AFR
-
 
 def drawn(seed=0, dtype=torch.float32):
     """Positive scores over many orders of magnitude, with ties and zeros, of three matrices of different scales."""
@@ -142,9 +140,6 @@ def test_afr_keeps_what_neither_criterion_alone_would(model, images, labels):
     masks = [keep_masks(scores, 0.9) for scores in (spreads, slopes, afr(spreads, slopes))]
     flat = [torch.cat([mask.flatten() for mask in each.values()]) for each in masks]
     assert not any(torch.equal(one, other) for one, other in pairwise([*flat, flat[0]]))
-
-
-# ------------------------------------------------------------------------------------------------ magnitude and chance
 
 
 @pytest.mark.parametrize("unit", [1e-30, 1e-22, 1.0, 1e20, 1e30])

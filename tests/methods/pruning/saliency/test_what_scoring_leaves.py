@@ -12,9 +12,6 @@ from vitlib.methods.pruning.masks import prunable
 from vitlib.methods.pruning.saliency import refer, snip
 from vitlib.spec import SpecError
 
-# ------------------------------------------------------------------------------------------------ what scoring leaves behind
-
-
 KINDS = {
     "snip": lambda model, images, labels: snip(model, batches(images, labels, [2, 4]), prunable(model)),
     "refer": lambda model, images, labels: spread_scores(model, images, sizes=(2, 4)),
@@ -109,9 +106,6 @@ def test_scores_of_a_float32_model_are_float32_of_its_weights_shapes_and_without
         assert (scores[name].dtype, scores[name].shape, scores[name].requires_grad) == (torch.float32, weight.shape, False)
         assert (scores[name] >= 0).all()
         assert (scores[name] - exact[name]).norm() < 1e-4 * exact[name].norm()
-
-
-# ------------------------------------------------------------------------------------------------ magnitude and chance
 
 
 def test_scores_of_no_images_are_refused():

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from tests.support import make_images
 from vitlib.inputs.data import test_batches as batches_in_order
-from vitlib.inputs.foreign.architecture import architecture
+from vitlib.inputs.foreign.architecture import _looked_at, architecture
 from vitlib.inputs.foreign.classes import keep_columns
 from vitlib.inputs.models import Timm, Vit, build, load_weights
 from vitlib.inputs.sources import Data
@@ -92,7 +92,9 @@ def three_blocks():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timm, "create_model", create_model)
+        _looked_at.cache_clear()
         yield
+    _looked_at.cache_clear()
 
 
 @pytest.fixture(scope="module")

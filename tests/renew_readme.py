@@ -3,9 +3,9 @@
 import re
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.support import ROOT
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCOREBOARD = "figures/scoreboard/desk/scoreboard.md"
 PLACES = {"scoreboard": SCOREBOARD, "quality of teachers": "figures/teachers/micro_cpu/table_quality.md"}

@@ -11,7 +11,7 @@ NBREF = Path(__file__).with_name("nbref")
 
 
 def renew() -> int:
-    from vitlib.runs.batch import notebooks, run_notebook
+    from vitlib.studies.batch import notebooks, run_notebook
 
     failed = 0
     for source in notebooks().values():

@@ -71,7 +71,7 @@ def test_a_module_that_cannot_import_something_else_says_that(tmp_path, monkeypa
 
 
 def test_a_study_with_such_a_run_fails_by_name_and_leaves_no_failure_behind(place, store):
-    with pytest.raises(RunsFailedError, match=r"looked for @computes\(Forgotten\)"):
+    with pytest.raises(RunsFailedError, match=r"Forgotten: no function computes it; looked for the module tests\.house\.compute"):
         execute([Forgotten()], place)
     assert store.failure(Forgotten().id) is None  # of this machine's code, not of the run
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from vitlib import documents, load_study
 from vitlib.grid.entries import merged, read_entry
 from vitlib.spec import SpecError
+from vitlib.studies.artefacts import stamp
 from vitlib.studies.pretraining import with_teachers
 
 SECONDS = 3.0  # for the slowest of them, on a slow core
@@ -162,7 +163,7 @@ def test_generated_overrides_are_a_study_or_one_short_refusal(paper, tmp_path):
             assert 1 <= len(lines) <= 6 and max(map(len, lines)) < 1200 and all(": " in line or line.startswith("...") for line in lines)
             seen["refused"] += 1
         else:
-            assert study.specs and len(study.stamp) < 300 and len(study.folder.name) < 100
+            assert study.specs and len(stamp(study)) < 300 and len(study.folder.name) < 100
             seen["loaded"] += 1
         assert time.process_time() - begun < SECONDS
 

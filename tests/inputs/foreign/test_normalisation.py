@@ -12,6 +12,7 @@ from vitlib.inputs.data import channel_constants, renormalised
 from vitlib.inputs.models import Timm
 from vitlib.inputs.sources import IMAGENET_MEAN, IMAGENET_STD, Data
 from vitlib.spec import SpecError
+from vitlib.studies.artefacts import stamp
 from vitlib.teachers.teacher import Teacher, Untrained
 
 
@@ -44,20 +45,20 @@ def test_every_document_normalises_as_its_teacher_does(paper, name, tmp_path):
 
 
 def test_a_normalisation_of_the_datas_own_is_on_the_stamp(tmp_path):
-    def stamp(**overrides):
+    def stamped(**overrides):
         study = load_study("wecolora", "smoke", overrides=overrides, results_dir=str(tmp_path), figures_dir=str(tmp_path / "figures"))
-        return study.stamp
+        return stamp(study)
 
     own = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
-    assert "normalised by the data's own mean" in stamp(data=own)
-    assert "normalised" not in stamp() and "normalised" not in stamp(seeds=[3])
+    assert "normalised by the data's own mean" in stamped(data=own)
+    assert "normalised" not in stamped() and "normalised" not in stamped(seeds=[3])
 
 
 def test_a_released_teacher_normalised_by_the_datas_own_mean_is_on_the_stamp_of_deit(tmp_path):
     own = {"mean": [0.2, 0.2, 0.2], "std": [0.2, 0.2, 0.2]}
     places = {"results_dir": str(tmp_path), "data_dir": str(tmp_path)}
-    assert "normalised by the data's own mean" in load_study("deit", "paper", overrides={"data": own}, **places).stamp
-    assert "normalised" not in load_study("deit", "paper", **places).stamp
+    assert "normalised by the data's own mean" in stamp(load_study("deit", "paper", overrides={"data": own}, **places))
+    assert "normalised" not in stamp(load_study("deit", "paper", **places))
 
 
 def test_the_second_test_set_is_normalised_as_the_first(tmp_path):

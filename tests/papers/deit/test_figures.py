@@ -8,6 +8,7 @@ from matplotlib.text import Annotation
 from vitlib.papers import deit
 from vitlib.papers.deit.explore import draw_attention
 from vitlib.report import figures
+from vitlib.studies import artefacts
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ CAPTIONED = [name for name in vars(deit) if name.startswith(("figure_", "table_"
 
 @pytest.mark.parametrize("name", CAPTIONED)
 def test_captions_are_prose_without_the_names_of_code(name, smoke):
-    caption = smoke.caption(name)
+    caption = artefacts.caption(smoke, name)
     assert caption.endswith(".") and len(caption) > 60
     assert "_" not in caption
     assert set(caption.split("`")[1::2]) <= {"smoke", "quick", "cifar", "paper"}

@@ -26,6 +26,7 @@ from vitlib.papers.multi_distillation.tables import METHODS, NAMED, label_weight
 from vitlib.papers.multi_distillation.training.cost import count, formula
 from vitlib.report.figures import drawn
 from vitlib.report.tables import DASH
+from vitlib.studies import artefacts
 
 NOTEBOOK = ROOT / "notebooks" / "multi_distillation.ipynb"
 SHOWN = sorted(name for name in vars(multi_distillation) if name.startswith(("table_", "figure_")))
@@ -313,13 +314,13 @@ def test_both_peers_are_drawn_as_trained():
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_captions_are_a_few_plain_sentences(name):
-    caption = study_of().caption(name)
+    caption = artefacts.caption(study_of(), name)
     assert caption.endswith(".") and 1 <= len(re.findall(r"\.(?: |$)", caption)) <= 3
     assert not re.search(r"[`*_|]", caption)
 
 
 def test_the_captions_number_of_shuffles_is_the_one_made():
-    assert all(f"{SHUFFLES} shuffles" in study_of().caption(name) for name in ("table_importance", "figure_importance"))
+    assert all(f"{SHUFFLES} shuffles" in artefacts.caption(study_of(), name) for name in ("table_importance", "figure_importance"))
 
 
 # ------------------------------------------------------------------------------------------------ cost

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.runs.made_archives import MALICIOUS
 from tests.runs.support import FACTS, SPEC, delete
-from tests.runs.transfer.support import MALICIOUS
 from tests.support import Number, assert_same_result, files_below, flip_a_byte
 from vitlib.computing import Result
 from vitlib.runs.archive import export, import_

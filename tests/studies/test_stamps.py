@@ -8,6 +8,7 @@ import pytest
 from tests.support import EXAMPLE
 from vitlib import documents, load_study
 from vitlib.report import figures
+from vitlib.studies import artefacts
 
 DPI = 200
 OWN_IMAGES = {"source": "folder/mine", "image_size": 96, "per_class": None}
@@ -56,7 +57,7 @@ def test_figures_keep_their_width_and_nothing_of_them_is_cut(paper, change, fini
     names = [name for name in sorted(vars(module)) if name.startswith("figure_")]
     for name in names:
         figure = getattr(module, name)(results)
-        with figures.style(), figures._stamped(figure, study.stamp):
+        with figures.style(), figures._stamped(figure, artefacts.stamp(study)):
             figure.draw_without_rendering()
             drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
             stamp, *below = figure.texts[-1], *figure.axes, *filter(None, (figure._supxlabel,))
@@ -64,7 +65,7 @@ def test_figures_keep_their_width_and_nothing_of_them_is_cut(paper, change, fini
             assert stamp.get_window_extent().y1 <= lowest + 1, name  # of the saved picture's pixels
         assert width == figures.COLUMN, name
         assert drawn.x0 > -0.01 and drawn.y0 > -0.01 and drawn.x1 < width + 0.01 and drawn.y1 < height + 0.01, name
-    figures.save(figure, tmp_path / "figure", study.stamp)
+    figures.save(figure, tmp_path / "figure", artefacts.stamp(study))
     assert struct.unpack(">I", (tmp_path / "figure.png").read_bytes()[16:20]) == (round(DPI * figures.COLUMN),)
 
 
@@ -131,5 +132,5 @@ def test_letters_that_the_font_lacks_are_question_marks(tmp_path):
     ],
 )
 def test_the_stamp_of_a_table_is_short_and_names_the_images_of_all_runs(paper, overrides, said, tmp_path):
-    stamp = load_study(paper, "smoke", overrides=overrides, results_dir=str(tmp_path)).stamp
+    stamp = artefacts.stamp(load_study(paper, "smoke", overrides=overrides, results_dir=str(tmp_path)))
     assert said in stamp and len(stamp) < 250

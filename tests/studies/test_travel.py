@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runs.transfer.support import MALICIOUS, regular, with_manifest
+from tests.runs.made_archives import MALICIOUS, regular, with_manifest
 from tests.support import Number, assert_same_result, context, files_below, flip_a_byte
 from vitlib import load_study
 from vitlib.__main__ import main

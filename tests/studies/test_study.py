@@ -11,6 +11,7 @@ from vitlib.inputs.sources import fingerprint
 from vitlib.runs.provenance import code_fingerprint, facts
 from vitlib.runs.store import Store
 from vitlib.spec import SpecError
+from vitlib.studies.artefacts import stamp
 
 # ------------------------------------------------------------------------------------------------ settings
 
@@ -76,8 +77,8 @@ def test_overrides_reach_the_runs(tmp_path):
 def test_artefacts_of_changed_settings_say_what_was_changed():
     plain = load_study("deit", "smoke")
     changed = load_study("deit", "smoke", overrides={"seeds": [3], "recipe": {"epochs": 1, "lr": 0.5}})
-    assert "changed" not in plain.stamp
-    assert "profile smoke · changed: recipe.epochs=1, recipe.lr=0.5, seeds=3 · digits, 8 and 12 px · 1 seed" in changed.stamp
+    assert "changed" not in stamp(plain)
+    assert "profile smoke · changed: recipe.epochs=1, recipe.lr=0.5, seeds=3 · digits, 8 and 12 px · 1 seed" in stamp(changed)
 
 
 @pytest.mark.parametrize("paper", documents())
@@ -132,7 +133,7 @@ def test_status_tells_stored_missing_stale_failed_and_damaged_apart(tmp_path, sm
     study, finished = smoke_study(tmp_path), Store(smoke.place.results_dir, writable=False)
     store = Store(tmp_path)
     stored, stale, failed, damaged, missing, *_ = study.specs.values()
-    for spec, code in [(stored, code_fingerprint(type(stored).__module__)), (stale, "of yesterday"), (damaged, "any")]:
+    for spec, code in [(stored, code_fingerprint(type(stored))), (stale, "of yesterday"), (damaged, "any")]:
         found = finished.read(spec.id)
         result = Result(found.metrics, found.history, found.arrays, found.weights)
         store.put(spec, result, found.provenance | {"code": code})
@@ -225,7 +226,7 @@ def on_images(tmp_path):
 def test_results_are_found_on_a_machine_that_holds_no_data(on_images):
     here = on_images("data")
     run_id, spec = next((run_id, spec) for run_id, spec in here.specs.items() if run_id.startswith("student"))
-    Store(here.place.results_dir).put(spec, Result({"top1": 12.5}), facts(type(spec).__module__, "cpu"))
+    Store(here.place.results_dir).put(spec, Result({"top1": 12.5}), facts(type(spec), "cpu"))
     there = on_images("nowhere")
     assert list(there.specs) == list(here.specs)
     assert there.execute(mode="read-only").stored[run_id].metrics == {"top1": 12.5}
@@ -243,7 +244,7 @@ def test_a_damaged_description_does_not_hide_the_others(on_images):
     students = [spec for run_id, spec in here.specs.items() if run_id.startswith("student")][:2]
     store = Store(here.place.results_dir)
     for spec in students:
-        store.put(spec, Result({"top1": 12.5}), facts(type(spec).__module__, "cpu"))
+        store.put(spec, Result({"top1": 12.5}), facts(type(spec), "cpu"))
     (store.root / students[1].id / "spec.json").write_text("{")
     assert list(on_images("nowhere").specs) == list(here.specs)
 

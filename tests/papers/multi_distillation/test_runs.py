@@ -30,9 +30,10 @@ from vitlib.inputs.data import training_batches
 from vitlib.inputs.models import build, weights_of
 from vitlib.methods.distillation.exits import with_exits
 from vitlib.papers import multi_distillation
+from vitlib.papers.multi_distillation import compute as choosing
 from vitlib.papers.multi_distillation.search.settings import run_best
 from vitlib.papers.multi_distillation.search.space import LETTERS, Range
-from vitlib.papers.multi_distillation.specs import Combined, Objective, Proposals
+from vitlib.papers.multi_distillation.specs import Objective, Proposals
 from vitlib.papers.multi_distillation.training import networks as compute
 from vitlib.papers.multi_distillation.training.curriculum import Losses
 
@@ -260,7 +261,7 @@ def test_the_best_setting_is_trained_anew_and_measured_on_the_test_images(study,
     """Of six random trials the fourth; its weights replace those of the prior-work row and nothing else."""
     settings = study.settings.changed(seeds=(5,))
     chosen, seen = settings.prior.changed(a=0.5, c=0.7, h=3.0), []
-    monkeypatch.setattr(Combined, "compute", lambda spec, context: seen.append(spec) or Result({}))
+    monkeypatch.setattr(choosing, "train_combined", lambda spec, context: seen.append(spec) or Result({}))
     best = run_best(settings, search="random", step=step, seed=5)
     rows = (
         [settings.prior.model_dump() | {"top1": 10.0}] * 3

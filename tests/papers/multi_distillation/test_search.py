@@ -16,11 +16,12 @@ from scipy.stats import chi2
 
 from tests.papers.multi_distillation.support import WEIGHTS, smoke_of
 from tests.support import assert_same_result, computed, files_below, leave_trace
-from vitlib import load_study
+from vitlib import computing, load_study
 from vitlib.computing import result_of
 from vitlib.grid.results import Results
 from vitlib.inputs.models import build, weights_of
 from vitlib.papers import multi_distillation
+from vitlib.papers.multi_distillation import compute
 from vitlib.papers.multi_distillation.search.proposals import best_weights, finished_study, propose
 from vitlib.papers.multi_distillation.search.settings import run_best, run_guided, run_trial, searched
 from vitlib.papers.multi_distillation.search.space import LETTERS, Range
@@ -138,7 +139,7 @@ def test_proposals_are_the_numbers_that_the_random_search_draws(study, round_of)
 
 def test_a_guided_trial_is_the_proposal_at_its_place(study, where, monkeypatch):
     seen, proposed = [], np.round(np.random.default_rng(0).random((2, 9)) + 0.1, 1)
-    monkeypatch.setattr(Combined, "compute", lambda spec, context: seen.append(spec))
+    monkeypatch.setattr(compute, "train_combined", lambda spec, context: seen.append(spec))
     for guided in run_guided(study.settings.changed(positions=2), round=0, position=0, seed=0).proposals.guided():
         result_of(guided, where(parent=lambda run: SimpleNamespace(arrays={"weights": proposed})))
     assert [list(run.objective.weights.model_dump().values()) for run in seen] == proposed.tolist()
@@ -309,12 +310,12 @@ def execute_traced(folder: Path, start) -> None:
     """One line in `folder/computed` for each run that is computed for the store, not for what it computes within."""
     for cls in (Alone, Combined, Proposals, Guided, Best):
 
-        def traced(spec, context, compute=cls.compute):
+        def traced(spec, context, compute=computing._FUNCTIONS[cls]):
             if context.scratch.name == spec.id:
                 leave_trace(spec, context)
             return compute(spec, context)
 
-        cls.compute = traced
+        computing._FUNCTIONS[cls] = traced
     study = smoke_of(folder / "results", data_dir=str(folder))
     start.wait()
     execute(search_specs(study), study.place)

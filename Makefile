@@ -24,11 +24,14 @@ ifneq ($(words $(MODE)) $(filter $(MODES),$(MODE)),1 $(MODE))
 $(error MODE: got '$(MODE)'; allowed: $(MODES))
 endif
 
-.PHONY: figures test lab new-paper nbref readme bench lock lint conda-ready
+.PHONY: figures renew test lab new-paper nbref readme bench lock lint conda-ready
 
 figures: $(READY)  ## every table and figure, and the executed notebooks, into figures/
 	@echo "make: running every notebook at profile $(PROFILE), mode $(MODE)"
 	@$(PY) -m vitlib notebooks --profile $(PROFILE) --mode $(MODE)
+
+renew: $(READY)  ## what is committed in figures/, from its own results; files whose content stays are not touched
+	@$(PY) -m tests.renew_figures
 
 test: $(READY)  ## everything a reviewer would run; no network, no GPU needed
 	@echo "make: running the tests, then nbval over the executed copies in tests/nbref"

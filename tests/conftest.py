@@ -1,13 +1,14 @@
 """Fixtures of the spine's tests: seeded generators, a place to compute in, forked processes, a finished smoke study."""
 
+import os
 import random
 import sys
 from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from support import execute_smoke, smoke_study
 
+from tests.support import execute_smoke, smoke_study
 from vitlib import load_study
 from vitlib.runs.execute import Place
 from vitlib.runs.store import Store
@@ -39,34 +40,40 @@ def store(place):
 def forking():
     """Processes forked from a server that has imported everything and started no thread: real ones, in milliseconds."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["support", "vitlib.papers.deit.compute", "vitlib.papers.multi_distillation.training.compute"])
+    context.set_forkserver_preload(["tests.support", "vitlib.papers.deit.compute", "vitlib.papers.multi_distillation.training.compute"])
     return context
 
 
 @pytest.fixture(scope="session")
-def finished(forking, tmp_path_factory):
+def kept(tmp_path_factory):
+    """A folder that all processes of one run of pytest share: what one has computed, the others find."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def finished(forking, kept):
     """`finished(paper, overrides)`: a document's smoke study, computed once without interruption; read it, do not write to its store."""
-    folder = tmp_path_factory.mktemp("smoke") / "results"
     done = []
 
     def finished(paper, overrides=None):
         if (paper, overrides) not in done:
-            child = forking.Process(target=execute_smoke, args=(folder, paper, overrides), daemon=True)
-            child.start()
-            child.join()
-            assert child.exitcode == 0
+            execute_apart(forking, kept / "studies", paper, overrides)
             done.append((paper, overrides))
-        return load_study(paper, "smoke", overrides=overrides, results_dir=str(folder), device="cpu")
+        return load_study(paper, "smoke", overrides=overrides, results_dir=str(kept / "studies"), device="cpu")
 
     return finished
 
 
 @pytest.fixture(scope="session")
-def smoke(forking, tmp_path_factory):
-    """DeiT's smoke study, computed without interruption; read it, do not write to its store."""
-    folder = tmp_path_factory.mktemp("smoke") / "results"
-    child = forking.Process(target=execute_smoke, args=(folder,), daemon=True)
+def smoke(forking, kept):
+    """DeiT's smoke study in a store that holds no other, computed without interruption; read it, do not write to its store."""
+    execute_apart(forking, kept / "deit", "deit", None)
+    return smoke_study(kept / "deit")
+
+
+def execute_apart(forking, folder, *study):
+    child = forking.Process(target=execute_smoke, args=(folder, *study), daemon=True)
     child.start()
     child.join()
     assert child.exitcode == 0
-    return smoke_study(folder)

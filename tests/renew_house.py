@@ -2,7 +2,6 @@
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -21,8 +20,9 @@ def rooms(package: Path = ROOT / "vitlib") -> dict[str, set[str]]:
 
 
 def reduced(imports: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The imports without those that follow from others: of what a room imports, what another thing that it imports does not reach."""
-    return {room: {name for name in direct if not any(name in reached(imports, by) for by in direct - {name})} for room, direct in imports.items()}
+    """The imports but for those that follow from others: a room's are those that none of its other ones reaches (transitive reduction)."""
+    following = {room: set().union(*(reached(imports, name) for name in direct)) for room, direct in imports.items()}
+    return {room: direct - following[room] for room, direct in imports.items()}
 
 
 def reached(imports: dict[str, set[str]], room: str) -> set[str]:
@@ -46,7 +46,7 @@ def renewed(page: str) -> str:
     return re.sub(r"(?<=<!-- house -->\n).*?(?=<!-- /house -->)", lambda _: drawing(rooms()), page, flags=re.DOTALL)
 
 
-def _imported(path: Path, package: str) -> Iterator[str] | set[str]:
+def _imported(path: Path, package: str) -> set[str]:
     """The rooms that a file imports from."""
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]

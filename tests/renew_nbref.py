@@ -27,7 +27,7 @@ def renew(names: list[str]) -> int:
 
 
 def drop_pictures(path: Path) -> None:
-    """nbval does not compare pictures; figures are compared by their data in tests/test_figures.py."""
+    """nbval does not compare pictures; figures are compared by their data in tests/report/test_figures.py."""
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):

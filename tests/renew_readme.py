@@ -3,9 +3,9 @@
 import re
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.support import ROOT
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCOREBOARD = "figures/scoreboard/desk/scoreboard.md"
 PLACES = {"scoreboard": SCOREBOARD, "quality of teachers": "figures/teachers/micro_cpu/table_quality.md"}
@@ -30,6 +30,14 @@ def renewed(page: str, read: Callable[[str], str] = in_the_checkout) -> str:
     return page
 
 
+def renew() -> list[str]:
+    """Write the pages whose tables are not those of the checkout; their names."""
+    pages = {path: path.read_text(encoding="utf-8") for path in PAGES}
+    changed = {path: new for path, page in pages.items() if (new := renewed(page)) != page}
+    for path, page in changed.items():
+        path.write_text(page, encoding="utf-8")
+    return [path.name for path in changed]
+
+
 if __name__ == "__main__":
-    for path in PAGES:
-        path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
+    renew()

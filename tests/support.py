@@ -11,8 +11,19 @@ from vitlib.inputs.models import Vit, build
 from vitlib.runs.execute import execute
 from vitlib.spec import Context, Result, RunSpec
 
+ROOT = Path(__file__).parents[1]
 MICRO = Vit(embed_dim=8, depth=2, num_heads=2, patch_size=4)
 MICRO_SIZES = {"image_size": 8, "channels": 1, "num_classes": 3}
+EXAMPLE = {"seeds": [0], "recipe": {"epochs": 8}}  # of docs/exploring.md and of every parameters cell
+
+
+def context(data_dir: Path = Path(), **fields) -> Context:
+    """Where a run is computed on the CPU: nothing to go on from and no parents, unless told otherwise."""
+    return Context("cpu", data_dir, **{"scratch": None, "parent": lambda run: None, **fields})
+
+
+class Killed(BaseException):
+    """Nothing of ours may catch this."""
 
 
 class Number(RunSpec):

@@ -26,6 +26,7 @@ class Grid:
         module: the document's package: its tables, figures and derived frames.
         entry: its entry.toml.
         changes: what overrides change of the profile, by dotted name.
+        shares_data: whether all data are the document's own: only then does a difference from its numbers mean something.
     """
 
     paper: str
@@ -37,6 +38,7 @@ class Grid:
     place: Place
     figures_dir: Path
     changes: dict[str, Any] = field(default_factory=dict)
+    shares_data: bool = False
 
     @cached_property
     def specs(self) -> dict[str, RunSpec]:

@@ -1,12 +1,14 @@
-"""Which images runs are about, how they are normalised, and how a stamp says so."""
+"""Which images runs and settings are about, how they are normalised, and how a stamp says so."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
+from typing import Any
 
 from vitlib.inputs.models import Timm
 from vitlib.inputs.sources import Data
-from vitlib.spec import RunSpec
+from vitlib.spec import Part, RunSpec
 from vitlib.teachers.teacher import Teacher
 
 MANY = 3  # sets that a stamp names; of more it says the number
@@ -23,6 +25,14 @@ def normalised_otherwise(specs: Iterable[RunSpec]) -> bool:
     runs = {run.id: run for spec in specs for run in spec.family()}
     pairs = ((teacher, data) for run in runs.values() for teacher in _teachers_of(run) for data in _data_of(run))
     return any(data.mean is not None and data != _by_its_own(teacher, data) for teacher, data in pairs)
+
+
+def are_among(settings: Part, others: Part) -> bool:
+    """Whether the others have every set of the settings: the same images, as many, as large.
+
+    Where the files lie (`folder/cifar10` or `torch/cifar10`) does not count, nor how images are held and normalised.
+    """
+    return _sets(settings) <= _sets(others)
 
 
 def in_words(images: set[Images]) -> str:
@@ -49,3 +59,16 @@ def _data_of(spec: RunSpec) -> list[Data]:
     values = [getattr(spec, name) for name in type(spec).model_fields]
     own = [value for value in values if isinstance(value, Data)]
     return own or next((found for parent in spec.parents() if (found := _data_of(parent))), [])
+
+
+def _sets(value: Any) -> set[tuple[Any, ...]]:
+    """What is compared of the data anywhere in settings; those that a teacher was pretrained on are its own."""
+    if isinstance(value, Data):
+        return {(value.source.rpartition("/")[2], value.image_size, value.fraction, value.per_class, value.shift)}
+    if isinstance(value, RunSpec):
+        return set()
+    if isinstance(value, Part):
+        value = [getattr(value, name) for name in type(value).model_fields]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return set(chain.from_iterable(map(_sets, value))) if isinstance(value, list | tuple) else set()

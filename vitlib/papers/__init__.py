@@ -1,1 +1,1 @@
-"""One document a module: its runs, tables and figures; its entry lies beside it as TOML."""
+"""One document a folder: its runs, how they are computed, its tables and figures, its entry and its published numbers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
@@ -11,12 +13,6 @@ from vitlib.report.evidence.paired import Paired, paired
 from vitlib.report.evidence.words import counted_over, number
 
 NOT_YET = "not measured yet"
-
-
-def uniform_attention_distance(image_size: int, patch_size: int) -> float:
-    """Mean distance in pixels between two patches of a square image, each drawn uniformly: attention that looks everywhere alike."""
-    places = patch_size * np.indices([image_size // patch_size] * 2).reshape(2, -1).T
-    return float(np.linalg.norm(places[:, None] - places, axis=-1).mean())
 
 
 def half_width(values: pd.Series) -> float:
@@ -39,9 +35,34 @@ def summary(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
 
 
 def beside(measured: pd.DataFrame, published: pd.DataFrame, on: list[str]) -> pd.DataFrame:
-    """Published values in the rows of measured ones (keys `on`), with their difference; rows without a counterpart stay."""
-    joined = measured.merge(published[[*on, "published"]], on=on, how="left", validate="many_to_one")
-    return joined.assign(difference=joined["measured"] - joined["published"])
+    """Published values in the rows of measured ones (keys `on`); rows without a counterpart stay."""
+    return measured.merge(published[[*on, "published"]], on=on, how="left", validate="many_to_one")
+
+
+def compared(table: pd.DataFrame, *, shared: bool, within: Sequence[str] = (), measured: str = "measured") -> pd.DataFrame:
+    """The columns `measured` and `published` compared as far as their data allow.
+
+    Where the data are shared: `difference`, measured less published, after `published`. Elsewhere a difference would say nothing, and each
+    value stands with its rank, `rank` after the measured columns and `published rank` after `published`: 1 is the highest of the rows with
+    equal `within` that have both values, and equal values share the smaller rank; a row that lacks one of the values has none.
+    """
+    table = table.reset_index(drop=True)
+    if shared:
+        table.insert(table.columns.get_loc("published") + 1, "difference", table[measured] - table["published"])
+        return table
+    ranks = _ranks(table, [measured, "published"], within)
+    last = max(table.columns.get_loc(name) for name in (measured, "±", "n") if name in table)
+    table.insert(last + 1, "rank", ranks[measured])
+    table.insert(table.columns.get_loc("published") + 1, "published rank", ranks["published"])
+    return table
+
+
+def _ranks(table: pd.DataFrame, columns: list[str], within: Sequence[str]) -> pd.DataFrame:
+    """Means that differ by the order of their sum alone are equal."""
+    values = table[columns].astype(float).round(9)
+    values = values.where(values.notna().all(axis=1), axis=0)
+    groups = values.groupby([table[name] for name in within] or (lambda row: 0), dropna=False)
+    return groups.rank(method="min", ascending=False).astype("Int64")
 
 
 def disagreement(predictions: dict[str, np.ndarray]) -> np.ndarray:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from vitlib import paths
 from vitlib.grid.cells import Cell, cells
 from vitlib.grid.changes import changes_of, read_overrides
 from vitlib.grid.entries import merged, read_entry, studies
+from vitlib.grid.images import are_among
 from vitlib.inputs.pictures import AbsentError
 from vitlib.inputs.sources import Data, fingerprint
 from vitlib.messages import brief
@@ -55,7 +57,14 @@ def load_study(
     settings = _pinned(after, place)
     filled, shown = cells(entry, module, settings), _folder("figures_dir", figures_dir)
     _meet_demands(settings, filled, place.data_dir)
-    return Study(paper, profile, module, entry, settings, filled, place, shown, changes_of(given, before, after))
+    changes = changes_of(given, before, after)
+    return Study(paper, profile, module, entry, settings, filled, place, shown, changes, _shares_data(module, entry, settings))
+
+
+def _shares_data(module: ModuleType, entry: dict[str, Any], settings: Part) -> bool:
+    """Profile `paper` describes the document."""
+    own = entry["profile"].get("paper")
+    return own is not None and are_among(settings, module.Settings.parse(with_teachers(merged(entry["base"], own))))
 
 
 def _meet_demands(settings: Part, cells: Iterable[Cell], data_dir: Path) -> None:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vitlib.grid.results import Results
+from vitlib.grid.stand_ins import titled
 from vitlib.papers.afr_pruning.specs import CRITERIA
 from vitlib.papers.afr_pruning.tables import NAMES, TEACHERS
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
@@ -37,7 +38,7 @@ def figure_accuracy(results: Results) -> Figure:
             axes.errorbar(places, rows["measured"], rows["±"], fmt="o-", markersize=4, color=COLOURS[name], label=NAMES[name])
         row = dense[(dense["dataset"] == dataset) & (dense["teacher"] == settings.first_teacher[0])]
         axes.axhline(row["measured"].iloc[0], color=TEACHER, linestyle="--", label="dense")
-        axes.set(title=f"{dataset} (for {settings.stands_for[dataset]})", xlabel="sparsity (%)", ylabel="top-1 (%)")
+        axes.set(title=titled(settings, dataset), xlabel="sparsity (%)", ylabel="top-1 (%)")
         axes.set_xticks(range(len(settings.sparsities)), [f"{100 * value:g}" for value in settings.sparsities])
     legend(grid[0, 0], above=True)
     return figure
@@ -61,7 +62,7 @@ def figure_backbones(results: Results) -> Figure:
             best = dense[(dense["dataset"] == dataset) & (dense["teacher"] == teacher)]["measured"]
             axes.axhline(best.iloc[0], color=colour, linestyle="--", label=f"{name}, dense")
         sparsity = f"{100 * settings.fine_sparsity:g} %"
-        axes.set(title=f"{dataset} (for {settings.stands_for[dataset]}), sparsity {sparsity}", ylabel="top-1 (%)")
+        axes.set(title=f"{titled(settings, dataset)}, sparsity {sparsity}", ylabel="top-1 (%)")
         axes.set_xticks(range(len(CRITERIA)), NAMES.values())
     legend(grid[0, 0], above=True)
     return figure

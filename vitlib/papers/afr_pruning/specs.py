@@ -7,12 +7,14 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from vitlib.grid.stand_ins import require_stand_ins
 from vitlib.inputs.foreign.demands import TrainsOn, Uses
 from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
 from vitlib.methods import needs
 from vitlib.recipe import Recipe, Seeds
-from vitlib.spec import Demand, Part, RunSpec
+from vitlib.spec import Demand, Part
+from vitlib.teachers.runs import OnTeacher
 from vitlib.teachers.teacher import Teacher
 
 CRITERIA = ("snip", "refer", "afr", "magnitude", "random")
@@ -68,7 +70,7 @@ class Pruning(Part):
             raise ValueError(f"{odd[0]} with pruning.threshold='2:4'; allowed: 0.5, and 0 for the dense model")
 
 
-class Pruned(RunSpec):
+class Pruned(OnTeacher):
     """A teacher pruned once and fine-tuned, its pruned weights staying zero. Sparsity 0 is the dense model.
 
     The spectra that it stores are of the blocks' outputs, not centred, whatever ReFer's settings are; their rows are those of the settings.
@@ -78,8 +80,6 @@ class Pruned(RunSpec):
 
     version: ClassVar[int] = 3
 
-    teacher: Teacher
-    data: Data
     recipe: Recipe
     seed: int
     criterion: Criterion
@@ -97,13 +97,11 @@ class Pruned(RunSpec):
         yield TrainsOn(self.data, self.recipe.batch_size)
 
 
-class Diagnosis(RunSpec):
+class Diagnosis(OnTeacher):
     """Scores of every criterion side by side: densities by matrix over sparsities, rank correlations, tails."""
 
     version: ClassVar[int] = 2
 
-    teacher: Teacher
-    data: Data
     seed: int
     pruning: Pruning
     sparsities: Annotated[tuple[Sparsity, ...], Field(min_length=1)]
@@ -120,7 +118,7 @@ class Diagnosis(RunSpec):
 def _prunes(run: Pruned | Diagnosis) -> Uses:
     rows = [needs.CLASS_ROWS] if run.pruning.rows == "class" else []
     layers = [needs.LINEAR_ROWS] if run.pruning.layers == "linears" else []
-    return Uses("teacher", run.teacher.model, run.data.image_size, run.data.channels, (needs.PRUNING, *rows, *layers))
+    return run.uses(needs.PRUNING, *rows, *layers)
 
 
 class Settings(Part):
@@ -147,8 +145,7 @@ class Settings(Part):
     def _sets_have_names_of_their_own(self) -> Self:
         if both := set(self.generic) & set(self.fine):
             raise ValueError(f"generic and fine share {', '.join(sorted(both))}; allowed: a name for each set")
-        if unknown := {*self.generic, *self.fine} ^ set(self.stands_for):
-            raise ValueError(f"stands_for: {', '.join(sorted(unknown))}; allowed: the names of generic and fine, each once")
+        require_stand_ins(self.stands_for, generic=self.generic, fine=self.fine)
         return self
 
     @model_validator(mode="after")

@@ -11,11 +11,11 @@ from vitlib.papers.afr_pruning.specs import Settings
 from vitlib.report.evidence.intervals import Interval
 from vitlib.report.evidence.words import answered
 from vitlib.report.frames import BY_IMAGE, subtracted
-from vitlib.report.statistics import against, beside, difference, summary
+from vitlib.report.statistics import against, beside, compared, difference, summary
 
 NAMES = {"snip": "SNIP", "refer": "ReFer", "afr": "AFR", "magnitude": "magnitude", "random": "random"}
 BACKBONES = {"supervised": "table1a", "dino": "table1b"}
-SHOWN = ["measured", "±", "n", "published", "difference"]
+SHOWN = ["measured", "±", "n", "published"]
 TEACHERS = {"supervised": "supervised", "dino": "DINO"}
 SPOKEN = NAMES | {"magnitude": "magnitude pruning", "random": "random pruning"}
 CORRELATIONS = ["rank correlation with SNIP", "rank correlation with ReFer"]
@@ -26,7 +26,8 @@ SAMPLES = "sets of pruning samples"
 def table_1(results: Results) -> pd.DataFrame:
     """Table 1: top-1 accuracy (%) on fine-grained sets after pruning to one sparsity (the document's: 80 %) and fine-tuning, by
     teacher and criterion; mean over seeds and half of its 95 % interval (±). Every row of the document stays, with dashes where this
-    profile has no set for it; ReFer, magnitude and random pruning are added. The difference is measured less published.
+    profile has no set for it; ReFer, magnitude and random pruning are added. Rank 1 is the highest of a teacher's rows of a set with both
+    values; on the document's own data their difference stands instead of ranks.
     """
     published = _published(results, "teacher", {table: teacher for teacher, table in BACKBONES.items()})
     return _every_row(results, results.frame("fine"), ["teacher"], published)
@@ -35,15 +36,17 @@ def table_1(results: Results) -> pd.DataFrame:
 def table_2(results: Results) -> pd.DataFrame:
     """Table 2: top-1 accuracy (%) on generic sets after pruning and fine-tuning, by sparsity (share of the prunable weights set to zero)
     and criterion, first teacher; mean over seeds and half of its 95 % interval (±). Every row of the document stays, with dashes where
-    this profile has no set for it; magnitude and random pruning are added. The difference is measured less published.
+    this profile has no set for it; magnitude and random pruning are added. Rank 1 is the highest of a set's rows of a sparsity with both
+    values; on the document's own data their difference stands instead of ranks.
     """
     published = _published(results, "sparsity", {"table2": None})
     return _every_row(results, results.frame("generic"), ["sparsity"], published)
 
 
 def table_gains(results: Results) -> pd.DataFrame:
-    """The differences of Table 1: accuracy of AFR less that of SNIP in points, paired by seed; mean over seeds and half of its 95 %
-    interval (±), beside the differences that the document prints.
+    """The gains of Table 1: accuracy of AFR less that of SNIP in points, paired by seed; mean over seeds and half of its 95 %
+    interval (±), beside those that the document prints. Rank 1 is the larger one of a set's rows; on the document's own data the
+    difference between measured and published stands instead of ranks.
     """
     measured = summary(frame_gains(results), ["teacher", "dataset"], "gain")
     published = pd.concat(
@@ -51,7 +54,8 @@ def table_gains(results: Results) -> pd.DataFrame:
     )
     published = published.assign(published=published["value"].astype(float)).rename(columns={"dataset": "document's set"})
     measured["document's set"] = measured["dataset"].map(results.study.settings.stands_for)
-    return beside(measured, published, ["teacher", "document's set"])[["teacher", "dataset", "document's set", *SHOWN]]
+    table = beside(measured, published, ["teacher", "document's set"])[["teacher", "dataset", "document's set", *SHOWN]]
+    return compared(table, within=["dataset"], shared=results.study.shares_data)
 
 
 def table_dense(results: Results) -> pd.DataFrame:
@@ -205,10 +209,9 @@ def _every_row(results: Results, frame: pd.DataFrame, keys: list[str], published
     sets = {name: place for place, name in enumerate(published["document's set"].unique())}
     table["order"], table["place"] = table["criterion"].map(order), table["document's set"].map(sets)
     table = table.sort_values([*keys, "place", "order"], ascending=[keys != ["teacher"], True, True], kind="stable")
-    table["difference"] = table["measured"] - table["published"]
     table["n"] = table["n"].fillna(0).astype(int)
     table["criterion"] = table["criterion"].map(NAMES)
-    return table[[*on[:-1], "dataset", "criterion", *SHOWN]].reset_index(drop=True)
+    return compared(table[[*on[:-1], "dataset", "criterion", *SHOWN]], within=[*keys, "dataset"], shared=results.study.shares_data)
 
 
 def _published(results: Results, key: str, tables: dict[str, str | None]) -> pd.DataFrame:

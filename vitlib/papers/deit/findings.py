@@ -20,9 +20,9 @@ from vitlib.papers.deit.tables import (
     frame_readouts_of_all,
     frame_schedules,
     frame_taught,
+    measured_teachers,
     published_name,
     table_models,
-    table_teachers,
 )
 from vitlib.report.evidence.intervals import Interval
 from vitlib.report.evidence.words import answered
@@ -44,7 +44,7 @@ def finding_teachers(results: Results) -> str:
     native, larger = (_between(frame_taught(results, column), {"kind": "convnet"}, {"kind": "transformer"}) for column in ("native", "up"))
     return (
         f"Convnet teacher against transformer teacher, top-1 of the largest student: {worded(native)}. "
-        f"With larger images: {worded(larger)}. {_best_teacher(table_teachers(results))}"
+        f"With larger images: {worded(larger)}. {_best_teacher(measured_teachers(results))}"
     )
 
 
@@ -149,8 +149,8 @@ def _ranked(frame: pd.DataFrame) -> str:
 
 def _best_teacher(table: pd.DataFrame) -> str:
     """The most accurate teacher beside that of the most accurate student."""
-    known = table.dropna(subset=["teacher", "measured"])
-    itself, students = (known[known["column"] == column].set_index("teacher")["measured"] for column in ("teacher itself", "student"))
+    known = table.dropna(subset="measured")
+    itself, students = (known[known["column"] == column].set_index("teacher")["measured"] for column in ("teacher", "native"))
     if not len(itself) or not len(students):
         return f"The teachers themselves: {NOT_YET}."
     return (

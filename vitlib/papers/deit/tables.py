@@ -7,7 +7,7 @@ import pandas as pd
 
 from vitlib.grid.results import Results
 from vitlib.report.frames import BY_IMAGE, averaged, melt, subtracted
-from vitlib.report.statistics import beside, disagreement, summary
+from vitlib.report.statistics import beside, compared, disagreement, summary
 from vitlib.runs.store import Stored
 
 SHORT = {"tiny": "Ti", "small": "S", "base": "B"}
@@ -33,10 +33,10 @@ PUBLISHED_METHODS = {  # rows of the paper's Table 3
 def table_teachers(results: Results) -> pd.DataFrame:
     """Table 2: top-1 (percent) of each teacher and of the largest distilled student that it taught, with the native and with larger
     images; ± is half of the 95 % interval of the mean over n trainings. A teacher with n = 1 was trained once, for the students of all
-    seeds. Convnets stand beside the publication's by size, the largest with the largest; a dash marks what has no counterpart here.
+    seeds. Convnets stand beside the publication's by size, the largest with the largest; a dash marks what has no counterpart here. Rank 1
+    is the highest of a column's rows with both values; on the publication's own data their difference stands instead of ranks.
     """
-    frame = results.frame("teachers").drop_duplicates(["teacher", "column", "run"])  # one teacher may be shared by all seeds
-    measured = summary(frame, ["teacher", "column"], "top1")
+    measured = measured_teachers(results)
     published = results.published("paper_table2").rename(columns={"value": "published", "method": "their teacher"})
     published["column"] = published["setting"].map(
         {"teacher itself": "teacher", "student DeiT-B distilled, 224": "native", "student DeiT-B distilled, fine-tuned 384": "up"}
@@ -47,28 +47,30 @@ def table_teachers(results: Results) -> pd.DataFrame:
     table = pd.concat([beside(measured, published, ["their teacher", "column"]), alone], ignore_index=True)
     table = table.sort_values("their teacher", key=lambda names: names.map(list(theirs).index, na_action="ignore"), kind="stable")
     shown = {"teacher": "teacher itself", "native": "student", "up": "student, larger images"}
-    return table.assign(column=table["column"].map(shown))[
-        ["teacher", "column", "measured", "±", "n", "their teacher", "published", "difference"]
-    ]
+    table = table.assign(column=table["column"].map(shown))
+    columns = ["teacher", "column", "measured", "±", "n", "their teacher", "published"]
+    return compared(table[columns], within=["column"], shared=results.study.shares_data)
 
 
 def table_strategies(results: Results) -> pd.DataFrame:
     """Table 3: top-1 (percent) by distillation strategy and readout, mean over seeds; ± is half of the 95 % interval of the mean. The four
     readouts of the distillation token are those of the same trained models; ↑ is fine-tuned at the larger images. The mean of the logits
-    is the fusion of the reference code, which the publication does not print.
+    is the fusion of the reference code, which the publication does not print. Rank 1 is the highest of a model's rows with both values; on
+    the publication's own data their difference stands instead of ranks.
     """
     measured = summary(frame_readouts_of_all(results), ["method", "readout", "size", "resolution"], "top1")
     table = beside(measured, _published_strategies(results), ["method", "readout", "size", "resolution"])
     order = {method: position for position, method in enumerate(METHODS)}
     table = table.sort_values(by="method", key=lambda column: column.map(order), kind="stable")
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
             "method": table["method"].map(METHODS),
             "readout": table["readout"].map(READOUTS | {"logit mean": "mean of the logits (code)"}),
             "model": table["size"].map(SHORT) + table["resolution"].map({"native": "", "up": "↑"}),
-            **{name: table[name] for name in ("measured", "±", "n", "published", "difference")},
+            **{name: table[name] for name in ("measured", "±", "n", "published")},
         }
     )
+    return compared(shown, within=["model"], shared=results.study.shares_data)
 
 
 def table_models(results: Results) -> pd.DataFrame:
@@ -96,7 +98,8 @@ def table_disagreement(results: Results) -> pd.DataFrame:
 
 def table_cosine(results: Results) -> pd.DataFrame:
     """Section 4: cosine of the two prefix tokens at the input and after the last block, mean over the test images and then over seeds; ± is
-    half of the 95 % interval over seeds. The control has two class tokens, which both learn the label; the largest student.
+    half of the 95 % interval over seeds. The control has two class tokens, which both learn the label; the largest student. Rank 1 is the
+    highest of the rows with both values; on the publication's own data their difference stands instead of ranks.
     """
     measured = summary(frame_cosines(results), ["method", "place"], "cosine")
     published = pd.DataFrame(  # DeiT, section 4
@@ -104,7 +107,8 @@ def table_cosine(results: Results) -> pd.DataFrame:
     )
     table = beside(measured, published, ["method", "place"])
     names = {"token": "class and distillation token", "two-class": "two class tokens"}
-    return table.assign(method=table["method"].map(names)).rename(columns={"method": "tokens"})
+    table = table.assign(method=table["method"].map(names)).rename(columns={"method": "tokens"})
+    return compared(table, shared=results.study.shares_data)
 
 
 def table_cost(results: Results) -> pd.DataFrame:
@@ -124,7 +128,13 @@ def table_released(results: Results) -> pd.DataFrame:
     readme = results.published("repo_readme").query("metric == 'top1'")
     published = readme.rename(columns={"value": "published"})[["method", "published"]]
     table = frame.assign(method=frame["released"].astype(str).str.split(".").str[0]).merge(published, on="method", how="left")
-    return table.drop(columns="method").assign(difference=table["top1"] - table["published"])
+    return compared(table.drop(columns="method"), measured="top1", shared=results.study.shares_data)
+
+
+def measured_teachers(results: Results) -> pd.DataFrame:
+    """Mean, interval and n of each teacher (column teacher) and of the student it taught (native, up); a shared teacher counts once."""
+    frame = results.frame("teachers").drop_duplicates(["teacher", "column", "run"])
+    return summary(frame, ["teacher", "column"], "top1")
 
 
 def frame_readouts_of_all(results: Results) -> pd.DataFrame:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vitlib.grid.results import Results
+from vitlib.grid.stand_ins import titled
 from vitlib.papers.dual_ssl_kd.tables import METHODS, TEACHERS, uniform_distance
 from vitlib.report.diagrams import arrow, box
+from vitlib.report.distances import draw_distances
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
-from vitlib.report.statistics import half_width, summary
+from vitlib.report.statistics import summary
 
 COLOURS = {  # the document: CL red, MIM blue
     "cl": "#c0392b",
@@ -36,10 +37,7 @@ def figure_distance(results: Results) -> Figure:
     for point, run in results.runs("distances"):
         name, distance = point["model"], run.arrays["distance"]  # images, blocks, heads
         colour = COLOURS.get(name, "0.3")
-        blocks, by_image, heads = np.arange(1, distance.shape[1] + 1), pd.DataFrame(distance.mean(axis=2)), distance.mean(axis=0)
-        axes.errorbar(blocks, by_image.mean(), by_image.apply(half_width), color=colour, label=TEACHERS.get(name, name))
-        places = np.repeat(blocks, heads.shape[1])
-        axes.scatter(places, heads.ravel(), s=6, color=colour, alpha=0.5, linewidths=0, label=f"{name} heads")
+        draw_distances(axes, distance, colour, TEACHERS.get(name, name), f"{name} heads")
         axes.set_title(f"{len(distance)} test images of {size} px, one training each")
     axes.axhline(uniform_distance(results), color=TEACHER, linestyle=":", label="uniform attention")
     axes.set(xlabel="block", ylabel="attention distance (px)")
@@ -115,8 +113,7 @@ def figure_downstream(results: Results) -> Figure:
         rows = table[table["method"] == method]
         places = np.arange(len(rows)) + 0.26 * (place - (len(methods) - 1) / 2)
         axes.bar(places, rows["measured"], 0.24, yerr=rows["±"], color=BARS[method], label=METHODS[method], error_kw={"linewidth": 0.8})
-    names = [f"{name} (for {settings.stands_for[name]})" for name in sets]
-    axes.set_xticks(range(len(sets)), names)
+    axes.set_xticks(range(len(sets)), [titled(settings, name) for name in sets])
     axes.set_ylabel("top-1 (%)")
     legend(axes, above=True)
     return figure

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from vitlib.grid.stand_ins import require_stand_ins
 from vitlib.inputs.foreign.architecture import architecture
 from vitlib.inputs.foreign.demands import Needs, TrainsOn, Uses
 from vitlib.inputs.models import Model, Positive, Vit
@@ -16,6 +17,7 @@ from vitlib.methods import needs
 from vitlib.papers.teachers.measure import AttentionDistances
 from vitlib.recipe import NonNegative, Recipe, Seeds, WholeBatches
 from vitlib.spec import Demand, Part, RunSpec
+from vitlib.teachers.runs import OnTeacher
 from vitlib.teachers.teacher import Teacher
 
 Protocol = Literal["finetune", "linear", "partial1"]
@@ -64,7 +66,7 @@ class AttentionTerm(Part):
         return {(1,): "the last block"}.get(self.blocks, f"each of the blocks {', '.join(map(str, self.blocks))} from the end")
 
 
-class Tuned(RunSpec):
+class Tuned(OnTeacher):
     """A teacher adapted to labels: all weights, the classifier alone, or the last block, final norm and classifier (Partial-1).
 
     Args:
@@ -73,8 +75,6 @@ class Tuned(RunSpec):
 
     version: ClassVar[int] = 4
 
-    teacher: Teacher
-    data: Data
     recipe: Recipe
     seed: int
     protocol: Protocol
@@ -88,7 +88,7 @@ class Tuned(RunSpec):
 
     def demands(self) -> Iterator[Demand]:
         trained = {"finetune": (), "linear": (needs.LINEAR,), "partial1": (needs.LAST_BLOCKS,)}[self.protocol]
-        yield _uses(self, "teacher", self.teacher.model, *trained, *needs.READOUTS[self.readout])
+        yield self.uses(*trained, *needs.READOUTS[self.readout])
         yield TrainsOn(self.data, self.recipe.batch_size)
 
 
@@ -157,18 +157,16 @@ class Joint(RunSpec):
         yield TrainsOn(self.data, self.recipe.batch_size)
 
 
-class AttentionMaps(RunSpec):
+class AttentionMaps(OnTeacher):
     """Attention of every block and head of a teacher on some evenly spaced test images."""
 
-    teacher: Teacher
-    data: Data
     images: Positive
 
     def demands(self) -> Iterator[Demand]:
-        yield Uses("teacher", self.teacher.model, self.data.image_size, self.teacher.channels, (needs.ATTENTION_MAPS,))
+        yield self.uses(needs.ATTENTION_MAPS)
 
 
-def _uses(run: Tuned | Taught | Joint, field: str, model: Model, *all_needs: Needs) -> Uses:
+def _uses(run: Taught | Joint, field: str, model: Model, *all_needs: Needs) -> Uses:
     return Uses(field, model, run.data.image_size, run.data.channels, all_needs)
 
 
@@ -207,8 +205,7 @@ class Settings(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _require_reach(self)
-        if unknown := set(self.downstream) ^ set(self.stands_for):
-            raise ValueError(f"stands_for: {', '.join(sorted(unknown))}; allowed: the names of downstream, each once")
+        require_stand_ins(self.stands_for, downstream=self.downstream)
         if taken := {*self.teachers, "untrained"} & set(self.references):
             raise ValueError(f"references: {', '.join(sorted(taken))}; allowed: other names, these models are always in Figure 1")
         for where, data in {"data": self.data, **{f"downstream.{name}": data for name, data in self.downstream.items()}}.items():

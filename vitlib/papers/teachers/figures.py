@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from vitlib.grid.results import Results
+from vitlib.report.distances import draw_distances, uniform_attention_distance
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
-from vitlib.report.statistics import half_width, uniform_attention_distance
 
 COLOURS = {"supervised": PALETTE[0], "dino": PALETTE[3], "mae": PALETTE[2], "convnet": PALETTE[1], "untrained": TEACHER}
 LABELS = {"supervised": "supervised", "dino": "DINO", "mae": "MAE", "convnet": "convnet", "untrained": "untrained"}
@@ -45,22 +43,8 @@ def figure_attention_distance(results: Results) -> Figure:
     figure, ((axes,),) = canvas(height=3.0)
     for point, stored in results.runs("distances"):
         method = point["method"]
-        distance = stored.arrays["distance"]  # images, blocks, heads
-        blocks = np.arange(1, distance.shape[1] + 1)
-        by_image = pd.DataFrame(distance.mean(axis=2))
-        axes.errorbar(
-            blocks, by_image.mean(), by_image.apply(half_width), color=COLOURS[method], label=f"{LABELS[method]}, {point['model']}"
-        )
-        heads = distance.mean(axis=0)
-        axes.scatter(
-            np.repeat(blocks, heads.shape[1]),
-            heads.ravel(),
-            s=6,
-            color=COLOURS[method],
-            alpha=0.5,
-            linewidths=0,
-            label=f"{LABELS[method]} heads",
-        )
+        named = f"{LABELS[method]}, {point['model']}", f"{LABELS[method]} heads"
+        draw_distances(axes, stored.arrays["distance"], COLOURS[method], *named)
     settings = results.study.settings
     patch = next(iter(settings.transformers.values())).patch_size
     axes.axhline(uniform_attention_distance(settings.data.image_size, patch), color=TEACHER, linestyle=":", label="uniform attention")

@@ -7,20 +7,17 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vitlib.inputs.foreign.demands import Needs, TrainsOn, Uses
+from vitlib.inputs.foreign.demands import TrainsOn, Uses
 from vitlib.inputs.models import Positive
 from vitlib.inputs.sources import Data
 from vitlib.methods import needs
 from vitlib.recipe import Recipe, Seeds
 from vitlib.spec import Demand, Part, RunSpec
+from vitlib.teachers.runs import OnTeacher
 from vitlib.teachers.teacher import Teacher
 
 Start = Literal["zero_b", "random", "svd", "svd_shift"]
 STEP_0 = ("zero_b", "svd", "svd_shift")  # starts whose step-0 loss is followed over ranks
-
-
-def _of_teacher(run: Copied | Distilled | Downstream | Spectra | StageTimes, *all_needs: Needs) -> Uses:
-    return Uses("teacher", run.teacher.model, run.data.image_size, run.data.channels, all_needs)
 
 
 def _stages(run: Distilled | StageTimes) -> needs.StagesFit:
@@ -28,18 +25,16 @@ def _stages(run: Distilled | StageTimes) -> needs.StagesFit:
     return needs.StagesFit(run.teacher.model, **sizes, reduction=run.reduction, staged_epochs=run.staged_epochs, epochs=run.recipe.epochs)
 
 
-class Copied(RunSpec):
+class Copied(OnTeacher):
     """Weight copy alone: every `reduction`-th block of the teacher, nothing trained."""
 
-    teacher: Teacher
-    data: Data
     reduction: Annotated[int, Field(ge=1)]
 
     def demands(self) -> Iterator[Demand]:
-        yield _of_teacher(self, needs.WEIGHT_COPY)
+        yield self.uses(needs.WEIGHT_COPY)
 
 
-class Distilled(RunSpec):
+class Distilled(OnTeacher):
     """A weight-copied student whose adapters learn the teacher's features (equation 1), at once or in stages.
 
     Args:
@@ -54,8 +49,6 @@ class Distilled(RunSpec):
 
     divisible: ClassVar[bool] = True
 
-    teacher: Teacher
-    data: Data
     recipe: Recipe
     seed: int
     reduction: Annotated[int, Field(ge=1)]
@@ -76,12 +69,12 @@ class Distilled(RunSpec):
         return self
 
     def demands(self) -> Iterator[Demand]:
-        yield _of_teacher(self, needs.ADAPTERS)
+        yield self.uses(needs.ADAPTERS)
         yield _stages(self)
         yield TrainsOn(self.data, self.recipe.batch_size)
 
 
-class Downstream(RunSpec):
+class Downstream(OnTeacher):
     """Accuracy of a backbone on a labelled set: a linear probe of what its classifier would read, or fine-tuning of all weights.
 
     `student` None is the teacher itself.
@@ -89,9 +82,7 @@ class Downstream(RunSpec):
 
     version: ClassVar[int] = 2
 
-    teacher: Teacher
     student: Copied | Distilled | None
-    data: Data
     recipe: Recipe
     seed: int
     protocol: Literal["probe", "finetune"] = "probe"
@@ -104,22 +95,20 @@ class Downstream(RunSpec):
         return self
 
     def demands(self) -> Iterator[Demand]:
-        yield _of_teacher(self)
+        yield self.uses()
         yield TrainsOn(self.data, self.recipe.batch_size)
 
 
-class Spectra(RunSpec):
+class Spectra(OnTeacher):
     """Singular values of every matrix of every dropped block, and the step-0 loss of each start at several ranks."""
 
-    teacher: Teacher
-    data: Data
     reduction: Annotated[int, Field(ge=1)]
     ranks: Annotated[tuple[Positive, ...], Field(min_length=1)]
     images: Positive
     seed: int = 0
 
     def demands(self) -> Iterator[Demand]:
-        yield _of_teacher(self, needs.ADAPTERS)
+        yield self.uses(needs.ADAPTERS)
 
 
 class Costs(RunSpec):
@@ -138,14 +127,12 @@ class Costs(RunSpec):
         yield Uses("teacher", self.teacher.model, self.image_size, self.teacher.channels, (needs.ADAPTERS,))
 
 
-class StageTimes(RunSpec):
+class StageTimes(OnTeacher):
     """Training time plain and staged, with and without cached teacher features, in alternation in one process."""
 
     version: ClassVar[int] = 2
     timed: ClassVar[bool] = True
 
-    teacher: Teacher
-    data: Data
     recipe: Recipe
     reduction: Annotated[int, Field(ge=1)]
     rank: Positive
@@ -153,7 +140,7 @@ class StageTimes(RunSpec):
     repeats: Positive
 
     def demands(self) -> Iterator[Demand]:
-        yield _of_teacher(self, needs.ADAPTERS)
+        yield self.uses(needs.ADAPTERS)
         yield _stages(self)
         yield TrainsOn(self.data, self.recipe.batch_size)
 

@@ -7,7 +7,7 @@ import pandas as pd
 from vitlib.grid.results import Results
 from vitlib.report.evidence.intervals import Interval
 from vitlib.report.frames import subtracted
-from vitlib.report.statistics import NOT_YET, beside, difference, is_measured, over_seeds, side, spread_said, summary, worded
+from vitlib.report.statistics import NOT_YET, beside, compared, difference, is_measured, over_seeds, side, spread_said, summary, worded
 
 STARTS = {
     "zero_b": "B = 0 (WeCoLoRA)",
@@ -31,8 +31,9 @@ NO_ROOM = "No distilled student has a higher mean than weight copy, so claim A c
 
 def table_1(results: Results) -> pd.DataFrame:
     """Table 1: top-1 accuracy (%) by start and schedule, below the teacher and weight copy without training; ± is half the 95 % interval
-    over n seeds. Published accuracies and times are the document's, of a ViT-B on ImageNet-1k and CIFAR-100: only the order of rows
-    compares. Seconds are those of the table of training times, whose SVD start stands for all starts (60 digits at `quick`).
+    over n seeds. Published accuracies and times are the document's, of a ViT-B on ImageNet-1k and CIFAR-100. On other data only the order
+    of rows compares: rank 1 is the highest of a set's rows with both values, and no difference is given. Seconds are those of the table of
+    training times, whose SVD start stands for all starts (60 digits at `quick`).
     """
     reduction = results.study.settings.reductions[0]
     table = pd.concat([_references(results, reduction), _grid(results, reduction)], ignore_index=True)
@@ -44,8 +45,9 @@ def table_1(results: Results) -> pd.DataFrame:
         "seconds": schedule.map(table_times(results).set_index("training")["seconds"]),
         "published, s": schedule.map(_published_seconds(results)).where(table["published"].notna()),
     }
-    columns = ["student", "schedule", "staged epochs", "whole epochs", "dataset", "measured", "±", "n", "published", "difference"]
-    return table.assign(**derived)[[*columns, "seconds", "published, s"]]
+    columns = ["student", "schedule", "staged epochs", "whole epochs", "dataset", "measured", "±", "n", "published"]
+    table = table.assign(**derived)[[*columns, "seconds", "published, s"]]
+    return compared(table, within=["dataset"], shared=results.study.shares_data)
 
 
 def table_reductions(results: Results) -> pd.DataFrame:
@@ -193,7 +195,8 @@ def index_map(results: Results) -> tuple[int, list[tuple[int, int]]]:
 def titles(results: Results) -> dict[str, str]:
     """Each downstream set with the document's set that it stands for."""
     theirs = dict(zip(results.study.settings.sets, DOCUMENT_SETS, strict=False))
-    return {name: name if results.study.profile == "paper" else f"{name} (for {stands_for})" for name, stands_for in theirs.items()}
+    shared = results.study.shares_data
+    return {name: name if shared else f"{name} (for {stands_for})" for name, stands_for in theirs.items()}
 
 
 def _best_rows(results: Results, reduction: int) -> str:
@@ -269,7 +272,7 @@ def _references(results: Results, reduction: int) -> pd.DataFrame:
     frame = results.frame("reference")
     frame = frame[(frame["row"] == "teacher") | (frame["reduction"] == reduction)]
     measured = summary(frame, ["row", "dataset"], "top1")
-    return measured.assign(student=measured["row"], schedule="none", published=float("nan"), difference=float("nan")).drop(columns="row")
+    return measured.assign(student=measured["row"], schedule="none", published=float("nan")).drop(columns="row")
 
 
 def _epochs(results: Results) -> tuple[str, dict[str, str]]:

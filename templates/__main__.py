@@ -27,7 +27,7 @@ TEMPLATE = Path(__file__).with_name("paper")
 NOTEBOOK = "notebook.ipynb"
 WORDS = {*keyword.kwlist, *keyword.softkwlist, *dir(builtins)}
 NAMED = ("vitlib", "vitlib/papers", "tests", "tests/nbref", "notebooks", "figures")  # folders in which a document's name means something
-LONGEST = 40  # letters of a name, so that lines with it stay short
+LONGEST = 40  # characters of a name, so that lines with it stay short
 
 
 def main(arguments: list[str]) -> int:
@@ -85,7 +85,7 @@ def require_free(name: str) -> None:
     Raises:
         SpecError: saying which.
     """
-    allowed = f"allowed: lower-case words joined by underscores, at most {LONGEST} letters, for instance label_smoothing"
+    allowed = f"allowed: lower-case words joined by underscores, at most {LONGEST} characters, for instance label_smoothing"
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > LONGEST:
         raise SpecError(f"NAME: got {brief(name)}; {allowed}")
     if name in WORDS:

@@ -92,15 +92,14 @@ def test_the_executed_copy_shows_table_figure_finding_and_claim_without_pictures
 
 @pytest.mark.parametrize("name", ["x", "trial", "a" * new_paper.LONGEST, "_".join(["ab"] * 13)])
 def test_the_generated_files_pass_the_linter_whatever_the_name(name, tmp_path):
+    shutil.copytree(ROOT / "vitlib", tmp_path / "vitlib", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     folder = tmp_path / "vitlib" / "papers" / name
-    folder.mkdir(parents=True)
+    folder.mkdir()
     for path in new_paper.TEMPLATE.iterdir():
         (folder / path.name).write_text(new_paper.filled(path.read_text(encoding="utf-8"), name), encoding="utf-8")
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for command in (["check"], ["format", "--check", "--exclude", "*.ipynb"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--no-cache", "vitlib"], cwd=tmp_path, capture_output=True, text=True
-        )
+        done = python(tmp_path, "-m", "ruff", *command, "--no-cache", str(folder))
         assert done.returncode == 0, done.stdout
 
 

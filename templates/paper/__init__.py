@@ -1,4 +1,4 @@
-"""Paper name: label smoothing, as of Rethinking the Inception Architecture for Computer Vision (arXiv 1512.00567).
+"""Paper name: label smoothing, after C. Szegedy et al. (arXiv 1512.00567).
 
 specs.py holds settings and runs, compute.py how they are computed, tables.py and figures.py what is shown, entry.toml the grid, the
 profiles and the claims, published.csv the document's numbers.

@@ -17,7 +17,7 @@ from _rate import matrix_rate
 from timm.layers import set_fused_attn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitlib.computing import Context
+from vitlib.computing import Context, result_of
 from vitlib.grid.entries import merged, read_entry
 from vitlib.inputs.sources import Data
 from vitlib.papers.teachers.specs import Settings, run_pretraining
@@ -58,7 +58,7 @@ def measured(spec: Pretrained) -> dict[str, float | str]:
     context = Context(DEVICE, data_dir(), None, parent=lambda run: None)
     recipe = spec.recipe if isinstance(spec, SupervisedTeacher) else spec.method.recipe
     epochs = 2 if DEVICE == "cpu" else 20  # the first of the GPU's holds the compilation
-    speeds = sorted(shortened(spec, epochs).compute(context).measured["images_per_second"] for _ in range(REPEATS))
+    speeds = sorted(result_of(shortened(spec, epochs), context).measured["images_per_second"] for _ in range(REPEATS))
     flops, rate = flops_per_image(spec, context), matrix_rate(recipe.precision, DEVICE)
     speed = statistics.median(speeds)
     return {
@@ -84,7 +84,7 @@ def flops_per_image(spec: Pretrained, context: Context) -> float:
     set_fused_attn(False)
     batch = 64
     with FlopCounterMode(display=False) as counter:
-        shortened(spec, 1, compile=False, batch_size=batch).changed(data=spec.data.changed(per_class=13)).compute(context)
+        result_of(shortened(spec, 1, compile=False, batch_size=batch).changed(data=spec.data.changed(per_class=13)), context)
     set_fused_attn(True)
     evaluated = 720 if isinstance(spec, SupervisedTeacher) else 0  # the test split, a third of a training step each
     return counter.get_total_flops() / (2 * batch + evaluated / 3)

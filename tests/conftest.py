@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import execute_smoke, smoke_study
 from vitlib import load_study
-from vitlib.runs.execute import Place
+from vitlib.runs.plan import Place
 from vitlib.runs.store import Store
 
 
@@ -40,7 +40,7 @@ def store(place):
 def forking():
     """Processes forked from a server that has imported everything and started no thread: real ones, in milliseconds."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.support", "vitlib.papers.deit.compute", "vitlib.papers.multi_distillation.training.compute"])
+    context.set_forkserver_preload(["tests.support", "vitlib.papers.deit.compute", "vitlib.papers.multi_distillation.compute"])
     return context
 
 

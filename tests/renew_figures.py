@@ -19,7 +19,8 @@ PROFILES = ("quick", "desk")
 RECEIPT = "receipt.json"
 OF_ITS_RUN = ("seconds", "commit")  # in a receipt, what another run of the same notebook says otherwise
 OF_THE_KERNEL = re.compile(r"(?<= at )0x[0-9a-f]+")
-OF_THE_STORE = re.compile(r"\(\d+ (?:stored|archived|stale|missing|failed|damaged)(?:, \d+ (?:stored|archived|stale|missing|failed|damaged))*\)")
+STATE = r"\d+ (?:stored|archived|stale|missing|failed|damaged)"
+OF_THE_STORE = re.compile(rf"\({STATE}(?:, {STATE})*\)")
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import pandas as pd
 from PIL import Image
 
 from vitlib import load_study
+from vitlib.computing import Context, Result, computes
 from vitlib.inputs.models import Vit, build
 from vitlib.runs.execute import execute
-from vitlib.spec import Context, Result, RunSpec
+from vitlib.spec import RunSpec
 
 ROOT = Path(__file__).parents[1]
 MICRO = Vit(embed_dim=8, depth=2, num_heads=2, patch_size=4)
@@ -32,17 +33,19 @@ class Number(RunSpec):
     value: int
     scale: float = 1.0
 
-    def compute(self, context: Context) -> Result:
-        leave_trace(self, context)
-        generator = np.random.default_rng(self.value)
-        context.tick(0, 1, 10)
-        return Result(
-            {"value": self.scale * self.value, "count": self.value, "name": "a number"},
-            pd.DataFrame({"epoch": [1, 2], "loss": generator.random(2), "top1": [np.nan, 1e-17]}),
-            {"noise": generator.random((2, 3)), "flags": np.array([True, False]), "none": np.zeros((0, 4), np.float16)},
-            {"weight": generator.random((3, 2)).astype(np.float32).T, "step": np.array(7)},
-            {"seconds": 0.5},
-        )
+
+@computes(Number)
+def compute_number(spec: Number, context: Context) -> Result:
+    leave_trace(spec, context)
+    generator = np.random.default_rng(spec.value)
+    context.tick(0, 1, 10)
+    return Result(
+        {"value": spec.scale * spec.value, "count": spec.value, "name": "a number"},
+        pd.DataFrame({"epoch": [1, 2], "loss": generator.random(2), "top1": [np.nan, 1e-17]}),
+        {"noise": generator.random((2, 3)), "flags": np.array([True, False]), "none": np.zeros((0, 4), np.float16)},
+        {"weight": generator.random((3, 2)).astype(np.float32).T, "step": np.array(7)},
+        {"seconds": 0.5},
+    )
 
 
 class Total(RunSpec):
@@ -51,9 +54,11 @@ class Total(RunSpec):
     left: "Number | Total"
     right: "Number | Total"
 
-    def compute(self, context: Context) -> Result:
-        leave_trace(self, context)
-        return Result({"value": sum(context.parent(parent).metrics["value"] for parent in (self.left, self.right))})
+
+@computes(Total)
+def compute_total(spec: Total, context: Context) -> Result:
+    leave_trace(spec, context)
+    return Result({"value": sum(context.parent(parent).metrics["value"] for parent in (spec.left, spec.right))})
 
 
 def leave_trace(spec: RunSpec, context: Context) -> None:

@@ -1,6 +1,7 @@
 """What DESIGN promises about the library's shape: one way of imports, no needless torch, small files, unique runs."""
 
 import ast
+import graphlib
 import importlib
 import pkgutil
 import subprocess
@@ -14,7 +15,11 @@ import vitlib
 from vitlib.spec import RunSpec
 
 ROOT = Path(vitlib.__file__).parent
-ROOMS = ["messages", "spec", "recipe", "distributed", "inputs", "methods", "training", "teachers", "papers", "runs"]  # in order of import
+ROOMS = [  # in order of import
+    "messages", "spec", "computing", "recipe", "distributed", "inputs", "methods", "training", "teachers", "runs", "grid",
+    "papers", "studies",
+]  # fmt: skip
+SHOWING = ("grid", "papers", "studies")
 FREE = {"paths"}  # imports nothing of vitlib, and anyone may import it
 LONGEST = 320
 FULLEST = 7
@@ -27,12 +32,8 @@ def module_of(path):
 
 
 def imported(path):
-    """The vitlib modules that a file imports anywhere in it, those for type checkers alone left out."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    for node in ast.walk(tree):
+    """The names of vitlib that a file imports anywhere in it, inside functions and for type checkers alone too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.ImportFrom):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -54,11 +55,11 @@ def forbidden(importer, name):
     if here in FREE or here == "report":
         return f"{here} imports nothing of vitlib"
     if there == "report":
-        return "" if here in {"papers", "runs"} else "only papers and runs show results"
+        return "" if here in SHOWING else f"only {', '.join(SHOWING)} show results"
     if here not in ROOMS or there not in [*ROOMS, ""]:
         return f"no such room: {here if here not in ROOMS else there}; add it to ROOMS in this test and to the design"
     if there == "":
-        return "" if here == "runs" else "the package itself is for notebooks"
+        return "the package itself is for notebooks"
     return "" if ROOMS.index(there) < ROOMS.index(here) else f"the order is {' < '.join(ROOMS)}"
 
 
@@ -80,12 +81,45 @@ def test_imports_between_rooms_point_one_way():
         ("vitlib.methods.distillation.losses", "vitlib.training.loop.train", False),
         ("vitlib.papers.deit.tables", "vitlib.report.tables", True),
         ("vitlib.training.loop", "vitlib.report.tables", False),
-        ("vitlib.papers.deit.tables", "vitlib.runs.study", False),
-        ("vitlib.runs.study", "vitlib.papers", True),
+        ("vitlib.papers.deit.tables", "vitlib.grid.results.Results", True),
+        ("vitlib.papers.deit.tables", "vitlib.studies.study", False),
+        ("vitlib.grid.results", "vitlib.papers.deit", False),
+        ("vitlib.studies.loading", "vitlib.papers.teachers", True),
+        ("vitlib.runs.provenance", "vitlib", False),
     ],
 )
 def test_the_rule_of_imports_tells_right_from_wrong(importer, name, allowed):
     assert (forbidden(importer, name) == "") is allowed
+
+
+MODULES = {module_of(path): path for path in SOURCES}
+
+
+def imported_modules(path):
+    """The modules behind those names: what a name is looked up in is not told from a submodule by the statement."""
+    return {name if name in MODULES else name.rpartition(".")[0] for name in imported(path)} - {module_of(path)}
+
+
+def circle_in(graph):
+    """The modules of a circle of imports, in order, or nothing."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {module: imported_modules(path) for module, path in MODULES.items()}
+    assert sum(map(len, graph.values())) > 500
+    assert circle_in(graph) is None
+
+
+def test_a_circle_is_seen_through_functions_and_type_checking(tmp_path):
+    (one, other) = (tmp_path / name for name in ("one.py", "other.py"))
+    one.write_text("def f():\n    from vitlib.other import g\n")
+    other.write_text("if TYPE_CHECKING:\n    import vitlib.one\n")
+    assert [list(imported(path)) for path in (one, other)] == [["vitlib.other.g"], ["vitlib.one"]]
+    assert set(circle_in({"one": {"other"}, "other": {"one"}, "third": {"one"}})) == {"one", "other"}
 
 
 def heavy_modules_after(*modules):

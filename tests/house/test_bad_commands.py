@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import ROOT, files_below
 from vitlib.__main__ import main
-from vitlib.papers.entries import read_entry
+from vitlib.grid.entries import read_entry
 
 SECONDS = 5
 OVERRIDES = "allowed: a table of settings"
@@ -86,7 +86,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("RESULTS", "FIGURES", "DATA"):
         monkeypatch.setenv(f"VITLIB_{name}", str(tmp_path / name.lower()))
-    monkeypatch.setattr("vitlib.runs.batch._execute", lambda *_: pytest.fail("a kernel was started"))
+    monkeypatch.setattr("vitlib.studies.batch._execute", lambda *_: pytest.fail("a kernel was started"))
     return tmp_path
 
 

@@ -20,10 +20,10 @@ from vitlib import load_study
 from vitlib.inputs.models import Timm
 from vitlib.inputs.sources import Data, fingerprint
 from vitlib.papers.deit.specs import Released
-from vitlib.runs.execute import preflight
+from vitlib.runs.archive import import_
 from vitlib.runs.manifest import StoreError
+from vitlib.runs.preflight import preflight
 from vitlib.runs.store import Store
-from vitlib.runs.transfer.archive import import_
 from vitlib.spec import SpecError
 
 SECONDS = 5

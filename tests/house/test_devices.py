@@ -9,8 +9,9 @@ import torch
 
 from tests import pretended_gpu
 from vitlib import load_study
-from vitlib.papers.entries import studies
-from vitlib.spec import Context, RunSpec
+from vitlib.computing import Context, result_of
+from vitlib.grid.entries import studies
+from vitlib.spec import RunSpec
 
 
 def in_a_process(forking, tmp_path, target, *args):
@@ -35,7 +36,7 @@ def compute_there(paper: str, report: Path) -> None:
             visit(parent)
         context = Context(f"{pretended_gpu.NAME}:0", study.place.data_dir, None, parent=lambda parent: results[parent.id])
         try:
-            results[spec.id] = spec.compute(context)
+            results[spec.id] = result_of(spec, context)
         except Exception:
             failures[spec.id] = traceback.format_exc()
 

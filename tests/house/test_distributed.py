@@ -15,7 +15,8 @@ from vitlib.inputs.models import Vit
 from vitlib.inputs.sources import Data
 from vitlib.papers.deit.specs import Student
 from vitlib.recipe import Augment, Recipe
-from vitlib.runs.execute import Place, execute
+from vitlib.runs.execute import execute
+from vitlib.runs.plan import Place
 from vitlib.runs.store import Store
 from vitlib.spec import SpecError
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from vitlib import documents, load_study
-from vitlib.papers.entries import merged, read_entry
-from vitlib.papers.grid import with_teachers
+from vitlib.grid.entries import merged, read_entry
 from vitlib.spec import SpecError
+from vitlib.studies.pretraining import with_teachers
 
 SECONDS = 3.0  # for the slowest of them, on a slow core
 ODD_NUMBERS = [

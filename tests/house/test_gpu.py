@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from vitlib.computing import Context, result_of
 from vitlib.inputs.data import ResidentBatches, Training
 from vitlib.inputs.models import ResNet, Vit, build
 from vitlib.inputs.sources import Data
@@ -17,7 +18,6 @@ from vitlib.methods.pruning.masks import apply_masks, prunable, semi_structured,
 from vitlib.methods.pruning.saliency import block_features, magnitude, refer, snip
 from vitlib.papers.deit.specs import Student
 from vitlib.recipe import Augment, Recipe
-from vitlib.spec import Context
 from vitlib.training.cost import counted_macs, speed
 from vitlib.training.loop import cross_entropy, train
 
@@ -93,10 +93,10 @@ def test_a_distilled_student_trains_compiled_in_bf16_and_predicts():
     teacher_recipe = RECIPE.changed(lr=0.05, precision="bf16")
     teacher = Student(data=DIGITS, model=RESNET, recipe=teacher_recipe, seed=0)
     context = Context(DEVICE, Path(), None, parent=None)
-    stored = teacher.compute(context)
+    stored = result_of(teacher, context)
     recipe = RECIPE.changed(precision="bf16", compile=True, mixup=0.8, augment=Augment(crop=1, flip=0.5, erasing=0.25))
     student = Student(data=DIGITS, model=VIT, recipe=recipe, seed=0, objective="hard", teacher=teacher)
-    result = student.compute(Context(DEVICE, Path(), None, parent=lambda spec: stored))
+    result = result_of(student, Context(DEVICE, Path(), None, parent=lambda spec: stored))
     assert all(math.isfinite(loss) for loss in result.history["loss"])
     assert result.measured["peak_bytes"] > 0
     assert len(result.arrays["predictions class+distillation"]) == len(result.arrays["labels"])

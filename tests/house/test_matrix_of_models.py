@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from tests.support import make_images
+from vitlib.computing import Context, result_of
 from vitlib.inputs.data import test_batches as batches_in_order
 from vitlib.inputs.foreign.architecture import _looked_at, architecture
 from vitlib.inputs.foreign.classes import keep_columns
@@ -17,17 +18,17 @@ from vitlib.inputs.models import Timm, Vit, build, load_weights
 from vitlib.inputs.sources import Data
 from vitlib.methods.adapters.weight_copy import features, prefix_tokens
 from vitlib.methods.attention import attention_maps
-from vitlib.papers.afr_pruning.compute import balanced_images, scored
+from vitlib.papers.afr_pruning.compute.pruning import balanced_images, scored
 from vitlib.papers.afr_pruning.specs import Pruned, Pruning
 from vitlib.papers.deit.specs import Student
 from vitlib.papers.dual_ssl_kd.compute import adapt, three_networks
 from vitlib.papers.dual_ssl_kd.ends import CUTS
 from vitlib.papers.dual_ssl_kd.specs import AttentionTerm, Joint, Tuned
 from vitlib.papers.teachers.measure import AttentionDistances, Quality
-from vitlib.papers.wecolora.compute import backbone_of
+from vitlib.papers.wecolora.compute.students import backbone_of
 from vitlib.papers.wecolora.specs import Copied, Distilled, Downstream
 from vitlib.recipe import Recipe
-from vitlib.spec import Context, SpecError
+from vitlib.spec import SpecError
 from vitlib.teachers.task import with_fresh_head
 from vitlib.teachers.teacher import Teacher, Untrained
 from vitlib.training.probe import features_read, readouts
@@ -103,7 +104,7 @@ def where(tmp_path_factory):
     make_images(data_dir / "photos")
 
     def parent(run):
-        return SimpleNamespace(weights=run.compute(context).weights)
+        return SimpleNamespace(weights=result_of(run, context).weights)
 
     context = Context("cpu", data_dir, None, parent)
     return context
@@ -168,7 +169,7 @@ def probe(name, size, where):
         assert_close(rest[0], tokens[:, model.num_prefix_tokens :].mean(dim=1))
     if readouts(model) == ("class", "mean"):
         assert_close(own, tokens[:, 0])
-    assert {f"knn {readout}" for readout in readouts(model)} <= set(run.compute(where).metrics)
+    assert {f"knn {readout}" for readout in readouts(model)} <= set(result_of(run, where).metrics)
 
 
 def columns(name, size, where):
@@ -181,7 +182,7 @@ def columns(name, size, where):
 def student(name, size, where):
     """As a student or teacher of DeiT, trained from scratch."""
     run = loaded(Student(data=photos(size), model=Timm(name=name), recipe=ONE_EPOCH, seed=0), where)
-    result = run.compute(where)
+    result = result_of(run, where)
     model = build(run.model, image_size=size, channels=3, num_classes=2)
     load_weights(model, result.weights)
     (images, labels), model = next(iter(batches_in_order(run.data, device="cpu", data_dir=where.data_dir).epoch(0))), model.eval()
@@ -205,7 +206,7 @@ def tuned(protocol):
             later = set(range(len(model.blocks) - 1))
             early = ("patch_embed", "cls_token", "pos_embed", "reg_token", "norm_pre", *(f"blocks.{block}." for block in later))
             assert all(value.requires_grad != key.startswith(early) for key, value in model.named_parameters())
-        assert 0 <= run.compute(where).metrics["top1"] <= 100
+        assert 0 <= result_of(run, where).metrics["top1"] <= 100
 
     return check
 
@@ -223,7 +224,7 @@ def joint(name, size, where):
     prefix = networks.cl.num_prefix_tokens
     last = attention_maps(networks.cl, images)[:, -1, :, prefix:, prefix:]
     assert_close(outputs.cl_maps[1].exp(), last / last.sum(dim=-1, keepdim=True), rtol=1e-4, atol=1e-5)
-    assert 0 <= run.compute(where).metrics["top1"] <= 100
+    assert 0 <= result_of(run, where).metrics["top1"] <= 100
 
 
 def maps(name, size, where):
@@ -234,7 +235,7 @@ def maps(name, size, where):
     assert found.shape[1] == len(model.blocks) and found.shape[-2] == found.shape[-1] == tokens_of_blocks(model, images)[0].shape[1]
     assert_close(found.sum(dim=-1), torch.ones(found.shape[:-1]))
     assert_close(own_logits(model, images), before)  # reading left the model as it was
-    assert run.compute(where).arrays["distance"].shape == (2, len(model.blocks), found.shape[2])
+    assert result_of(run, where).arrays["distance"].shape == (2, len(model.blocks), found.shape[2])
 
 
 def afr(rows):
@@ -252,7 +253,7 @@ def afr(rows):
         loss = F.cross_entropy(own_logits(model, images), labels)
         for key, gradient in zip(scores, torch.autograd.grad(loss, [model.get_parameter(key) for key in scores]), strict=True):
             assert_close(scores[key], (gradient * model.get_parameter(key)).abs(), rtol=1e-3, atol=1e-7)
-        result = run.compute(where)
+        result = result_of(run, where)
         assert result.metrics["kept"] == round(0.5 * result.metrics["prunable"])
 
     return check
@@ -268,7 +269,7 @@ def copy(name, size, where):
     assert prefix_tokens(model) == architecture(run.teacher.model, size, 3).prefix_tokens
     for mine, theirs in zip(features(model, images, [0, len(seen) - 1]), (seen[0], seen[-1]), strict=True):
         assert_close(mine, theirs)
-    weights = run.compute(where).weights
+    weights = result_of(run, where).weights
     assert len({key.split(".")[1] for key in weights if key.startswith("blocks.")}) == 2
 
 
@@ -276,12 +277,12 @@ def wecolora(name, size, where):
     common = {"teacher": teacher_of(name, size), "data": photos(size), "seed": 0}
     learned = Distilled(recipe=ONE_EPOCH, reduction=2, rank=2, lora_init="svd", **common)
     run = loaded(Downstream(student=learned, recipe=ONE_EPOCH, **common), where)
-    result = learned.compute(where)
+    result = result_of(learned, where)
     assert all(0 < value < float("inf") for value in (result.metrics["last"], result.metrics["product norm"]))
     backbone = backbone_of(run.changed(student=None), where)
     images = drawn(2, size)
     assert_close(backbone(images), backbone.forward_head(backbone.forward_features(images), pre_logits=True))
-    assert 0 <= run.compute(where).metrics["top1"] <= 100
+    assert 0 <= result_of(run, where).metrics["top1"] <= 100
 
 
 METHODS = {

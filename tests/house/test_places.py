@@ -13,9 +13,9 @@ import pytest
 from tests.support import EXAMPLE, ROOT, files_below
 from vitlib import load_study, paths
 from vitlib.__main__ import main
-from vitlib.runs import batch
 from vitlib.runs.manifest import StoreError
 from vitlib.spec import SpecError
+from vitlib.studies import batch
 
 
 @pytest.fixture

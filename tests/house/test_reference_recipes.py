@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vitlib.papers.entries import FOLDER, merged, read_entry, studies
+from vitlib.grid.entries import FOLDER, merged, read_entry, studies
 from vitlib.recipe import Recipe
 
 CODES = {"deit": {"code": "deit"}, "wecolora": {"code": "wecolora"}}  # what a document's tags stand for; elsewhere they name the code

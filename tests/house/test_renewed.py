@@ -7,7 +7,8 @@ import shutil
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from renew_figures import content, outcomes, put_in_place, report
+
+from tests.renew_figures import content, outcomes, put_in_place, report
 
 LONG_AGO = 1_000_000_000
 OUTPUT = {"text/plain": "<Styler at 0x7f01>", "text/html": "<td>95 (90 stored, 5 missing)</td>", "image/png": "aGVsbG8="}

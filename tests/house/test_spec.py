@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from tests.golden.renew import GOLDEN, classes, runs
 from tests.support import Number, Total
 from vitlib import load_study
+from vitlib.computing import result_of
 from vitlib.inputs.models import ResNet, Vit
 from vitlib.inputs.sources import Data
 from vitlib.papers.deit.specs import Student
@@ -159,7 +160,7 @@ def test_a_run_class_that_cannot_compute_says_so():
         pass
 
     with pytest.raises(NotImplementedError, match="Idle does not say how it is computed"):
-        Idle().compute(None)
+        result_of(Idle(), None)
 
 
 RENEW = "then renew: python tests/golden/renew.py"

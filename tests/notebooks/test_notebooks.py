@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from tests.support import ROOT
-from vitlib.papers.entries import documents
-from vitlib.runs import batch
+from vitlib.grid.entries import documents
 from vitlib.spec import SpecError
+from vitlib.studies import batch
 
 NBREF = ROOT / "tests" / "nbref"
 NBVAL = [sys.executable, "-m", "pytest", "-q", "-p", "tests.nbval_plugin", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env"]

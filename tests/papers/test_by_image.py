@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vitlib.papers.entries import documents
+from vitlib.grid.entries import documents
 from vitlib.report.frames import averaged, in_units, melt, subtracted
 
 NOT_BY_IMAGE = ("second_top1", "ema_top1", "validation top1", "top1 exit")  # no claim is about them

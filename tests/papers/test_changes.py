@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from tests.support import EXAMPLE, files_below
 from vitlib import documents, load_study
-from vitlib.papers.changes import folder_name, in_a_line
+from vitlib.grid.changes import folder_name, in_a_line
 from vitlib.spec import SpecError
 
 PROFILES = ("smoke", "quick", "cifar", "paper")

@@ -8,11 +8,11 @@ import pytest
 from scipy.stats import rankdata
 
 from vitlib import load_study
-from vitlib.papers import afr_pruning, deit, dual_ssl_kd, wecolora
 from vitlib.grid.entries import documents
+from vitlib.grid.results import Results
+from vitlib.papers import afr_pruning, deit, dual_ssl_kd, wecolora
 from vitlib.report.statistics import compared
 from vitlib.report.tables import formatted
-from vitlib.grid.results import Results
 
 TABLES = {
     "afr_pruning": (afr_pruning.table_1, afr_pruning.table_2, afr_pruning.table_gains),

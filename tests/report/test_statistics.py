@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from vitlib.report.distances import uniform_attention_distance
 from vitlib.report.evidence.claims import verdicts
 from vitlib.report.evidence.paired import paired_differences
-from vitlib.report.statistics import beside, disagreement, half_width, summary, uniform_attention_distance
+from vitlib.report.statistics import beside, disagreement, half_width, summary
 from vitlib.report.tables import DASH, formatted, save, shown
 
 

@@ -4,11 +4,12 @@ import pytest
 
 from tests.runs.support import FACTS, SPEC
 from tests.support import context
+from vitlib.computing import result_of
 
 
 @pytest.fixture
 def result(tmp_path):
-    return SPEC.compute(context(tmp_path))
+    return result_of(SPEC, context(tmp_path))
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support import flip_a_byte, smoke_study
 from vitlib.__main__ import main
+from vitlib.computing import Result
 from vitlib.runs.store import Store
-from vitlib.spec import Result
 
 
 @pytest.fixture

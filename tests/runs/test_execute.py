@@ -12,12 +12,12 @@ import torch
 
 from tests.support import Number, Total, assert_same_result, computed, files_below, flip_a_byte
 from vitlib import paths
-from vitlib.runs import execute as execute_module
+from vitlib.computing import Result, result_of
 from vitlib.runs.execute import RunsFailedError, execute
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.store import Store
-from vitlib.runs.workers import local
-from vitlib.spec import Result, SpecError
+from vitlib.runs.workers import local, one
+from vitlib.spec import SpecError
 
 ONE, TWO, THREE = (Number(value=value) for value in (1, 2, 3))
 SUM = Total(left=ONE, right=TWO)
@@ -202,7 +202,7 @@ def test_a_run_that_another_process_holds_is_waited_for_and_not_computed(place, 
             claimed.set()
             while not waiting.is_set():
                 time.sleep(0.01)
-            store.put(ONE, ONE.compute(Spare), {"code": ""})
+            store.put(ONE, result_of(ONE, Spare), {"code": ""})
 
     class Spare:
         data_dir, tick = place.data_dir, staticmethod(lambda *_: None)
@@ -342,13 +342,13 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_computed_and_no_f
 
 def test_a_result_names_the_code_that_was_there_when_it_began(place, monkeypatch):
     codes = iter(["before", "after"])
-    monkeypatch.setattr(execute_module, "facts", lambda module, device: {"code": next(codes)})
+    monkeypatch.setattr(one, "facts", lambda cls, device: {"code": next(codes)})
     execute([ONE], place)
     assert Store(place.results_dir).read(ONE.id).provenance["code"] == "before"
 
 
 def test_a_run_taken_up_again_names_the_code_that_it_began_with(place, monkeypatch):
-    monkeypatch.setattr(execute_module, "facts", lambda module, device: {"code": "new"})
+    monkeypatch.setattr(one, "facts", lambda cls, device: {"code": "new"})
     scratch = Store(place.results_dir).scratch(ONE.id)
     scratch.mkdir(parents=True)
     (scratch / "code").write_text("old")

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from tests.support import Killed, assert_same_arrays, assert_same_result, execute_smoke, files_below
+from vitlib.computing import Context
 from vitlib.inputs.data import seed_everything, training_batches
 from vitlib.inputs.models import ResNet, Vit, build, weights_of
 from vitlib.inputs.sources import Data
 from vitlib.recipe import Augment, Recipe
-from vitlib.runs.execute import one_thread
 from vitlib.runs.store import Store
-from vitlib.spec import Context
+from vitlib.runs.workers.one import one_thread
 from vitlib.training import loop
 
 KILLS = 20

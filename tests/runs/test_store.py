@@ -11,11 +11,12 @@ import pytest
 
 from tests.runs.support import FACTS, SPEC, PowerCut, delete
 from tests.support import Number, assert_same_arrays, assert_same_result, computed, files_below, flip_a_byte
+from vitlib.computing import Result
 from vitlib.runs import store as store_module
 from vitlib.runs.execute import execute
 from vitlib.runs.manifest import MANIFEST, DamagedError
 from vitlib.runs.store import FILES, WEIGHTS, Store
-from vitlib.spec import Result, SpecError
+from vitlib.spec import SpecError
 
 
 def test_metrics_history_arrays_and_weights_come_back_to_the_bit(store, folder, result):

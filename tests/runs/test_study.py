@@ -5,11 +5,12 @@ import pytest
 
 from tests.support import flip_a_byte, make_images, smoke_study
 from vitlib import documents, load_study
+from vitlib.computing import Result
+from vitlib.grid.entries import merged, read_entry
 from vitlib.inputs.sources import fingerprint
-from vitlib.papers.entries import merged, read_entry
 from vitlib.runs.provenance import code_fingerprint, facts
 from vitlib.runs.store import Store
-from vitlib.spec import Result, SpecError
+from vitlib.spec import SpecError
 
 # ------------------------------------------------------------------------------------------------ settings
 

@@ -9,13 +9,14 @@ from torch.testing import assert_close
 
 from tests.support import Killed, assert_same_result, context
 from tests.teachers.support import DATA, MICRO
+from vitlib.computing import result_of
 from vitlib.inputs.sources import Data
 from vitlib.inputs.views import resized_crop
-from vitlib.runs.execute import one_thread
+from vitlib.runs.workers.one import one_thread
 from vitlib.spec import SpecError
-from vitlib.teachers import training
+from vitlib.teachers import compute as training
+from vitlib.teachers.compute import in_float32
 from vitlib.teachers.pretrain import DinoMethod, DinoTeacher, MaeMethod, MaeTeacher, MultiCrop, SupervisedTeacher
-from vitlib.teachers.training import in_float32
 
 RECIPE = {"epochs": 3, "batch_size": 8, "lr": 1e-3, "warmup_epochs": 1, "eval_every": 1}
 TRACKING = {"bank": 20, "queries": 10}
@@ -43,7 +44,7 @@ RUNS = {
 @pytest.mark.parametrize("name", RUNS)
 def test_pretraining_killed_at_several_steps_ends_in_the_same_bits(name, tmp_path):
     with one_thread("cpu"):
-        whole = RUNS[name].compute(context())
+        whole = result_of(RUNS[name], context())
         left = [2, 5, 6]  # steps until each kill: inside an epoch, at its end, across the thawing of the last layer
 
         def tick(*_):
@@ -55,8 +56,8 @@ def test_pretraining_killed_at_several_steps_ends_in_the_same_bits(name, tmp_pat
 
         for _ in range(3):
             with pytest.raises(Killed):
-                RUNS[name].compute(context(scratch=tmp_path, tick=tick, checkpoint_every=0.0))
-        resumed = RUNS[name].compute(context(scratch=tmp_path, checkpoint_every=0.0))
+                result_of(RUNS[name], context(scratch=tmp_path, tick=tick, checkpoint_every=0.0))
+        resumed = result_of(RUNS[name], context(scratch=tmp_path, checkpoint_every=0.0))
     assert_same_result(resumed, whole)
 
 
@@ -64,7 +65,7 @@ def test_pretraining_killed_at_several_steps_ends_in_the_same_bits(name, tmp_pat
 def test_pretraining_lowers_its_loss_and_follows_the_accuracy(name):
     method = DINO if name == "dino" else MAE
     longer = method.changed(recipe=method.recipe.changed(epochs=12, lr=5e-3))
-    history = RUNS[name].changed(method=longer).compute(context()).history
+    history = result_of(RUNS[name].changed(method=longer), context()).history
     assert len(history) == 12
     if name == "mae":
         assert history["loss"].iloc[-1] < 0.9 * history["loss"].iloc[0]
@@ -75,10 +76,10 @@ def test_the_weights_of_dino_are_the_teachers_which_follow_the_student_from_behi
     """With momentum 1 the teacher never moves: it stays the network as it was drawn."""
     still = RUNS["dino"].changed(method=DINO.changed(ema=0.9999999))
     shorter, longer = (still.changed(method=still.method.changed(recipe=DINO.recipe.changed(epochs=epochs))) for epochs in (2, 3))
-    one, other = (spec.compute(context()).weights for spec in (shorter, longer))
+    one, other = (result_of(spec, context()).weights for spec in (shorter, longer))
     for name in one:
         np.testing.assert_allclose(one[name], other[name], atol=1e-6)
-    moved = RUNS["dino"].compute(context()).weights
+    moved = result_of(RUNS["dino"], context()).weights
     assert max(np.abs(moved[name] - one[name]).max() for name in one) > 1e-4
 
 

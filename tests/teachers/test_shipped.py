@@ -8,9 +8,10 @@ import pytest
 from tests.support import flip_a_byte
 from tests.teachers.support import METHODS, run_quality
 from vitlib import load_study
-from vitlib.runs.execute import execute, preflight
-from vitlib.runs.transfer import shipping
+from vitlib.runs.execute import execute
+from vitlib.runs.preflight import preflight
 from vitlib.spec import SpecError
+from vitlib.studies import shipping
 from vitlib.teachers import shipped
 from vitlib.teachers.teacher import Shipped
 

@@ -16,6 +16,7 @@ from torch.testing import assert_close
 
 from tests.support import context
 from tests.training.support import DIGITS, RECIPE, STEPS, VIT, batches, fit, model, same
+from vitlib.computing import result_of
 from vitlib.inputs.models import weights_of
 from vitlib.papers.deit.specs import Student
 from vitlib.recipe import Augment, Recipe
@@ -308,9 +309,9 @@ def student(seed=0):
 
 
 def test_a_seed_gives_the_same_weights_to_the_bit_and_another_seed_gives_others():
-    one = student().compute(context())
+    one = result_of(student(), context())
     torch.manual_seed(123)
-    again, other = student().compute(context()), student(seed=1).compute(context())
+    again, other = result_of(student(), context()), result_of(student(seed=1), context())
     assert same(one.weights, again.weights) and one.history.equals(again.history)
     assert one.metrics == again.metrics
     assert not np.array_equal(one.weights["head.weight"], other.weights["head.weight"])

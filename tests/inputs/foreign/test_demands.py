@@ -13,6 +13,7 @@ from tests.inputs.foreign.support import NOWHERE, photos
 from tests.support import files_below, make_images
 from vitlib import load_study
 from vitlib.__main__ import main
+from vitlib.computing import Result
 from vitlib.inputs.foreign.demands import SameClasses, Tells, TrainsOn
 from vitlib.inputs.models import ResNet
 from vitlib.inputs.pictures import DataError
@@ -21,7 +22,7 @@ from vitlib.papers.multi_distillation.specs import Alone
 from vitlib.recipe import Recipe
 from vitlib.runs.provenance import facts
 from vitlib.runs.store import Store
-from vitlib.spec import Result, RunSpec, SpecError
+from vitlib.spec import RunSpec, SpecError
 
 
 def runs_of_the_documents():

@@ -10,12 +10,15 @@ import pytest
 
 from tests.support import files_below, make_images, make_picture
 from vitlib.__main__ import main
+from vitlib.computing import Result, computes
 from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sets import fingerprints
 from vitlib.inputs.sources import Data, compare, files, fingerprint, load
-from vitlib.runs.execute import Place, RunsFailedError, execute, verify_data
+from vitlib.runs.execute import RunsFailedError, execute
+from vitlib.runs.plan import Place
+from vitlib.runs.preflight import verify_data
 from vitlib.runs.store import Store
-from vitlib.spec import Result, RunSpec
+from vitlib.spec import RunSpec
 
 SOURCE = "folder/pets"
 PETS = Data(source=SOURCE, image_size=8, mean=(0.5,), std=(0.5,))
@@ -223,11 +226,13 @@ class Counted(RunSpec):
     data: Data
     replaces: str = ""
 
-    def compute(self, context):
-        images, _ = load(self.data, "test", context.data_dir)
-        if self.replaces:
-            replace(context.data_dir / self.replaces)
-        return Result({"images": len(images)})
+
+@computes(Counted)
+def count(spec, context):
+    images, _ = load(spec.data, "test", context.data_dir)
+    if spec.replaces:
+        replace(context.data_dir / spec.replaces)
+    return Result({"images": len(images)})
 
 
 def counted(data_dir, **fields):

@@ -8,7 +8,7 @@ from vitlib.inputs.sets.watched import watched_split
 from vitlib.inputs.sources import Data, load
 from vitlib.papers.wecolora.specs import Downstream
 from vitlib.recipe import Recipe
-from vitlib.runs.execute import preflight
+from vitlib.runs.preflight import preflight
 from vitlib.teachers.teacher import Teacher
 
 FOLDER = Data(source="folder/mine", image_size=8)

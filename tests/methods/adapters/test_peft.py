@@ -18,10 +18,10 @@ from vitlib.methods.adapters.lora import adapters, attach, merge
 from vitlib.methods.adapters.peft import CONFIG, WEIGHTS, read_adapters, write_adapters
 from vitlib.methods.adapters.weight_copy import weight_copy
 from vitlib.papers import wecolora
-from vitlib.papers.wecolora.compute import frozen_teacher
-from vitlib.runs.execute import Place
-from vitlib.runs.transfer.travel import leave
+from vitlib.papers.wecolora.compute.students import frozen_teacher
+from vitlib.runs.plan import Place
 from vitlib.spec import SpecError, rebuild
+from vitlib.studies.travel import leave
 
 IMAGES = torch.randn(3, 5, 8)
 

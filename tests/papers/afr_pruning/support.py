@@ -2,8 +2,8 @@
 
 from tests.support import context
 from vitlib import load_study
-from vitlib.papers.afr_pruning import compute
-from vitlib.runs.execute import one_thread
+from vitlib.papers.afr_pruning.compute import pruning as compute
+from vitlib.runs.workers.one import one_thread
 
 
 def start(spec, tmp_path):

@@ -11,6 +11,7 @@ import torch
 from tests.papers.afr_pruning.support import scored, start
 from tests.support import assert_same_arrays, context
 from vitlib import load_study
+from vitlib.computing import result_of
 from vitlib.inputs.data import test_batches as batches_of
 from vitlib.inputs.models import load_weights
 from vitlib.inputs.sets.catalogue import balanced
@@ -18,9 +19,9 @@ from vitlib.inputs.sources import load
 from vitlib.methods.pruning.masks import MASK, keep_masks, load_pruned, prunable, semi_structured, two_of_four
 from vitlib.methods.pruning.saliency import linear_features, magnitude, refer
 from vitlib.papers import afr_pruning
-from vitlib.papers.afr_pruning import compute
+from vitlib.papers.afr_pruning.compute import pruning as compute
 from vitlib.papers.afr_pruning.specs import Pruning
-from vitlib.runs.execute import one_thread
+from vitlib.runs.workers.one import one_thread
 from vitlib.spec import SpecError
 from vitlib.training import remembered
 from vitlib.training.evaluate import accuracy, labels_of, scores_of
@@ -34,7 +35,7 @@ def spec(study):
 
 def computed(spec, tmp_path, **fields):
     with one_thread("cpu"):
-        return spec.compute(context(tmp_path, **fields))
+        return result_of(spec, context(tmp_path, **fields))
 
 
 def zeros_outside(weights):

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from tests.support import smoke_study
+from vitlib.grid.entries import published
 from vitlib.papers import deit
-from vitlib.papers.entries import published
 
 FINDINGS = [name for name in vars(deit) if name.startswith("finding_")]
 LABELS = np.repeat(np.arange(10), 10)  # one label of a hundred is one percent

@@ -15,6 +15,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from vitlib import load_study
+from vitlib.computing import Context, result_of
 from vitlib.inputs.data import seed_everything
 from vitlib.inputs.models import ResNet, Timm, Vit, build, load_weights, parameter_count, weights_of
 from vitlib.inputs.sources import Data
@@ -24,7 +25,7 @@ from vitlib.papers.deit.specs import Released, Student
 from vitlib.paths import data_dir
 from vitlib.recipe import Augment, Recipe
 from vitlib.report.statistics import disagreement
-from vitlib.spec import Context, SpecError
+from vitlib.spec import SpecError
 from vitlib.training.cost import VitCost
 from vitlib.training.loop import target_maker
 from vitlib.training.optimizer import make_schedule
@@ -84,7 +85,7 @@ TARGETS = one_hot(torch.tensor([0, 1, 2, 3, 4, 0]))
 @pytest.fixture(scope="module")
 def trained_teacher():
     """The teacher's stored result, as a run's context hands it to the student."""
-    return TEACHER.compute(context())
+    return result_of(TEACHER, context())
 
 
 def context(parent=None):
@@ -233,7 +234,7 @@ def test_invariant_9_training_leaves_the_teacher_as_it_was_to_the_bit(monkeypatc
         return teachers[0]
 
     monkeypatch.setattr(compute, "frozen_teacher", watched)
-    HARD.compute(context(trained_teacher))
+    result_of(HARD, context(trained_teacher))
     assert len(modes) == 2 * (80 // 16)  # epochs x steps
     assert not np.any(modes)
     assert all(parameter.grad is None for parameter in teachers[0].parameters())
@@ -277,7 +278,7 @@ def test_invariant_12_released_weights_reach_their_accuracy_on_imagenet(name):
     size, share = (384, 1.0) if "384" in name else (224, 0.875)
     data = Data(source="folder/imagenet", image_size=size, crop_share=share, resident=False)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    result = Released(model=Timm(name=name, pretrained=True), data=data).compute(Context(device, folder, None, parent=None))
+    result = result_of(Released(model=Timm(name=name, pretrained=True), data=data), Context(device, folder, None, parent=None))
     measured = result.metrics.get("top1 logit mean", result.metrics["top1"])
     assert measured == pytest.approx(RELEASED[name], abs=0.05)
 
@@ -294,7 +295,7 @@ def test_trap_a_distilled_student_is_trained_with_both_heads_apart(monkeypatch, 
             return outputs[-1]
 
     monkeypatch.setattr("timm.models.deit.VisionTransformerDistilled", Watched)
-    HARD.compute(context(trained_teacher))
+    result_of(HARD, context(trained_teacher))
     assert outputs and all(isinstance(output, tuple) and len(output) == 2 for output in outputs)
 
 
@@ -307,7 +308,7 @@ def test_trap_teacher_labels_are_computed_on_each_augmented_and_mixed_batch(monk
 
     monkeypatch.setattr(compute, "_build", student)
     monkeypatch.setattr(compute, "frozen_teacher", lambda *about: watched(build_teacher(*about), teacher_saw))
-    HARD.compute(context(trained_teacher))  # its evaluation reads the tokens and does not call the whole model
+    result_of(HARD, context(trained_teacher))  # its evaluation reads the tokens and does not call the whole model
     assert len(student_saw) == len(teacher_saw) == 10
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(student_saw, teacher_saw, strict=True))
     assert len({batch.numpy().tobytes() for batch in student_saw}) == 10
@@ -331,7 +332,7 @@ def test_trap_teacher_labels_are_not_smoothed():
 def test_trap_the_teacher_sees_the_resolution_of_the_student():
     native = Student(data=DIGITS, model=MICRO.changed(distilled=False), recipe=RECIPE, seed=1)
     fine_tuned = HARD.changed(data=DIGITS.changed(image_size=12), teacher=native)
-    teacher = compute.frozen_teacher(fine_tuned, 10, context(native.compute(context())))
+    teacher = compute.frozen_teacher(fine_tuned, 10, context(result_of(native, context())))
     assert teacher.patch_embed.img_size == (12, 12)
     assert teacher(torch.zeros(1, 1, 12, 12)).shape == (1, 10)
 
@@ -350,7 +351,9 @@ def test_fine_tuning_at_384_px_keeps_the_codes_rate_after_its_warm_up():
 
 def test_a_student_fine_tuned_in_eval_mode_learns_by_both_heads_as_in_train_mode_without_drop_path(trained_teacher):
     """Its layers have nothing else that tells the modes apart."""
-    found = {mode: HARD.changed(recipe=RECIPE.changed(mode=mode)).compute(context(trained_teacher)).weights for mode in ("train", "eval")}
+    found = {
+        mode: result_of(HARD.changed(recipe=RECIPE.changed(mode=mode)), context(trained_teacher)).weights for mode in ("train", "eval")
+    }
     seed_everything(HARD.seed)
     start = weights_of(build(MICRO, image_size=8, channels=1, num_classes=10))
     for name, array in found["eval"].items():
@@ -374,7 +377,7 @@ def test_trap_fine_tuning_resamples_only_the_grid_of_the_position_embeddings(dis
 
 
 def test_trap_top1_counts_true_labels_and_fuses_by_softmax_sum(trained_teacher):
-    result = HARD.compute(context(trained_teacher))
+    result = result_of(HARD, context(trained_teacher))
     fused, truth = result.arrays["predictions class+distillation"], result.arrays["labels"]
     assert result.metrics["top1"] == pytest.approx(100 * np.mean([p == t for p, t in zip(fused, truth, strict=True)]))
     assert {name for name in result.metrics if name.startswith("top1 ")} == {

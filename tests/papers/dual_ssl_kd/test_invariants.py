@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from tests.papers.dual_ssl_kd.support import DIGITS, ONE_STEP, TERMS, confidence, images, mean_divergence, mixed, outputs_of, raw
 from tests.support import assert_same_arrays
+from vitlib.computing import result_of
 from vitlib.inputs.models import Timm, build, parameter_count
 from vitlib.methods.attention import AttentionTap, attention_confidence, attention_distance, attention_maps, patch_distances
 from vitlib.methods.distillation.losses import attention_divergence, two_teacher_loss
@@ -190,7 +191,7 @@ def matrices(weights, start):
 )
 def test_invariant_9_one_step_of_adapting_moves_the_parts_of_the_protocol_and_no_bit_else(spec, where, watched, protocol, trained):
     tuned = Tuned(teacher=spec.cl, data=DIGITS, recipe=ONE_STEP, seed=0, protocol=protocol)
-    result = tuned.compute(where())
+    result = result_of(tuned, where())
     (run,) = watched
     moved = changed_between(run.before, run.after)
     assert run.steps == 1 and moved.isdisjoint(frozen_of(run.before, trained))
@@ -205,7 +206,7 @@ def test_invariant_9_one_step_of_adapting_moves_the_parts_of_the_protocol_and_no
 
 @pytest.mark.parametrize("lr", [1e-3, 1e-2])
 def test_invariant_9_one_joint_step_moves_the_student_and_the_ends_of_both_teachers_and_no_bit_else(spec, where, watched, lr):
-    spec.changed(recipe=ONE_STEP.changed(lr=lr)).compute(where())
+    result_of(spec.changed(recipe=ONE_STEP.changed(lr=lr)), where())
     (run,) = watched
     moved = changed_between(run.before, run.after)
     trained = tuple(f"{teacher}.{part}" for teacher in ("cl", "mim") for part in ("blocks.11.", "norm.", "head."))

@@ -25,6 +25,7 @@ from tests.papers.dual_ssl_kd.support import (
     without_runs,
 )
 from vitlib import load_study
+from vitlib.computing import result_of
 from vitlib.inputs.data import training_batches
 from vitlib.inputs.sources import load
 from vitlib.methods.attention import AttentionTap, attention_maps
@@ -128,8 +129,8 @@ def test_frozen_outputs_of_other_blocks_are_not_shared_between_runs(spec, where,
     deep, history = spec.changed(attention=DEEP, lambda_2=0.5), []
     for most in (remembered.MOST_BYTES, 0):
         monkeypatch.setattr(remembered, "MOST_BYTES", most)
-        spec.compute(where())
-        history.append(deep.compute(where()).history)
+        result_of(spec, where())
+        history.append(result_of(deep, where()).history)
     assert "cl_head 2" in history[0]
     assert history[0].iloc[-1].to_dict() == pytest.approx(history[1].iloc[-1].to_dict(), rel=1e-4)
 
@@ -153,7 +154,7 @@ def test_fixed_heads_are_the_surest_on_the_calibration_images_before_training_an
     attention = AttentionTerm(blocks=(1, 3), heads="fixed", calibration_images=5, tokens="patches")
     recipe = ONE_STEP.changed(epochs=8, lr=0.05, weight_decay=0.0)
     fixed = spec.changed(attention=attention, recipe=recipe, student=STUDENT.changed(depth=3))
-    result = fixed.compute(where())
+    result = result_of(fixed, where())
     pictures, _ = load(DIGITS, "train", where().data_dir)
     chosen = (torch.from_numpy(pictures[[0, 2, 4, 7, 9]]) / 255 - 0.3) / 0.4  # 5 of 10, evenly spaced
     expected = {}
@@ -178,7 +179,7 @@ def test_every_calibration_image_counts_once_in_batches_of_unequal_size(spec, wh
 @pytest.mark.parametrize("epochs", [0.0, 1.5, 2.0, 4.0])
 def test_the_output_term_grows_linearly_over_the_first_epochs(spec, where, steps, epochs):
     ramped = spec.changed(recipe=ONE_STEP.changed(epochs=4), data=DIGITS.changed(per_class=2), output_ramp_epochs=epochs)
-    ramped.compute(where())
+    result_of(ramped, where())
     of_two = [1.0 if update >= 2 * epochs else update / (2 * epochs) for update in range(8)]  # 20 images in batches of 10
     assert [step.share for step in steps.training] == pytest.approx(of_two, abs=1e-12)
     assert {step.share for step in steps.evaluations} == {1.0}
@@ -196,7 +197,7 @@ def test_a_share_of_the_output_term_is_a_share_of_its_weight(spec):
 @pytest.mark.parametrize(("optimizer", "lr"), [("momentum", 1e-2), ("adamw", 1e-2), ("lars", 1.0)])
 def test_a_scale_of_the_teachers_rate_scales_their_step_and_not_the_students(spec, where, watched, optimizer, lr):
     for scale in (1.0, 3.0):
-        spec.changed(recipe=ONE_STEP.changed(optimizer=optimizer, lr=lr), teacher_lr_scale=scale).compute(where())
+        result_of(spec.changed(recipe=ONE_STEP.changed(optimizer=optimizer, lr=lr), teacher_lr_scale=scale), where())
     plain, scaled = ({name: run.after[name].astype(float) - run.before[name] for name in run.before} for run in watched)
     for name, step in plain.items():
         assert scaled[name] == pytest.approx((1.0 if name.startswith("student") else 3.0) * step, rel=1e-3, abs=5e-7), name
@@ -210,7 +211,7 @@ def test_a_scale_of_the_teachers_rate_holds_at_every_step_for_each_of_their_para
         lambda optimizer, *_: rates.append({id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]})
     )
     recipe = ONE_STEP.changed(epochs=6, warmup_epochs=2.0, weight_decay=0.1)
-    result = spec.changed(recipe=recipe, teacher_lr_scale=0.1).compute(where())
+    result = result_of(spec.changed(recipe=recipe, teacher_lr_scale=0.1), where())
     hook.remove()
     names = {id(parameter): name for name, parameter in watched[0].model.named_parameters() if parameter.requires_grad}
     assert len(rates) == 6 and all(step.keys() == names.keys() for step in rates)
@@ -249,9 +250,9 @@ def test_a_run_of_another_readout_neither_shares_features_nor_is_taught_with_the
     mean, losses = tuned.changed(readout="mean"), []
     for most in (remembered.MOST_BYTES, 0):
         monkeypatch.setattr(remembered, "MOST_BYTES", most)
-        losses.append([run.compute(where()).history["loss"].item() for run in (tuned, mean)])
+        losses.append([result_of(run, where()).history["loss"].item() for run in (tuned, mean)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5) and losses[0][0] != pytest.approx(losses[0][1], rel=1e-5)
-    frozen = compute._frozen(mean.changed(protocol="finetune"), where(parent=lambda run: run.compute(where())))
+    frozen = compute._frozen(mean.changed(protocol="finetune"), where(parent=lambda run: result_of(run, where())))
     _, tokens = by_hand(frozen, images())
     expected = tokens[:, 1:].mean(dim=1) @ frozen.head.weight.double().T + frozen.head.bias
     assert_close(frozen(images()).double(), expected, rtol=1e-4, atol=1e-6)
@@ -312,7 +313,7 @@ def test_linear_evaluation_is_plain_momentum_on_a_cosine_to_zero(spec, where, wa
     short = {"epochs": 3, "batch_size": 10, "lr": 0.3, "precision": "fp32", "augment": Augment(), "eval_every": 1}
     recipe = without_runs(profile, tmp_path).study.settings.linear.changed(**short)
     data = DIGITS.changed(per_class=2)
-    Tuned(teacher=spec.cl, data=data, recipe=recipe, seed=0, protocol="linear").compute(where())
+    result_of(Tuned(teacher=spec.cl, data=data, recipe=recipe, seed=0, protocol="linear"), where())
     teacher = with_fresh_head(spec.cl, data, 0, where()).eval()
     optimizer = torch.optim.SGD(teacher.head.parameters(), lr=0.3, momentum=0.9)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 6, eta_min=0)

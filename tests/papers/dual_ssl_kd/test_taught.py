@@ -8,13 +8,14 @@ from torch.testing import assert_close
 
 from tests.papers.dual_ssl_kd.support import DIGITS, ONE_STEP, STUDENT, drawn, images, mean_divergence, mixed, soft_cross_entropy
 from tests.support import assert_same_arrays, assert_same_result
+from vitlib.computing import result_of
 from vitlib.inputs.data import test_batches as batches_of
 from vitlib.inputs.models import weights_of
 from vitlib.papers.dual_ssl_kd import compute
 from vitlib.papers.dual_ssl_kd.ends import CUTS
 from vitlib.papers.dual_ssl_kd.joint import loss_terms
 from vitlib.papers.dual_ssl_kd.specs import Taught, Tuned
-from vitlib.runs.execute import one_thread
+from vitlib.runs.workers.one import one_thread
 from vitlib.teachers.task import with_fresh_head
 from vitlib.training import remembered
 from vitlib.training.evaluate import scores_of
@@ -39,11 +40,11 @@ def theirs(teachers, pictures):
 
 def test_teachers_of_a_taught_student_are_the_tuned_ones_frozen_and_in_eval_mode(spec, where, monkeypatch):
     tuned = tuple(Tuned(teacher=t, data=DIGITS, recipe=ONE_STEP, seed=0, protocol="finetune") for t in (spec.cl, spec.mim))
-    stored = {run.id: run.compute(where()) for run in tuned}
+    stored = {run.id: result_of(run, where()) for run in tuned}
     seen, logits_of = [], compute.logits_of
     monkeypatch.setattr(compute, "logits_of", lambda teachers: logits_of(seen.append(teachers) or teachers))
     taught = Taught(student=STUDENT, data=DIGITS, recipe=ONE_STEP, seed=0, teachers=tuned)
-    taught.compute(where(parent=lambda run: stored[run.id]))
+    result_of(taught, where(parent=lambda run: stored[run.id]))
     for teacher, run in zip(*seen, tuned, strict=True):
         assert_same_arrays(weights_of(teacher), stored[run.id].weights)
         assert not any(module.training for module in teacher.modules())
@@ -91,11 +92,11 @@ def kinds(spec):
 def test_a_run_that_remembers_frozen_outputs_trains_as_one_that_computes_them_anew(spec, where, watched, monkeypatch, kind):
     spec = spec.changed(recipe=ONE_STEP.changed(epochs=3), data=DIGITS.changed(per_class=2), lambda_2=0.5)
     run = kinds(spec)[kind]
-    at = where(parent=lambda parent: parent.compute(where()))
+    at = where(parent=lambda parent: result_of(parent, where()))
     losses = []
     for most in (remembered.MOST_BYTES, 0):
         monkeypatch.setattr(remembered, "MOST_BYTES", most)
-        losses.append(run.compute(at).history["loss"].to_numpy())
+        losses.append(result_of(run, at).history["loss"].to_numpy())
     looked_up, anew = (watched[index].after for index in (len(watched) // 2 - 1, -1))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for name in anew:
@@ -133,16 +134,16 @@ def test_a_joint_run_killed_in_the_middle_ends_as_one_that_was_not(spec, where, 
             raise KeyboardInterrupt
 
     with one_thread("cpu"):
-        whole = spec.compute(where())
+        whole = result_of(spec, where())
         with pytest.raises(KeyboardInterrupt):
-            spec.compute(where(scratch=tmp_path, checkpoint_every=0.0, tick=tick))
-        resumed = spec.compute(where(scratch=tmp_path, tick=lambda *_: steps.append(0)))
+            result_of(spec, where(scratch=tmp_path, checkpoint_every=0.0, tick=tick))
+        resumed = result_of(spec, where(scratch=tmp_path, tick=lambda *_: steps.append(0)))
     assert len(steps) == 4 + 3 and len(whole.history) == 3
     assert_same_result(resumed, whole)
 
 
 def test_what_a_joint_run_records_is_about_its_final_networks(spec, where, watched):
-    result = spec.compute(where())
+    result = result_of(spec, where())
     model = watched[0].model.eval()
     last, named = result.history.iloc[-1], {"student": "top1", "cl": "top1 cl", "mim": "top1 mim"}
     for split in ("validation", "test"):

@@ -17,6 +17,7 @@ from tests.papers.dual_ssl_kd.support import (
     raw,
     soft_cross_entropy,
 )
+from vitlib.computing import result_of
 from vitlib.methods.attention import attention_confidence, attention_maps
 from vitlib.methods.distillation.losses import attention_divergence
 from vitlib.papers.dual_ssl_kd import compute
@@ -42,7 +43,7 @@ def test_trap_drop_path_is_the_students_alone_and_teachers_train_in_eval_mode(sp
         return train(model, *arguments, **options)
 
     monkeypatch.setattr(compute, "train", watch)
-    spec.changed(recipe=ONE_STEP.changed(drop_path=0.3)).compute(where())
+    result_of(spec.changed(recipe=ONE_STEP.changed(drop_path=0.3)), where())
     assert seen[:3] == [("student", True, True), ("cl", False, True), ("mim", False, True)]
     assert all(not training and not graph for _, training, graph in seen[3:])
 

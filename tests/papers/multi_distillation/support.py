@@ -3,13 +3,14 @@
 from types import SimpleNamespace
 
 from vitlib import load_study
+from vitlib.computing import result_of
 from vitlib.inputs.models import ResNet, Vit, weights_of
 from vitlib.inputs.sources import Data
 from vitlib.papers.multi_distillation.search.space import LETTERS, Weights
 from vitlib.papers.multi_distillation.specs import Alone, Combined, Objective
 from vitlib.recipe import Recipe
-from vitlib.runs.execute import one_thread
-from vitlib.runs.study import Study
+from vitlib.runs.workers.one import one_thread
+from vitlib.studies.study import Study
 
 DIGITS = Data(source="digits", image_size=8, per_class=4, mean=(0.3,), std=(0.4,))  # 30 images to train on, 10 held out
 NETWORK = ResNet(width=4, blocks=(1, 1, 1, 1))
@@ -32,9 +33,9 @@ def study_of(**overrides) -> Study:
     return smoke_of("/nowhere", overrides=overrides)
 
 
-def result_of(spec, context):
+def computed(spec, context):
     with one_thread("cpu"):
-        return spec.compute(context)
+        return result_of(spec, context)
 
 
 def taught_by(network):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.papers.multi_distillation.support import DIGITS, ONE_STEP, SPEC, result_of
+from tests.papers.multi_distillation.support import DIGITS, ONE_STEP, SPEC, computed
 from tests.support import assert_same_result
 from vitlib.inputs.data import training_batches
 from vitlib.papers.multi_distillation.search.settings import run_curriculum, run_prior_equal
@@ -36,7 +36,7 @@ def test_a_training_takes_its_losses_in_turn(where, monkeypatch, order):
         return loss_terms(own, taught, targets, objective, groups)
 
     monkeypatch.setattr(curriculum, "loss_terms", watch)
-    result_of(SPEC.changed(order=order, recipe=ONE_STEP.changed(epochs=3, batch_size=10)), where())
+    computed(SPEC.changed(order=order, recipe=ONE_STEP.changed(epochs=3, batch_size=10)), where())
     groups, labels = zip(*seen[::2], strict=True)
     assert seen[::2] == seen[1::2]  # both peers
     repeats = 3 if order == "successive" else 1
@@ -90,10 +90,10 @@ def test_a_run_killed_in_the_middle_ends_as_one_that_was_not(where, tmp_path, or
         if len(steps) == stop:
             raise KeyboardInterrupt
 
-    whole = result_of(spec, where())
+    whole = computed(spec, where())
     with pytest.raises(KeyboardInterrupt):
-        result_of(spec, where(scratch=tmp_path, checkpoint_every=0.0, tick=tick))
-    resumed = result_of(spec, where(scratch=tmp_path))
+        computed(spec, where(scratch=tmp_path, checkpoint_every=0.0, tick=tick))
+    resumed = computed(spec, where(scratch=tmp_path))
     assert_same_result(resumed, whole)
 
 

@@ -15,14 +15,14 @@ from tests.papers.multi_distillation.support import (
     TEACHER,
     TRANSFORMER,
     WEIGHTS,
-    result_of,
+    computed,
     taught_by,
 )
 from tests.support import assert_same_arrays, assert_same_result
 from vitlib.inputs.data import training_batches
 from vitlib.inputs.models import build, weights_of
 from vitlib.papers.multi_distillation.specs import Objective
-from vitlib.papers.multi_distillation.training import compute
+from vitlib.papers.multi_distillation.training import networks as compute
 from vitlib.papers.multi_distillation.training.curriculum import Losses
 from vitlib.papers.multi_distillation.training.step import at_equal_step
 
@@ -74,8 +74,8 @@ def test_measuring_the_first_gradient_leaves_the_networks_as_they_were(where, mo
 
 
 def test_a_run_at_an_equal_step_is_the_run_of_its_scale(where):
-    scaled = result_of(SPEC.changed(equal_step=2.0), where())
-    again = result_of(SPEC.changed(objective=Objective(weights=WEIGHTS, scale=scaled.metrics["scale"])), where())
+    scaled = computed(SPEC.changed(equal_step=2.0), where())
+    again = computed(SPEC.changed(objective=Objective(weights=WEIGHTS, scale=scaled.metrics["scale"])), where())
     assert scaled.metrics["scale"] != 1 and scaled.metrics["label weight"] == pytest.approx(
         scaled.metrics["scale"] * (WEIGHTS.a + WEIGHTS.c)
     )
@@ -85,4 +85,4 @@ def test_a_run_at_an_equal_step_is_the_run_of_its_scale(where):
 def test_cross_entropy_alone_has_its_label_weight_at_an_equal_step(where):
     """As KD whose only term are the labels: its scale is the label weight."""
     objective = Objective(weights=NOTHING.changed(a=0.5), kd="ce")
-    assert result_of(SPEC.changed(objective=objective, equal_step=2.0), where()).metrics["label weight"] == pytest.approx(2, rel=1e-5)
+    assert computed(SPEC.changed(objective=objective, equal_step=2.0), where()).metrics["label weight"] == pytest.approx(2, rel=1e-5)

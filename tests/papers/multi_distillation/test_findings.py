@@ -15,6 +15,8 @@ from matplotlib.colors import to_hex
 from tests.papers.multi_distillation.support import DIGITS, study_of
 from tests.support import ROOT
 from vitlib import load_study
+from vitlib.computing import result_of
+from vitlib.grid.results import Results
 from vitlib.inputs.models import ResNet, Vit
 from vitlib.papers import multi_distillation
 from vitlib.papers.multi_distillation.search.importance import SHUFFLES, by_chance, importance
@@ -24,7 +26,6 @@ from vitlib.papers.multi_distillation.tables import METHODS, NAMED, label_weight
 from vitlib.papers.multi_distillation.training.cost import count, formula
 from vitlib.report.figures import drawn
 from vitlib.report.tables import DASH
-from vitlib.runs.study import Results
 
 NOTEBOOK = ROOT / "notebooks" / "multi_distillation.ipynb"
 SHOWN = sorted(name for name in vars(multi_distillation) if name.startswith(("table_", "figure_")))
@@ -350,7 +351,7 @@ def test_the_formula_gives_resnet18s_known_size():
 def test_the_table_of_costs_holds_both_ways(tmp_path):
     study = load_study("multi_distillation", "smoke", results_dir=str(tmp_path), device="cpu")
     runs = {cell.spec.id: cell.spec for cell in study.cells if cell.table == "cost"}
-    counted = {run_id: spec.compute(SimpleNamespace(data_dir=tmp_path)) for run_id, spec in runs.items()}
+    counted = {run_id: result_of(spec, SimpleNamespace(data_dir=tmp_path)) for run_id, spec in runs.items()}
     table = multi_distillation.table_cost(Results(study, counted))
     assert len(table) == 3 and (table["MACs"] == table["MACs, by formula"]).all()
     assert table["parameters"].tolist() == table["parameters, by formula"].tolist() and table["parameters"].iloc[2] == 0

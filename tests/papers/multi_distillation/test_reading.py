@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.papers.multi_distillation.support import study_of
+from vitlib.grid.results import Results
 from vitlib.methods.distillation.exits import Outputs
 from vitlib.papers import multi_distillation
 from vitlib.papers.multi_distillation.search.settings import (
@@ -24,7 +25,6 @@ from vitlib.papers.multi_distillation.search.settings import (
 from vitlib.papers.multi_distillation.search.space import LETTERS, Range, Space, Weights
 from vitlib.papers.multi_distillation.training.objective import deepest, loss_terms
 from vitlib.papers.multi_distillation.training.reading import Objective, Reading
-from vitlib.runs.study import Results
 from vitlib.spec import Part, SpecError
 
 WEIGHTS = Weights(a=0.3, b=0.7, c=0.9, d=25.0, e=50.0, f=0.5, g=0.2, h=0.4, i=0.6)

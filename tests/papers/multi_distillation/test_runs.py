@@ -20,10 +20,11 @@ from tests.papers.multi_distillation.support import (
     TEACHER,
     TRANSFORMER,
     WEIGHTS,
-    result_of,
+    computed,
     taught_by,
 )
 from tests.support import assert_same_arrays
+from vitlib.computing import Result
 from vitlib.inputs import data as inputs
 from vitlib.inputs.data import training_batches
 from vitlib.inputs.models import build, weights_of
@@ -32,9 +33,8 @@ from vitlib.papers import multi_distillation
 from vitlib.papers.multi_distillation.search.settings import run_best
 from vitlib.papers.multi_distillation.search.space import LETTERS, Range
 from vitlib.papers.multi_distillation.specs import Combined, Objective, Proposals
-from vitlib.papers.multi_distillation.training import compute
+from vitlib.papers.multi_distillation.training import networks as compute
 from vitlib.papers.multi_distillation.training.curriculum import Losses
-from vitlib.spec import Result
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_invariant_9_kd_alone_is_deep_mutual_learning(watched, where):
         )
 
     objective = Objective(weights=NOTHING.changed(a=1.0))
-    result_of(SPEC.changed(objective=objective), where())
+    computed(SPEC.changed(objective=objective), where())
     for expected in step_of(watched, ["networks.0.backbone.", "networks.1.backbone."], mutual):
         assert_stepped(watched, expected)
     assert {name.split(".")[2] for name in watched[0].before} == {"backbone"}  # no exits that nothing would train
@@ -110,7 +110,7 @@ def test_invariant_9_kd_with_a_frozen_teacher_is_hintons(watched, where, tempera
         return F.cross_entropy(logits, labels) + temperature**2 * soft
 
     objective = Objective(weights=NOTHING.changed(a=1.0), kd_temperature=temperature)
-    result = result_of(SPEC.changed(objective=objective, teacher=TEACHER), where(parent=taught_by(teacher)))
+    result = computed(SPEC.changed(objective=objective, teacher=TEACHER), where(parent=taught_by(teacher)))
     (expected,) = step_of(watched, ["networks.0.backbone."], hinton)
     assert_stepped(watched, expected)
     after = {name.removeprefix("teacher.backbone."): array for name, array in watched[0].after.items() if name.startswith("teacher.")}
@@ -121,7 +121,7 @@ def test_invariant_9_kd_with_a_frozen_teacher_is_hintons(watched, where, tempera
 def test_cross_entropy_alone_at_twice_the_label_weight_takes_twice_the_step(watched, where):
     """Of one step of plain SGD, by the weights before and after it."""
     once, twice, at_twice_the_rate = (
-        result_of(spec, where()) and watched[-1]
+        computed(spec, where()) and watched[-1]
         for spec in (TEACHER, TEACHER.changed(label_weight=2.0), TEACHER.changed(recipe=ONE_STEP.changed(lr=0.1)))
     )
     moved = False
@@ -159,7 +159,7 @@ def test_invariant_12_three_steps_are_one_on_the_sum_to_first_order():
 
 def test_invariant_13_swapping_the_peers_seeds_swaps_their_results(watched, where):
     spec = SPEC.changed(recipe=ONE_STEP.changed(batch_size=10, epochs=2), measured_on="test")
-    one, other = (result_of(spec.changed(peers=peers), where()).metrics for peers in ((2, 5), (5, 2)))
+    one, other = (computed(spec.changed(peers=peers), where()).metrics for peers in ((2, 5), (5, 2)))
     assert one["top1"] == other["top1 peer 2"] != one["top1 peer 2"] == other["top1"]
     first, second = (training.after for training in watched)
     swapped = {
@@ -169,7 +169,7 @@ def test_invariant_13_swapping_the_peers_seeds_swaps_their_results(watched, wher
 
 
 def test_what_a_run_records_is_about_the_first_peer(watched, where):
-    result = result_of(SPEC, where())
+    result = computed(SPEC, where())
     assert {k: result.metrics[k] for k in LETTERS} == WEIGHTS.model_dump() and result.metrics["label weight"] == WEIGHTS.a + WEIGHTS.c
     last = result.history.iloc[-1]
     assert all(last[f"held-out {name}"] == result.metrics[name] for name in ("top1", "top1 peer 2")) and result.metrics["scale"] == 1
@@ -177,7 +177,7 @@ def test_what_a_run_records_is_about_the_first_peer(watched, where):
         f"term {name}" for name in ("CE", "KL", "distance", "angle", "exits CE", "exits soft", "exits hint")
     }
     assert {"top1 exit 1", "top1 exit 2", "top1 exit 3"} <= result.metrics.keys()
-    without = result_of(SPEC.changed(objective=Objective(weights=WEIGHTS.changed(c=0.0))), where())
+    without = computed(SPEC.changed(objective=Objective(weights=WEIGHTS.changed(c=0.0))), where())
     assert not any(name.startswith("top1 exit") for name in without.metrics)
 
 
@@ -185,7 +185,7 @@ def test_what_a_run_records_is_about_the_first_peer(watched, where):
 def test_warm_peers_start_from_networks_trained_alone(watched, where, model):
     starts = {seed: build(model, image_size=8, channels=1, num_classes=10) for seed in (3, 4)}
     alone = tuple(TEACHER.changed(model=model, seed=seed) for seed in starts)
-    result_of(SPEC.changed(model=model, warm_start=alone), where(parent=lambda run: SimpleNamespace(weights=weights_of(starts[run.seed]))))
+    computed(SPEC.changed(model=model, warm_start=alone), where(parent=lambda run: SimpleNamespace(weights=weights_of(starts[run.seed]))))
     for place, network in enumerate(starts.values()):
         for name, array in weights_of(network).items():
             np.testing.assert_array_equal(watched[0].before[f"networks.{place}.backbone.{name}"], array)
@@ -213,7 +213,7 @@ def test_held_out_images_are_measured_and_never_trained_on(watched, where, monke
         space = {k: Range(low=0.1, high=1.0, step=0.1) for k in LETTERS}
         proposals = Proposals(base=spec, space=multi_distillation.Space(**space), search_seed=0, first=1, size=1)
         spec, context = proposals.guided()[0], where(parent=lambda run: SimpleNamespace(arrays={"weights": np.full((1, 9), 0.5)}))
-    result_of(spec, context)
+    computed(spec, context)
     assert set(loaded) == {"train"}
     kept, held_out, every = (
         seen_by(watched[0].batches),
@@ -230,7 +230,7 @@ def test_a_runs_accuracies_are_the_means_of_its_right_images(where, kind):
     spec = {"trial": SPEC, "alone": TEACHER, "with a teacher": SPEC.changed(teacher=TEACHER, measured_on="test")}[kind].changed(
         recipe=recipe
     )
-    result = result_of(spec, where(parent=taught_by(teacher)))
+    result = computed(spec, where(parent=taught_by(teacher)))
     images = {"held-out": 10, "test": 720}[spec.measured_on]
     judged = {name: result.arrays[f"{name} by image"] for name in ("top1", "top1 peer 2") if name in result.metrics}
     assert len(judged) == (2 if kind == "trial" else 1) and set(result.arrays) == {f"{name} by image" for name in judged}
@@ -242,7 +242,7 @@ def test_learning_curves_are_of_held_out_images_and_results_of_the_test_images(w
     splits, load = [], inputs.load
     monkeypatch.setattr(inputs, "load", lambda data, split, folder: splits.append(split) or load(data, split, folder))
     recipe = ONE_STEP.changed(epochs=3, batch_size=10)
-    held_out, tested = (result_of(SPEC.changed(recipe=recipe, measured_on=images), where()) for images in ("held-out", "test"))
+    held_out, tested = (computed(SPEC.changed(recipe=recipe, measured_on=images), where()) for images in ("held-out", "test"))
     assert splits.count("test") == 1 and set(splits) == {"train", "test"}
     pd.testing.assert_frame_equal(held_out.history, tested.history)
     assert held_out.history["held-out top1"].iloc[-1] == held_out.metrics["top1"] and "top1" not in tested.history
@@ -251,7 +251,7 @@ def test_learning_curves_are_of_held_out_images_and_results_of_the_test_images(w
 
 def test_the_same_images_are_held_out_whatever_the_seed(watched, where):
     for seed in (0, 1):
-        result_of(SPEC.changed(seed=seed, peers=(8, 9)), where())
+        computed(SPEC.changed(seed=seed, peers=(8, 9)), where())
     assert seen_by(watched[0].batches) == seen_by(watched[1].batches)
 
 
@@ -268,7 +268,7 @@ def test_the_best_setting_is_trained_anew_and_measured_on_the_test_images(study,
         + [{**NOTHING.model_dump(), "top1": 20.0}] * 2
     )
     answers = {trial.id: SimpleNamespace(metrics=row) for trial, row in zip(best.trials, rows, strict=True)}
-    best.compute(where(parent=lambda run: answers[run.id]))
+    computed(best, where(parent=lambda run: answers[run.id]))
     (run,) = seen
     assert (run.measured_on, run.seed, run.peers, run.objective.weights) == ("test", 10_005, (20_010, 20_011), chosen)
     assert run.objective.label_weight == pytest.approx(1.2, rel=1e-12) and run.equal_step == equal_step

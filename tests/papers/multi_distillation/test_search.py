@@ -17,6 +17,8 @@ from scipy.stats import chi2
 from tests.papers.multi_distillation.support import WEIGHTS, smoke_of
 from tests.support import assert_same_result, computed, files_below, leave_trace
 from vitlib import load_study
+from vitlib.computing import result_of
+from vitlib.grid.results import Results
 from vitlib.inputs.models import build, weights_of
 from vitlib.papers import multi_distillation
 from vitlib.papers.multi_distillation.search.proposals import best_weights, finished_study, propose
@@ -24,10 +26,11 @@ from vitlib.papers.multi_distillation.search.settings import run_best, run_guide
 from vitlib.papers.multi_distillation.search.space import LETTERS, Range
 from vitlib.papers.multi_distillation.specs import Alone, Best, Combined, Guided, Proposals
 from vitlib.papers.multi_distillation.tables import NAMED
-from vitlib.runs.execute import execute, one_thread
+from vitlib.runs.execute import execute
 from vitlib.runs.store import Store
-from vitlib.runs.study import Results, Study
+from vitlib.runs.workers.one import one_thread
 from vitlib.spec import RunSpec, SpecError, dump, rebuild
+from vitlib.studies.study import Study
 
 SEARCH = ("trials", "guided", "best")
 
@@ -137,7 +140,7 @@ def test_a_guided_trial_is_the_proposal_at_its_place(study, where, monkeypatch):
     seen, proposed = [], np.round(np.random.default_rng(0).random((2, 9)) + 0.1, 1)
     monkeypatch.setattr(Combined, "compute", lambda spec, context: seen.append(spec))
     for guided in run_guided(study.settings.changed(positions=2), round=0, position=0, seed=0).proposals.guided():
-        guided.compute(where(parent=lambda run: SimpleNamespace(arrays={"weights": proposed})))
+        result_of(guided, where(parent=lambda run: SimpleNamespace(arrays={"weights": proposed})))
     assert [list(run.objective.weights.model_dump().values()) for run in seen] == proposed.tolist()
     trial = run_trial(study.settings, number=0, seed=0)
     assert all(run.changed(objective=trial.objective) == trial for run in seen)
@@ -286,7 +289,7 @@ def test_a_run_asks_for_its_parents_results_alone(study, where, monkeypatch, kin
         return SimpleNamespace(metrics=WEIGHTS.model_dump() | {"top1": 10.0}, **answers)
 
     with one_thread("cpu"):
-        spec.compute(where(parent=parent))
+        result_of(spec, where(parent=parent))
     assert asked and set(asked) <= {run.id for run in spec.parents()}
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.papers.multi_distillation.support import smoke_of
 from vitlib.__main__ import main
+from vitlib.grid.results import Results
 from vitlib.papers import multi_distillation
 from vitlib.papers.multi_distillation.search.space import LETTERS
 from vitlib.papers.multi_distillation.search.surrogate import fit
-from vitlib.runs.study import Results
 from vitlib.spec import SpecError
 
 # ------------------------------------------------------------------------------------------------ surrogate, explorer

@@ -8,12 +8,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from tests.papers.multi_distillation.support import NOTHING, WEIGHTS, smoke_of
+from vitlib.grid.results import Results
 from vitlib.papers import multi_distillation
 from vitlib.papers.multi_distillation.search.space import LETTERS
 from vitlib.papers.multi_distillation.tables import METHODS, ORDERS, frame_results, held_out_frame, importances
 from vitlib.report.tables import DASH, formatted
 from vitlib.runs.execute import execute
-from vitlib.runs.study import Results
 
 ARTEFACTS = sorted(name for name in vars(multi_distillation) if name.startswith(("table_", "figure_")))
 

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from tests.papers.wecolora.support import DIGITS, MICRO, RECIPE
 from tests.support import context
 from vitlib.inputs.models import build, weights_of
-from vitlib.papers.wecolora import compute
+from vitlib.papers.wecolora.compute import students as compute
 from vitlib.papers.wecolora.specs import Distilled
 from vitlib.teachers.teacher import Checkpoint, Teacher
 

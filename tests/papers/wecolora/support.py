@@ -10,7 +10,7 @@ from vitlib.inputs.models import Vit
 from vitlib.inputs.sources import Data
 from vitlib.methods.adapters.lora import attach
 from vitlib.methods.adapters.weight_copy import groups, weight_copy
-from vitlib.papers.wecolora import compute
+from vitlib.papers.wecolora.compute import students as compute
 from vitlib.recipe import Recipe
 
 DIGITS = Data(source="digits", image_size=8, per_class=1, mean=(0.304,), std=(0.375,))

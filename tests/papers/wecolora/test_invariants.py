@@ -18,8 +18,8 @@ from vitlib.inputs.models import Timm, build, parameter_count
 from vitlib.inputs.sources import subset
 from vitlib.methods.adapters.lora import adapters, merge, svd_factors
 from vitlib.methods.adapters.weight_copy import feature_loss, features, groups
-from vitlib.papers.wecolora import compute
-from vitlib.papers.wecolora.timing import adapter_parameters
+from vitlib.papers.wecolora.compute import students as compute
+from vitlib.papers.wecolora.compute.timing import adapter_parameters
 from vitlib.recipe import Recipe
 from vitlib.training.cost import VitCost
 

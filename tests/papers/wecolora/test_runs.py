@@ -10,24 +10,25 @@ from torch.testing import assert_close
 from tests.methods.adapters.support import STARTS
 from tests.papers.wecolora.support import DIGITS, RECIPE, STILL, images, trained
 from tests.support import Killed, assert_same_arrays, assert_same_result
+from vitlib.computing import result_of
 from vitlib.inputs.data import seed_everything
 from vitlib.inputs.models import parameter_count
 from vitlib.inputs.sources import load
 from vitlib.methods.adapters.lora import LoraLinear
-from vitlib.papers.wecolora import compute
+from vitlib.papers.wecolora.compute import students as compute
 from vitlib.papers.wecolora.specs import Copied, Costs, Downstream, Spectra, StageTimes
 from vitlib.recipe import Augment, Recipe
-from vitlib.runs.execute import one_thread
+from vitlib.runs.workers.one import one_thread
 
 # ------------------------------------------------------------------------------------------------ runs
 
 
 @pytest.mark.parametrize("kind", STARTS)
 def test_a_run_begins_at_the_distance_of_its_start_and_comes_closer(spec, where, kind):
-    metrics = spec.changed(lora_init=kind, recipe=RECIPE.changed(lr=0.02)).compute(where()).metrics
+    metrics = result_of(spec.changed(lora_init=kind, recipe=RECIPE.changed(lr=0.02)), where()).metrics
     assert metrics["last"] == metrics["block 6"] < metrics["step-0 last"] == metrics["step-0 block 6"]
     if kind == "svd_shift":
-        zero = spec.changed(recipe=STILL).compute(where()).metrics
+        zero = result_of(spec.changed(recipe=STILL), where()).metrics
         steps = [f"step-0 block {block}" for block in range(1, 7)]
         assert [metrics[step] for step in steps] == pytest.approx([zero[step] for step in steps], rel=1e-4)
 
@@ -35,9 +36,9 @@ def test_a_run_begins_at_the_distance_of_its_start_and_comes_closer(spec, where,
 def test_a_seed_gives_the_same_run_to_the_bit_and_another_seed_another(spec, where):
     staged = spec.changed(staged_epochs=1, recipe=RECIPE.changed(augment=Augment(crop=1)))
     with one_thread("cpu"):
-        one = staged.compute(where())
+        one = result_of(staged, where())
         torch.manual_seed(99)
-        again, other = staged.compute(where()), staged.changed(seed=1).compute(where())
+        again, other = result_of(staged, where()), result_of(staged.changed(seed=1), where())
     assert_same_result(one, again)
     assert any((one.weights[name] != other.weights[name]).any() for name in one.weights)
 
@@ -56,17 +57,17 @@ def test_a_run_killed_in_several_stages_and_resumed_ends_in_the_same_bits(spec, 
                 raise Killed
 
     with one_thread("cpu"):
-        whole = staged.compute(where())
+        whole = result_of(staged, where())
         for _ in range(3):
             with pytest.raises(Killed):
-                staged.compute(where(scratch=tmp_path, tick=tick, checkpoint_every=0.0))
+                result_of(staged, where(scratch=tmp_path, tick=tick, checkpoint_every=0.0))
         assert any(tmp_path.iterdir())
-        resumed = staged.compute(where(scratch=tmp_path, checkpoint_every=0.0))
+        resumed = result_of(staged, where(scratch=tmp_path, checkpoint_every=0.0))
     assert_same_result(resumed, whole)
 
 
 def test_the_stored_student_computes_what_the_adapted_one_computed(spec, where):
-    student, result = trained(spec, where()).student, spec.compute(where())
+    student, result = trained(spec, where()).student, result_of(spec, where())
     downstream = Downstream(teacher=spec.teacher, student=spec, data=DIGITS, recipe=RECIPE, seed=0)
     backbone = compute.backbone_of(downstream, where(parent=lambda run: result))
     assert not [module for module in backbone.modules() if isinstance(module, LoraLinear)]
@@ -78,9 +79,9 @@ def test_weight_copy_at_r_1_is_worth_what_the_teacher_is_worth(spec, where):
     data = DIGITS.changed(per_class=10)
     own = Downstream(teacher=spec.teacher, student=None, data=data, recipe=probe, seed=0)
     copied = Copied(teacher=spec.teacher, data=DIGITS, reduction=1)
-    result = copied.compute(where())
+    result = result_of(copied, where())
     assert result.metrics["parameters"] == parameter_count(compute.frozen_teacher(spec.teacher, 8, where()))
-    one, other = own.compute(where()), own.changed(student=copied).compute(where(parent=lambda run: result))
+    one, other = result_of(own, where()), result_of(own.changed(student=copied), where(parent=lambda run: result))
     assert_same_result(one, other)
     assert 10 < one.metrics["top1"] < one.metrics["top5"] <= 100
 
@@ -89,14 +90,14 @@ def test_weight_copy_at_r_1_is_worth_what_the_teacher_is_worth(spec, where):
 def test_accuracy_downstream_follows_from_the_seed_and_leaves_the_student_alone(spec, where, protocol):
     recipe = Recipe(epochs=2, batch_size=20, lr=1e-2)
     copied = Copied(teacher=spec.teacher, data=DIGITS, reduction=3)
-    result = copied.compute(where())
+    result = result_of(copied, where())
     before = copy.deepcopy(result.weights)
     downstream = Downstream(
         teacher=spec.teacher, student=copied, data=DIGITS.changed(per_class=5), recipe=recipe, seed=0, protocol=protocol
     )  # fmt: skip
-    one = downstream.compute(where(parent=lambda run: result))
+    one = result_of(downstream, where(parent=lambda run: result))
     seed_everything(99)
-    assert_same_result(downstream.compute(where(parent=lambda run: result)), one)
+    assert_same_result(result_of(downstream, where(parent=lambda run: result)), one)
     assert_same_arrays(result.weights, before)
 
 
@@ -109,7 +110,7 @@ def test_the_probe_is_fitted_to_training_images_and_asked_about_test_and_validat
 
     monkeypatch.setattr(compute, "linear_probe", watched)
     recipe = Recipe(epochs=1, batch_size=10, lr=0.1, optimizer="lars")
-    metrics = Downstream(teacher=spec.teacher, student=None, data=DIGITS, recipe=recipe, seed=0).compute(where()).metrics
+    metrics = result_of(Downstream(teacher=spec.teacher, student=None, data=DIGITS, recipe=recipe, seed=0), where()).metrics
     (seen, labels), (asked, true), (watched_on, _) = (load(DIGITS, split, where().data_dir) for split in ("train", "test", "validation"))
     for tokens, pictures in ((given[0], seen), (given[2], np.concatenate([asked, watched_on]))):
         normalised = (torch.from_numpy(pictures).float() / 255 - 0.304) / 0.375
@@ -121,7 +122,7 @@ def test_the_probe_is_fitted_to_training_images_and_asked_about_test_and_validat
 
 
 def test_spectra_hold_the_distances_of_the_starts_and_the_energy_of_each_dropped_matrix(spec, where, teacher):
-    found = Spectra(teacher=spec.teacher, data=DIGITS, reduction=2, ranks=(2, 8), images=16).compute(where()).arrays
+    found = result_of(Spectra(teacher=spec.teacher, data=DIGITS, reduction=2, ranks=(2, 8), images=16), where()).arrays
     assert found["step-0"].shape == (3, 2, 6)
     zero, svd, shifted = found["step-0"]
     np.testing.assert_allclose(zero[0], zero[1])
@@ -134,12 +135,12 @@ def test_spectra_hold_the_distances_of_the_starts_and_the_energy_of_each_dropped
 
 
 def test_spectra_look_at_as_many_images_as_they_are_told(spec, where):
-    few, more = (Spectra(teacher=spec.teacher, data=DIGITS, reduction=2, ranks=(2,), images=count).compute(where()) for count in (4, 64))
+    few, more = (result_of(Spectra(teacher=spec.teacher, data=DIGITS, reduction=2, ranks=(2,), images=count), where()) for count in (4, 64))
     assert not np.array_equal(few.arrays["step-0"], more.arrays["step-0"])
 
 
 def test_spectra_of_several_dropped_blocks_are_of_their_sum_and_a_group_without_dropped_blocks_has_none(spec, where, teacher):
-    found = Spectra(teacher=spec.teacher, data=DIGITS, reduction=11, ranks=(2,), images=16).compute(where()).arrays
+    found = result_of(Spectra(teacher=spec.teacher, data=DIGITS, reduction=11, ranks=(2,), images=16), where()).arrays
     total = sum(teacher.blocks[index].mlp.fc1.weight for index in range(1, 11)).double().numpy()
     sigma = np.linalg.svd(total, compute_uv=False)
     assert found["energy fc1"].shape == (1, 8)
@@ -151,7 +152,7 @@ def test_spectra_of_several_dropped_blocks_are_of_their_sum_and_a_group_without_
 
 @pytest.mark.parametrize("reduction", [1, 2, 5])
 def test_counted_parameters_and_macs_of_student_and_adapters_are_those_of_the_formula(spec, where, reduction):
-    found = Costs(teacher=spec.teacher, image_size=8, reduction=reduction, rank=3, batch_size=2).compute(where()).metrics
+    found = result_of(Costs(teacher=spec.teacher, image_size=8, reduction=reduction, rank=3, batch_size=2), where()).metrics
     for who in ("teacher", "student", "adapters"):
         for what in ("parameters", "macs"):
             assert found[f"{who} {what}"] == found[f"{who} {what}, by formula"] > 0
@@ -166,7 +167,7 @@ def test_counted_parameters_and_macs_of_student_and_adapters_are_those_of_the_fo
 def test_times_are_kept_round_by_round_and_epoch_by_epoch(spec, where, cached):
     recipe = RECIPE if cached else RECIPE.changed(augment=Augment(flip=0.5))
     few = StageTimes(teacher=spec.teacher, data=DIGITS, recipe=recipe, reduction=2, rank=3, staged_epochs=1, repeats=3)
-    found = few.compute(where())
+    found = result_of(few, where())
     names = ["plain", "staged"] + ["plain, cached", "staged, cached"] * cached
     arrays = {f"seconds {name}": (3,) for name in names} | {f"epochs of stage {k}": (3, 1) for k in range(1, 6)}
     assert {name: array.shape for name, array in found.arrays.items()} == arrays | {"epochs of whole": (3, 10), "epochs of plain": (3, 15)}

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from tests.papers.wecolora.support import DIGITS, RECIPE, STILL, distance, trained
 from vitlib.inputs.models import Timm
 from vitlib.methods.adapters.weight_copy import groups
-from vitlib.papers.wecolora import compute
+from vitlib.papers.wecolora.compute import students as compute
 from vitlib.papers.wecolora.specs import Downstream
 from vitlib.recipe import Augment
 from vitlib.spec import SpecError

@@ -9,10 +9,10 @@ import pytest
 from matplotlib.patches import FancyBboxPatch
 
 from vitlib import load_study
+from vitlib.grid.results import Results
 from vitlib.papers import wecolora
 from vitlib.papers.wecolora.tables import AFTER, BEFORE, frame_relative_times
 from vitlib.report.tables import formatted
-from vitlib.runs.study import Results
 
 SHOWN = [name for name in vars(wecolora) if name.startswith(("table_", "figure_"))]
 FINDINGS = [name for name in vars(wecolora) if name.startswith("finding_")]

@@ -7,10 +7,11 @@ from torch.testing import assert_close
 from tests.methods.adapters.support import STARTS
 from tests.papers.wecolora.support import STEPS, STILL, adapted, distance, images, trained
 from tests.support import assert_same_arrays
+from vitlib.computing import result_of
 from vitlib.inputs.models import parameter_count, weights_of
 from vitlib.methods.adapters.lora import adapters
 from vitlib.methods.adapters.weight_copy import feature_loss, features, groups, weight_copy
-from vitlib.papers.wecolora import compute
+from vitlib.papers.wecolora.compute import students as compute
 
 
 @pytest.mark.parametrize("kind", STARTS)
@@ -44,7 +45,7 @@ def test_trap_only_adapters_of_the_student_train(spec, where):
 
 
 def test_trap_parameters_are_counted_after_merging(spec, where):
-    result = spec.compute(where())
+    result = result_of(spec, where())
     student = weight_copy(compute.frozen_teacher(spec.teacher, 8, where()), 2)
     assert result.metrics["parameters"] == parameter_count(student)
     assert result.weights.keys() == weights_of(student).keys()

@@ -11,10 +11,11 @@ import pytest
 from tests.runs.support import FACTS, SPEC, delete
 from tests.runs.transfer.support import MALICIOUS
 from tests.support import Number, assert_same_result, files_below, flip_a_byte
+from vitlib.computing import Result
+from vitlib.runs.archive import export, import_
 from vitlib.runs.manifest import MANIFEST, DamagedError, StoreError
 from vitlib.runs.store import WEIGHTS, Store
-from vitlib.runs.transfer.archive import export, import_
-from vitlib.spec import Result, SpecError
+from vitlib.spec import SpecError
 
 
 @pytest.mark.parametrize("with_weights", [True, False])

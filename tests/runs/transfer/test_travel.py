@@ -14,14 +14,13 @@ from tests.runs.transfer.support import MALICIOUS, regular, with_manifest
 from tests.support import Number, assert_same_result, context, files_below, flip_a_byte
 from vitlib import load_study
 from vitlib.__main__ import main
-from vitlib.runs import batch
+from vitlib.computing import Result, result_of
+from vitlib.runs import archive as archive_module
+from vitlib.runs.archive import export, import_, read
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.store import WEIGHTS, Store
-from vitlib.runs.transfer import archive as archive_module
-from vitlib.runs.transfer import travel
-from vitlib.runs.transfer.archive import export, import_, read
-from vitlib.runs.transfer.travel import NAME, Archived, leave
-from vitlib.spec import Result
+from vitlib.studies import batch, travel
+from vitlib.studies.travel import NAME, Archived, leave
 
 FACTS = {"finished": "now", "code": "0", "versions": {}, "device": "CPU", "commit": "0"}
 
@@ -124,7 +123,7 @@ def test_a_changed_study_takes_what_it_shares_with_its_profile(reader, tmp_path,
 
 @pytest.mark.parametrize("mode", ["cached", "retry"])
 def test_only_read_only_believes_an_archive(mode, reader, monkeypatch):
-    monkeypatch.setattr("vitlib.runs.study.execute", lambda *_, **__: {})
+    monkeypatch.setattr("vitlib.studies.study.execute", lambda *_, **__: {})
     assert reader.execute(mode=mode).stored == {}
 
 
@@ -317,7 +316,7 @@ def test_a_compressed_export_that_could_not_be_read_again_is_not_written(store, 
 @pytest.mark.parametrize("with_weights", [True, False])
 def test_export_and_import_speak_xz_by_the_name_of_the_archive(with_weights, tmp_path):
     spec = Number(value=3)
-    result = spec.compute(context(tmp_path))
+    result = result_of(spec, context(tmp_path))
     store = Store(tmp_path / "store")
     store.put(spec, result, FACTS)
     for name in ("runs.tar", "runs.tar.xz"):

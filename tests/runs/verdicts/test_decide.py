@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from vitlib.runs.study import load_study
-from vitlib.runs.verdicts import decide
 from vitlib.spec import SpecError
+from vitlib.studies.loading import load_study
+from vitlib.studies.verdicts import decide
 
 THREE, FIVE = {"seeds": [0, 1, 2]}, {"seeds": [0, 1, 2, 3, 4]}
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vitlib.papers.entries import documents, read_entry
+from vitlib.grid.entries import documents, read_entry
 from vitlib.report import figures
 from vitlib.report.evidence.forest import COLOURS, forest
-from vitlib.runs.verdicts import scoreboard
+from vitlib.studies.verdicts import scoreboard
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from vitlib.grid.entries import documents, read_entry
 from vitlib.spec import SpecError
 
 ROOT = new_paper.ROOT
-PLACES = ["notebooks/trial.ipynb", "tests/nbref/trial.ipynb", "vitlib/papers/trial"]
+NAME = "made_for_a_test"
+PLACES = [f"notebooks/{NAME}.ipynb", f"tests/nbref/{NAME}.ipynb", f"vitlib/papers/{NAME}"]
 NBVAL = ["-q", "-p", "tests.nbval_plugin", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "--nbval-sanitize-with"]
 
 
@@ -47,7 +48,7 @@ def checkout(tmp_path_factory) -> Path:
 def made(checkout) -> Path:
     """The copy with a document in it."""
     before = files_below(checkout)
-    done = python(checkout, "-m", "templates", "trial")
+    done = python(checkout, "-m", "templates", NAME)
     assert done.returncode == 0, done.stderr
     assert [line for line in sorted(done.stdout.splitlines()) if line in PLACES] == PLACES
     after = files_below(checkout)
@@ -62,7 +63,7 @@ def made(checkout) -> Path:
 
 def test_the_document_is_found_by_name_with_every_profile_that_all_documents_have(made):
     listed = python(made, "-m", "vitlib", "list").stdout
-    (line,) = [line for line in listed.splitlines() if line.startswith("trial ")]
+    (line,) = [line for line in listed.splitlines() if line.startswith(f"{NAME} ")]
     common = set.intersection(*(set(read_entry(paper)["profile"]) for paper in documents()))
     assert common <= set(line.split(maxsplit=1)[1].split(", "))
 
@@ -75,14 +76,14 @@ def test_make_allows_the_profiles_that_it_did(made):
 def test_its_grid_is_two_trainings_a_seed_at_every_profile_without_any_data(made):
     code = (
         "from vitlib import load_study; "
-        "print(*(len(load_study('trial', name, data_dir='/nowhere', results_dir='/nowhere').specs) for name in "
+        f"print(*(len(load_study('{NAME}', name, data_dir='/nowhere', results_dir='/nowhere').specs) for name in "
         "('smoke', 'quick', 'desk', 'cifar', 'paper')))"
     )
     assert python(made, "-c", code).stdout.split() == ["2", "6", "24", "6", "6"]
 
 
 def test_the_executed_copy_shows_table_figure_finding_and_claim_without_pictures(made):
-    cells = nbformat.read(made / "tests/nbref/trial.ipynb", as_version=4).cells
+    cells = nbformat.read(made / f"tests/nbref/{NAME}.ipynb", as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code"]
     assert all(cell.execution_count and not any("image/png" in output.get("data", {}) for output in cell.outputs) for cell in code)
     shown = json.dumps([cell.outputs for cell in code])
@@ -90,12 +91,12 @@ def test_the_executed_copy_shows_table_figure_finding_and_claim_without_pictures
         assert text in shown
 
 
-@pytest.mark.parametrize("name", ["x", "trial", "a" * new_paper.LONGEST, "_".join(["ab"] * 13)])
+@pytest.mark.parametrize("name", ["x", NAME, "a" * new_paper.LONGEST, "_".join(["ab"] * 13)])
 def test_the_generated_files_pass_the_linter_whatever_the_name(name, tmp_path):
     shutil.copytree(ROOT / "vitlib", tmp_path / "vitlib", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     folder = tmp_path / "vitlib" / "papers" / name
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for path in new_paper.TEMPLATE.iterdir():
         (folder / path.name).write_text(new_paper.filled(path.read_text(encoding="utf-8"), name), encoding="utf-8")
     for command in (["check"], ["format", "--check", "--exclude", "*.ipynb"]):
@@ -104,15 +105,15 @@ def test_the_generated_files_pass_the_linter_whatever_the_name(name, tmp_path):
 
 
 def test_nbval_repeats_the_copy_and_skips_it_with_a_word_when_the_document_is_gone(made, tmp_path):
-    command = ["-m", "pytest", *NBVAL, "tests/nbval_sanitize.cfg", "-rs", "tests/nbref/trial.ipynb"]
+    command = ["-m", "pytest", *NBVAL, "tests/nbval_sanitize.cfg", "-rs", f"tests/nbref/{NAME}.ipynb"]
     done = python(made, *command)
     assert done.returncode == 0 and " skipped" not in done.stdout, done.stdout
     gone = shutil.copytree(made, tmp_path / "gone")
-    shutil.rmtree(gone / "vitlib/papers/trial")
-    (gone / "notebooks/trial.ipynb").unlink()
+    shutil.rmtree(gone / f"vitlib/papers/{NAME}")
+    (gone / f"notebooks/{NAME}.ipynb").unlink()
     done = python(gone, *command)
     assert done.returncode == 0 and " passed" not in done.stdout, done.stdout
-    assert "notebooks/trial.ipynb is gone: remove its copy in tests/nbref" in done.stdout
+    assert f"notebooks/{NAME}.ipynb is gone: remove its copy in tests/nbref" in done.stdout
 
 
 # ------------------------------------------------------------------------------------------------ the template

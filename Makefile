@@ -24,7 +24,7 @@ ifneq ($(words $(MODE)) $(filter $(MODES),$(MODE)),1 $(MODE))
 $(error MODE: got '$(MODE)'; allowed: $(MODES))
 endif
 
-.PHONY: figures renew test lab nbref readme bench lock lint conda-ready
+.PHONY: figures renew test lab new-paper nbref readme bench lock lint conda-ready
 
 figures: $(READY)  ## every table and figure, and the executed notebooks, into figures/
 	@echo "make: running every notebook at profile $(PROFILE), mode $(MODE)"
@@ -42,18 +42,22 @@ test: $(READY)  ## everything a reviewer would run; no network, no GPU needed
 lab: $(READY)  ## JupyterLab on the notebooks
 	@$(PY) -m jupyterlab notebooks
 
+new-paper: $(READY)  ## a document to start from: make new-paper NAME=its_name
+	@$(PY) -m templates "$$NAME"
+
 nbref: $(READY)  ## renew the executed copies that nbval repeats
 	@$(PY) -m tests.renew_nbref
 
-readme: $(READY)  ## renew the tables of README.md and docs/ from figures/
+readme: $(READY)  ## renew the tables of README.md and docs/ from figures/, and the drawing of CONTRIBUTING.md from the imports
 	@$(PY) -m tests.renew_readme
+	@$(PY) -m tests.renew_house
 
 bench: $(READY)  ## benchmarks; ratios as JSON beside the scripts
 	@$(PY) -m benchmarks
 
 lint: $(READY)
-	@$(PY) -m ruff check vitlib tests benchmarks notebooks
-	@$(PY) -m ruff format --check vitlib tests benchmarks
+	@$(PY) -m ruff check vitlib tests benchmarks templates notebooks
+	@$(PY) -m ruff format --check vitlib tests benchmarks templates
 
 lock: .venv/.ready  ## renew requirements.lock
 	@.venv/bin/python -m uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 \

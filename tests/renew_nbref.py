@@ -1,4 +1,4 @@
-"""Renew tests/nbref: each notebook executed at profile smoke, in a store of its own. Run by `make nbref`."""
+"""Renew tests/nbref: each notebook, or those named, executed at profile smoke in a store of its own. Run by `make nbref`."""
 
 import os
 import sys
@@ -10,16 +10,19 @@ import nbformat
 NBREF = Path(__file__).with_name("nbref")
 
 
-def renew() -> int:
+def renew(names: list[str]) -> int:
+    from vitlib.spec import require
     from vitlib.studies.batch import notebooks, run_notebook
 
-    failed = 0
-    for source in notebooks().values():
-        receipt = run_notebook(source, {"profile": "smoke"}, folder=NBREF)
+    known, failed = notebooks(), 0
+    for name in names:
+        require("notebook", name, known)
+    for name in names or known:
+        receipt = run_notebook(known[name], {"profile": "smoke"}, folder=NBREF)
         (NBREF / "receipt.json").unlink()
-        print(f"{source.name}: {receipt.status} {receipt.error}")
+        print(f"{name}.ipynb: {receipt.status} {receipt.error}")
         failed += receipt.status != "done"
-        drop_pictures(NBREF / source.name)
+        drop_pictures(NBREF / f"{name}.ipynb")
     return failed
 
 
@@ -35,4 +38,4 @@ def drop_pictures(path: Path) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"VITLIB_RESULTS": f"{folder}/results", "VITLIB_FIGURES": f"{folder}/figures"}
-        sys.exit(renew())
+        sys.exit(renew(sys.argv[1:]))

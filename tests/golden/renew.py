@@ -4,6 +4,7 @@ import importlib
 import json
 import pkgutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,28 @@ GOLDEN = Path(__file__).with_name("identities.json")
 EMBEDDED = ("smoke", "quick")  # profiles whose data lie in the package: their identities are the same everywhere
 
 
-def classes() -> dict[str, Any]:
-    """Version, fields and defaults of every spec class by its name, as it stands in identities; settings name no run."""
-    found = sorted((cls for cls in _spec_classes() if cls.__name__ != "Settings"), key=lambda cls: cls.__name__)
+def pinned() -> dict[str, Any]:
+    """What the file holds: a document that it lacks is a new one, which is pinned when its author writes the file anew."""
+    return json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+def classes(papers: Collection[str]) -> dict[str, Any]:
+    """Version, fields and defaults of every spec class by its name, as it stands in identities; settings name no run.
+
+    Args:
+        papers: the documents whose own classes are among them.
+    """
+    others = tuple(f"vitlib.papers.{paper}." for paper in documents() if paper not in papers)
+    named = (cls for cls in _spec_classes() if cls.__name__ != "Settings" and not cls.__module__.startswith(others))
+    found = sorted(named, key=lambda cls: cls.__name__)
     assert len({cls.__name__ for cls in found}) == len(found), f"two spec classes have one name: {found}"
     return {cls.__name__: _described(cls) for cls in found}
 
 
-def runs() -> dict[str, Any]:
-    """Identities of every document's runs; their number where they depend on data that may be absent."""
+def runs(papers: Collection[str]) -> dict[str, Any]:
+    """Identities of the documents' runs; their number where they depend on data that may be absent."""
     profiles = (*EMBEDDED, "cifar", "paper")
-    return {paper: {profile: _runs(paper, profile) for profile in profiles} for paper in documents()}
+    return {paper: {profile: _runs(paper, profile) for profile in profiles} for paper in papers}
 
 
 def _spec_classes() -> set[type[Part]]:
@@ -55,4 +67,5 @@ def _runs(paper: str, profile: str) -> list[str] | int:
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps({"classes": classes(), "runs": runs()}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    found = {"classes": classes(documents()), "runs": runs(documents())}
+    GOLDEN.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")

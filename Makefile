@@ -33,6 +33,8 @@ figures: $(READY)  ## every table and figure, and the executed notebooks, into f
 renew: $(READY)  ## what is committed in figures/, from its own results; files whose content stays are not touched
 	@$(PY) -m tests.renew_figures
 
+# Two workers on two cores: with more threads each, they wait for each other.
+test: export OMP_NUM_THREADS = 1
 test: $(READY)  ## everything a reviewer would run; no network, no GPU needed
 	@echo "make: running the tests, then nbval over the executed copies in tests/nbref"
 	@$(PY) -m pytest -q -n 2 --dist loadfile tests

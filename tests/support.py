@@ -27,6 +27,19 @@ class Killed(BaseException):
     """Nothing of ours may catch this."""
 
 
+def killing(after: list[int]):
+    """A `tick` that kills a training again and again: each time after so many updates more."""
+
+    def tick(*_):
+        if after:
+            after[0] -= 1
+            if after[0] == 0:
+                after.pop(0)
+                raise Killed
+
+    return tick
+
+
 class Number(RunSpec):
     """A number, with one of everything that a run can leave behind."""
 

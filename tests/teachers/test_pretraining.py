@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.support import Killed, assert_same_result, context
+from tests.support import Killed, assert_same_result, context, killing
 from tests.teachers.support import DATA, MICRO
 from vitlib.computing import result_of
 from vitlib.inputs.sources import Data
@@ -46,13 +46,7 @@ def test_pretraining_killed_at_several_steps_ends_in_the_same_bits(name, tmp_pat
     with one_thread("cpu"):
         whole = result_of(RUNS[name], context())
         left = [2, 5, 6]  # steps until each kill: inside an epoch, at its end, across the thawing of the last layer
-
-        def tick(*_):
-            if left:
-                left[0] -= 1
-                if left[0] == 0:
-                    left.pop(0)
-                    raise Killed
+        tick = killing(left)
 
         for _ in range(3):
             with pytest.raises(Killed):

@@ -13,6 +13,7 @@ import pandas as pd
 from vitlib.grid.cells import Cell
 from vitlib.grid.changes import folder_name
 from vitlib.grid.entries import merged, published
+from vitlib.grid.images import normalised_otherwise
 from vitlib.messages import nearest
 from vitlib.runs.plan import Place
 from vitlib.spec import Part, RunSpec, SpecError
@@ -44,6 +45,11 @@ class Grid:
     def specs(self) -> dict[str, RunSpec]:
         """Distinct runs by id; several tables may share one."""
         return {cell.id: cell.spec for cell in self.cells}
+
+    @cached_property
+    def normalised_otherwise(self) -> bool:
+        """See `vitlib.grid.images`: found once, because every artefact's stamp says it."""
+        return normalised_otherwise(self.specs.values())
 
     @property
     def folder(self) -> Path:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from vitlib.grid.changes import in_a_line
 from vitlib.grid.grid import Grid
-from vitlib.grid.images import Images, images_of, in_words, normalised_otherwise
+from vitlib.grid.images import Images, images_of, in_words
 from vitlib.report import figures, tables
 from vitlib.report.evidence import claims
 
@@ -19,7 +19,7 @@ def stamp(grid: Grid, images: set[Images] | None = None) -> str:
     changed = f" · changed: {in_a_line(grid.changes)}" if grid.changes else ""
     images = images_of(grid.specs.values()) if images is None else images
     shown = f" · {in_words(images)}" if images else ""
-    shown += " · normalised by the data's own mean" if normalised_otherwise(grid.specs.values()) else ""
+    shown += " · normalised by the data's own mean" if grid.normalised_otherwise else ""
     seeds = f"{(count := len(grid.settings.seeds))} seed{'s' * (count > 1)} unless said otherwise"
     return f"{grid.entry['title']} · profile {grid.profile}{changed}{shown} · {seeds}"
 

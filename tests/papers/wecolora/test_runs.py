@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from tests.methods.adapters.support import STARTS
 from tests.papers.wecolora.support import DIGITS, RECIPE, STILL, images, trained
-from tests.support import Killed, assert_same_arrays, assert_same_result
+from tests.support import Killed, assert_same_arrays, assert_same_result, killing
 from vitlib.computing import result_of
 from vitlib.inputs.data import seed_everything
 from vitlib.inputs.models import parameter_count
@@ -48,13 +48,7 @@ def test_a_seed_gives_the_same_run_to_the_bit_and_another_seed_another(spec, whe
 def test_a_run_killed_in_several_stages_and_resumed_ends_in_the_same_bits(spec, where, tmp_path, kind, cached):
     staged = spec.changed(lora_init=kind, staged_epochs=1, cached=cached)
     left = [3, 5, 8]  # updates until each kill: within stage 2, in stage 4, with the whole student
-
-    def tick(*_):
-        if left:
-            left[0] -= 1
-            if left[0] == 0:
-                left.pop(0)
-                raise Killed
+    tick = killing(left)
 
     with one_thread("cpu"):
         whole = result_of(staged, where())

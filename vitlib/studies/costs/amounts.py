@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 
 from vitlib.spec import RunSpec
@@ -19,7 +19,7 @@ class Amounts:
     """Of one run, or of several added up.
 
     Args:
-        products, convolutions: FLOPs.
+        products, convolutions: FLOPs in float32; half: both in bfloat16.
         elements: activations written, forward and backward.
         kernels: operations asked for, forward and backward.
         steps: updates of weights; `moved`: parameters that they move, each as often as it is moved.
@@ -29,6 +29,7 @@ class Amounts:
 
     products: float = 0.0
     convolutions: float = 0.0
+    half: float = 0.0
     elements: float = 0.0
     kernels: float = 0.0
     steps: float = 0.0
@@ -41,7 +42,7 @@ class Amounts:
 
     @property
     def flops(self) -> float:
-        return self.products + self.convolutions
+        return self.products + self.convolutions + self.half
 
 
 @lru_cache(maxsize=20_000)
@@ -57,6 +58,8 @@ def amounts(work: Work, sets: Sets) -> Amounts:
     seen = work.epochs * (batches * work.batch if work.recipe else images)
     asked = work.epochs * batches
     live = _pass(work.chains, seen, asked, backward=work.recipe is not None)
+    if work.recipe and work.recipe.precision == "bf16":
+        live = replace(live, products=0.0, convolutions=0.0, half=live.flops)
     kept = _pass(work.kept, images, -(-images // 256), backward=False)
     return live + kept + (_updates(work, asked) if work.recipe else Amounts())
 
@@ -82,7 +85,7 @@ def _pass(chains: tuple[Chain, ...], images: float, asked: float, *, backward: b
                 flops[layer.kind] += images * 2 * count * layer.macs
             elements += 2 * sum(layer.elements for layer, count in zip(chain, taken, strict=True) if count)
             kernels += 1.5 * sum(layer.kernels for layer, count in zip(chain, taken, strict=True) if count)
-        total += Amounts(flops["product"], flops["convolution"], images * elements, asked * kernels)
+        total += Amounts(flops["product"], flops["convolution"], elements=images * elements, kernels=asked * kernels)
     return total
 
 

@@ -12,6 +12,7 @@ from vitlib.training.work.layers import Chain, backward_flops, forward_flops, gr
 from vitlib.training.work.registry import Sets, work_of
 
 FLOAT = 4  # bytes
+BESIDE = 20_000  # bytes of a run without weights, as those of the documents have
 
 
 @dataclass(frozen=True)
@@ -113,3 +114,10 @@ def _memory(work: Work, sets: Sets) -> float:
     held = sum(taken) if work.recipe else max((layer.elements for layer in layers), default=0.0)
     resident = sets.images(work.data, work.split) * work.data.channels * work.data.image_size**2 if work.data.resident else 0
     return weights + 3 * FLOAT * (trained_parameters(work) if work.recipe else 0) + size * held * images / parts + resident
+
+
+def storage(spec: RunSpec, is_parent: bool, sets: Sets) -> float:
+    """Bytes of a stored run: tables and arrays, and the weights of a run that others start from."""
+    keeps = is_parent or getattr(spec, "keep_weights", False)
+    layers = [layer for work in work_of(spec, sets)[:1] for layer in work.chains[0]] if keeps else []
+    return BESIDE + FLOAT * sum(layer.parameters for layer in layers)

@@ -43,6 +43,18 @@ class Rates:
 
 
 SHIPPED = {
+    "cpu-2-cores": Rates(
+        device="2 slow CPU cores",
+        basis="fitted to the training times of deit, dual_ssl_kd and multi_distillation at profile quick, one thread a run",
+        slots=2,
+        products=6.4e-12,
+        convolutions=2.6e-11,
+        half=6.4e-12,
+        elements=2.0e-10,
+        kernels=1.5e-5,
+        moved=2.1e-8,
+        runs=0.3,
+    ),
     "h100": Rates(
         device="NVIDIA H100 SXM",
         basis="assumed, never measured: 40 % of the data sheet's peak (67 TFLOP/s float32, 989 bfloat16; 3.35 TB/s), 8 us a kernel",

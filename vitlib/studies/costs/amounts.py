@@ -61,7 +61,7 @@ def amounts(work: Work, sets: Sets) -> Amounts:
     live = _pass(work.chains, seen, asked, backward=work.recipe is not None)
     if work.recipe and work.recipe.precision == "bf16":
         live = replace(live, products=0.0, convolutions=0.0, half=live.flops)
-    kept = _pass(work.kept, images, -(-images // 256), backward=False)
+    kept = _pass(work.kept, images + 1, 1 - (-images // 256), backward=False)  # one image tells whether they fit into memory
     return live + kept + (_updates(work, asked) if work.recipe else Amounts())
 
 
@@ -70,6 +70,8 @@ def _updates(work: Work, steps: float) -> Amounts:
 
 
 def _images(work: Work, sets: Sets) -> int:
+    if work.alone is not None:
+        return work.alone
     count = round(sets.images(work.data, work.split) * work.share)
     return count if work.most is None else min(count, work.most)
 
@@ -112,7 +114,7 @@ def _memory(work: Work, sets: Sets) -> float:
     images = work.batch if work.recipe else min(work.batch, _images(work, sets))
     taken = [layer.elements for chain in work.chains for layer, count in zip(chain, gradients(chain), strict=True) if count]
     held = sum(taken) if work.recipe else max((layer.elements for layer in layers), default=0.0)
-    resident = sets.images(work.data, work.split) * work.data.channels * work.data.image_size**2 if work.data.resident else 0
+    resident = sets.images(work.data, work.split) * work.data.channels * work.data.image_size**2 if work.data and work.data.resident else 0
     return weights + 3 * FLOAT * (trained_parameters(work) if work.recipe else 0) + size * held * images / parts + resident
 
 

@@ -13,11 +13,13 @@ from vitlib.papers.multi_distillation.specs import Alone, Best, Combined, Guided
 from vitlib.papers.teachers.measure import AttentionDistances, Quality
 from vitlib.papers.wecolora.specs import Copied, Costs, Distilled, Downstream, Spectra, StageTimes
 from vitlib.teachers.pretrain import DinoTeacher, MaeTeacher, SupervisedTeacher
-from vitlib.training.work.declared import Work, evaluations, looking, network_on, training
+from vitlib.training.work.declared import Work, evaluations, looking, network_on, timing, training
 from vitlib.training.work.layers import Chain, Layer, Network, adapted, block, convolution, frozen, linear, network, norm, often, side_after
 from vitlib.training.work.registry import Sets, does
 
 FOLLOWED, EXITS = 64, 3  # images on which a loss is followed; exits of a network
+TIMED = 25  # batches of a measurement of speed, five of them to warm up
+MOST = 10**9
 
 
 @does(SupervisedTeacher)
@@ -67,14 +69,29 @@ def _tracked(spec: DinoTeacher | MaeTeacher, chain: Chain) -> Iterator[Work]:
 
 @does(Quality)
 def quality(spec: Quality, sets: Sets) -> Iterator[Work]:
-    chain = network_on(spec.teacher.model, spec.data, 0).layers
+    """Features, and their products with those of the bank; the classifier's own accuracy where it has one."""
+    chain, model = network_on(spec.teacher.model, spec.data, 0).layers, spec.teacher.model
+    bank = min(sets.images(spec.data, "train"), spec.bank or MOST)
+    width, readouts = (model.embed_dim, 2) if isinstance(model, Vit) else (8 * getattr(model, "width", 0), 1)
     yield looking(spec.data, "train", chain, most=spec.bank)
-    yield looking(spec.data, "test", chain, times=2, most=spec.queries)
+    yield looking(spec.data, "test", chain, (Layer(readouts * bank * width, 0, readouts * bank, 5),), most=spec.queries)
+    if isinstance(spec.teacher.origin, SupervisedTeacher):
+        yield looking(spec.data, "test", chain, most=spec.queries)
 
 
-@does(AttentionDistances, AttentionMaps)
-def attention(spec: AttentionDistances | AttentionMaps, sets: Sets) -> Iterator[Work]:
+@does(AttentionMaps)
+def attention_maps(spec: AttentionMaps, sets: Sets) -> Iterator[Work]:
     yield looking(spec.data, "test", network_on(spec.teacher.model, spec.data, 0).layers, most=spec.images)
+
+
+@does(AttentionDistances)
+def attention_distances(spec: AttentionDistances, sets: Sets) -> Iterator[Work]:
+    """Each map is multiplied by the distances and by ones."""
+    chain, model = network_on(spec.teacher.model, spec.data, 0).layers, spec.teacher.model
+    if isinstance(model, Vit):
+        patches = (spec.data.image_size // model.patch_size) ** 2
+        chain += (Layer(2 * model.depth * model.num_heads * patches**2, 0, 0, 8 * model.depth),)
+    yield looking(spec.data, "test", chain, most=spec.images)
 
 
 @does(Student)
@@ -98,8 +115,13 @@ def released(spec: Released, sets: Sets) -> Iterator[Work]:
 
 @does(Tokens)
 def tokens(spec: Tokens, sets: Sets) -> Iterator[Work]:
+    """All test images for the cosines, some for attention and logits."""
     data = spec.student.data
-    yield looking(data, "test", network_on(spec.student.model, data, sets.classes(data)).layers)
+    classes = sets.classes(data)
+    chain = network_on(spec.student.model, data, classes).layers
+    teacher = (network_on(spec.student.teacher.model, data, classes).layers,) if spec.student.teacher else ()
+    yield looking(data, "test", chain)
+    yield looking(data, "test", chain, chain, *teacher, most=spec.images)
 
 
 @does(Copied)
@@ -107,10 +129,27 @@ def copied(spec: Copied, sets: Sets) -> Iterator[Work]:
     yield from ()
 
 
-@does(Anatomy, NetworkCost, Proposals, Throughput, Costs)
-def described(spec: Anatomy | NetworkCost | Proposals | Throughput | Costs, sets: Sets) -> Iterator[Work]:
-    """A handful of images; its time is the overhead of a run."""
+@does(Proposals, NetworkCost)
+def described(spec: Proposals | NetworkCost, sets: Sets) -> Iterator[Work]:
+    """An image at most; its time is the overhead of a run."""
     yield from ()
+
+
+@does(Anatomy)
+def anatomy(spec: Anatomy, sets: Sets) -> Iterator[Work]:
+    yield timing(2, network(spec.model, spec.image_size, spec.channels, spec.num_classes).layers)
+
+
+@does(Throughput)
+def throughput(spec: Throughput, sets: Sets) -> Iterator[Work]:
+    yield timing(TIMED * spec.batch_size, network(spec.model, spec.image_size, spec.channels, spec.num_classes).layers)
+
+
+@does(Costs)
+def costs(spec: Costs, sets: Sets) -> Iterator[Work]:
+    teacher = network(spec.teacher.model, spec.image_size, spec.teacher.channels, 0)
+    student = Network(teacher.front, teacher.blocks[:: spec.reduction], teacher.end)
+    yield timing(TIMED * spec.batch_size + 2, teacher.layers, student.layers)
 
 
 @does(Distilled)
@@ -126,7 +165,8 @@ def distilled(spec: Distilled, sets: Sets) -> Iterator[Work]:
         chain = frozen(student.front) + sum(student.blocks[:active], ())
         yield training(spec.data, spec.recipe, chain, *(() if spec.cached else (seen,)), epochs=epochs)
     if spec.cached:
-        yield looking(spec.data, "train", frozen(teacher.until(len(teacher.blocks))))
+        yield looking(spec.data, "train", teacher.until(len(teacher.blocks)))
+    yield looking(spec.data, "test", teacher.until(len(teacher.blocks)), most=FOLLOWED)
     yield looking(spec.data, "test", student.layers, times=1 + evaluations(spec.recipe), most=FOLLOWED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,7 +15,7 @@ from vitlib.training.work.registry import Sets
 
 THERE = ("stored", "stale")  # states whose runs are not computed again
 UNITS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
-BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"))
+BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Cost:
     storage: float
 
 
-def cost_of(specs: list[RunSpec], sets: Sets) -> Cost:
-    parents = {parent.id for spec in specs for parent in spec.parents()}
+def cost_of(specs: list[RunSpec], parents: set[str], sets: Sets) -> Cost:
+    """`parents`: the runs that others start from."""
     amounts = sum((amounts_of(spec, sets) for spec in specs), Amounts())
     largest = max((memory(spec, sets) for spec in specs), default=0.0)
     return Cost(amounts, largest, sum(storage(spec, spec.id in parents, sets) for spec in specs))
@@ -36,6 +37,10 @@ def cost_of(specs: list[RunSpec], sets: Sets) -> Cost:
 def family(study: Grid) -> dict[str, RunSpec]:
     """The runs of the grid and those that they start from."""
     return {member.id: member for spec in study.specs.values() for member in spec.family()}
+
+
+def parents_in(runs: Iterable[RunSpec]) -> set[str]:
+    return {parent.id for spec in runs for parent in spec.parents()}
 
 
 def states(study) -> dict[str, str]:
@@ -50,17 +55,18 @@ def table(study, rates: Rates) -> pd.DataFrame:
     groups: dict[tuple[str, str], list[RunSpec]] = {}
     for run_id, spec in runs.items():
         groups.setdefault((found[run_id], type(spec).__name__), []).append(spec)
-    rows = [_row(state, kind, specs, rates, sets) for (state, kind), specs in sorted(groups.items())]
+    parents = parents_in(runs.values())
+    rows = [_row(state, kind, specs, parents, rates, sets) for (state, kind), specs in sorted(groups.items())]
     for state in dict.fromkeys(state for state, _ in sorted(groups) if state not in THERE):
         every = [spec for run_id, spec in runs.items() if found[run_id] == state]
-        rows.append(_row(state, "all", every, rates, sets))
+        rows.append(_row(state, "all", every, parents, rates, sets))
     return pd.DataFrame(rows)
 
 
-def _row(state: str, kind: str, specs: list[RunSpec], rates: Rates, sets: Sets) -> dict[str, str | int]:
+def _row(state: str, kind: str, specs: list[RunSpec], parents: set[str], rates: Rates, sets: Sets) -> dict[str, str | int]:
     if state in THERE:
         return {"state": state, "kind": kind, "runs": len(specs), **dict.fromkeys(("epochs", "FLOPs", "memory", "storage", "time"), "")}
-    cost = cost_of(specs, sets)
+    cost = cost_of(specs, parents, sets)
     return {
         "state": state,
         "kind": kind,
@@ -79,7 +85,7 @@ def line(study, rates: Rates | None) -> str:
     missing = [spec for run_id, spec in family(study).items() if found[run_id] not in (*THERE, "archived")]
     if not missing:
         return "none are missing"
-    cost = cost_of(missing, Sets(study.place.data_dir))
+    cost = cost_of(missing, parents_in(missing), Sets(study.place.data_dir))
     known = f"{cost.amounts.epochs:,.0f} epochs, {with_unit(cost.amounts.flops, UNITS)}, {with_unit(cost.memory, BYTES)} of memory"
     if rates is None:
         return f"{known}; time: python -m vitlib plan {study.paper} --profile {study.profile}"
@@ -87,6 +93,8 @@ def line(study, rates: Rates | None) -> str:
 
 
 def with_unit(value: float, units: tuple[tuple[float, str], ...]) -> str:
+    if not value:
+        return "–"
     size, name = next((unit for unit in units if value >= unit[0]), units[-1])
     return f"{value / size:,.3g} {name}"
 

@@ -30,11 +30,10 @@ class Work:
         most: images at most.
         batch: images that are computed together.
         kept: chains that are computed once for all epochs, over all images.
-        updated: parameters that each step moves, where they are not those of the chains that train.
-        gathered: features of this width come from memory and not from images.
+        alone: so many images that come from no set; `data` is None.
     """
 
-    data: Data
+    data: Data | None
     split: Split
     chains: tuple[Chain, ...]
     recipe: Recipe | None = None
@@ -43,6 +42,7 @@ class Work:
     most: int | None = None
     batch: int = EVALUATED
     kept: tuple[Chain, ...] = ()
+    alone: int | None = None
 
 
 def network_on(model: Model, data: Data, classes: int) -> Network:
@@ -62,6 +62,11 @@ def training(
 def looking(data: Data, split: Split, *chains: Chain, times: float = 1, share: float = 1.0, most: int | None = None) -> Work:
     """Passes forward over images as they are."""
     return Work(data, split, chains, epochs=times, share=share, most=most)
+
+
+def timing(images: int, *chains: Chain) -> Work:
+    """Passes forward over images that are drawn and not read."""
+    return Work(None, "test", chains, alone=images)
 
 
 def evaluations(recipe: Recipe) -> int:

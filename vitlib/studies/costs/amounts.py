@@ -72,7 +72,10 @@ def _updates(work: Work, steps: float) -> Amounts:
 def _images(work: Work, sets: Sets) -> int:
     if work.alone is not None:
         return work.alone
-    count = round(sets.images(work.data, work.split) * work.share)
+    count = sets.images(work.data, work.split)
+    if work.held_out:
+        held = sets.held_out(work.data, work.held_out)
+        count = held if work.part == "held-out" else count - held
     return count if work.most is None else min(count, work.most)
 
 

@@ -6,14 +6,16 @@ sees an image that always looks the same, it may be remembered: it then counts o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from vitlib.inputs.models import Model
+from vitlib.inputs.models import Model, Vit
 from vitlib.inputs.sources import Data
 from vitlib.recipe import Recipe
 from vitlib.training.work.layers import Chain, Network, network
 
+Part = Literal["all", "trained", "held-out"]
 Split = Literal["train", "test", "watched"]  # watched: validation images where there are any, otherwise the test images
 EVALUATED = 256  # images of a batch that is evaluated
 
@@ -26,7 +28,7 @@ class Work:
         chains: computed on every image.
         recipe: of a training; None for a forward pass.
         epochs: passes over the images.
-        share: of the split's images.
+        held_out: share of each class that is kept from training; `part` says which images are taken.
         most: images at most.
         batch: images that are computed together.
         kept: chains that are computed once for all epochs, over all images.
@@ -38,7 +40,8 @@ class Work:
     chains: tuple[Chain, ...]
     recipe: Recipe | None = None
     epochs: float = 1
-    share: float = 1.0
+    held_out: float = 0.0
+    part: Part = "all"
     most: int | None = None
     batch: int = EVALUATED
     kept: tuple[Chain, ...] = ()
@@ -50,18 +53,18 @@ def network_on(model: Model, data: Data, classes: int) -> Network:
 
 
 def training(
-    data: Data, recipe: Recipe, *chains: Chain, epochs: float | None = None, share: float = 1.0, remembered: tuple[Chain, ...] = ()
+    data: Data, recipe: Recipe, *chains: Chain, epochs: float | None = None, held_out: float = 0.0, remembered: tuple[Chain, ...] = ()
 ) -> Work:
     """Epochs of a recipe; `remembered` chains are computed once where images always look the same, otherwise in each step."""
     plain = recipe.plain_images and data.resident
     live = chains if plain else (*chains, *remembered)
     count = recipe.epochs if epochs is None else epochs
-    return Work(data, "train", live, recipe, count, share, batch=recipe.batch_size, kept=remembered if plain else ())
+    return Work(data, "train", live, recipe, count, held_out, "trained", batch=recipe.batch_size, kept=remembered if plain else ())
 
 
-def looking(data: Data, split: Split, *chains: Chain, times: float = 1, share: float = 1.0, most: int | None = None) -> Work:
-    """Passes forward over images as they are."""
-    return Work(data, split, chains, epochs=times, share=share, most=most)
+def looking(data: Data, split: Split, *chains: Chain, times: float = 1, held_out: float = 0.0, most: int | None = None) -> Work:
+    """Passes forward over images as they are; with `held_out`, over those that are kept from training."""
+    return Work(data, split, chains, epochs=times, held_out=held_out, part="held-out" if held_out else "all", most=most)
 
 
 def timing(images: int, *chains: Chain) -> Work:
@@ -72,3 +75,13 @@ def timing(images: int, *chains: Chain) -> Work:
 def evaluations(recipe: Recipe) -> int:
     """How often a training is evaluated: every `eval_every` epochs, and after the last."""
     return -(-recipe.epochs // recipe.eval_every)
+
+
+def judged(data: Data, chain: Chain) -> Iterator[Work]:
+    """The test images once, and the validation images where there are any."""
+    yield looking(data, "test", chain)
+    yield looking(data, "watched", chain)
+
+
+def tokens_of(model: Vit, data: Data) -> int:
+    return (data.image_size // model.patch_size) ** 2 + 1 + model.distilled

@@ -30,6 +30,11 @@ class Sets:
     def images(self, data: Data, split: str) -> int:
         return images.images(data, split, self.data_dir)
 
+    def held_out(self, data: Data, share: float) -> int:
+        """Training images that a share of each class keeps back, as many of each class: rounded down, at least one."""
+        classes = self.classes(data)
+        return classes * max(1, int(share * self.images(data, "train") / classes + 1e-9))
+
 
 Does = Callable[[Any, Sets], Iterable[Work]]
 _FUNCTIONS: dict[type[RunSpec], Does] = {}

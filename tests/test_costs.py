@@ -61,7 +61,7 @@ def test_a_budget_is_a_number_with_its_unit(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "12", "m", "-3m", "0s", "12 min", "nanm", "1e999h"])
 def test_what_is_no_budget_is_refused_with_what_is_allowed(text):
-    with pytest.raises(SpecError, match="budget: got .*allowed: a number above 0"):
+    with pytest.raises(SpecError, match=r"budget: got .*allowed: a number above 0"):
         seconds_of(text)
 
 

@@ -21,7 +21,7 @@ from vitlib.teachers.pretrain import SupervisedTeacher
 from vitlib.training.work.registry import Sets
 
 FITTED = ("products", "convolutions", "elements", "kernels", "moved", "runs")
-ROUNDS = 2  # the faster of so many
+ROUNDS = 3  # one after the other, so that a load that comes and goes falls on all probes; their mean counts
 DRAWN = 0.2  # how much a rate that is off the usual by a factor of e weighs, beside a probe that is
 
 
@@ -48,7 +48,7 @@ def measure(device: str) -> Rates:
     context = Context(here, Path(), None, lambda parent: None)
     with one_thread(here):
         result_of(asked[0], context)  # warms up
-        seconds = np.array([min(_timed(probe, context) for _ in range(ROUNDS)) for probe in asked])
+        seconds = np.mean([[_timed(probe, context) for probe in asked] for _ in range(ROUNDS)], axis=0)
     cuda = here.startswith("cuda")
     found = fitted(asked, seconds, SHIPPED["h100" if cuda else "cpu-2-cores"])
     half = found["products"] / (10 if cuda else 1)  # a GPU's bfloat16 units beside float32

@@ -53,9 +53,9 @@ def does(*classes: type[RunSpec]) -> Callable[[Does], Does]:
 def work_of(spec: RunSpec, sets: Sets) -> list[Work]:
     """What a run does; of a class that says nothing, what its fields `model`, `data` and `recipe` say, or nothing."""
     if type(spec) not in _FUNCTIONS:
-        module = f"{type(spec).__module__.rpartition('.')[0]}.work"
-        if find_spec(module):
-            importlib.import_module(module)
+        package = type(spec).__module__.rpartition(".")[0]
+        if package and find_spec(f"{package}.work"):
+            importlib.import_module(f"{package}.work")
     return list(_FUNCTIONS.get(type(spec), _by_fields)(spec, sets))
 
 

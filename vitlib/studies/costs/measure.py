@@ -21,24 +21,24 @@ from vitlib.teachers.pretrain import SupervisedTeacher
 from vitlib.training.work.registry import Sets
 
 FITTED = ("products", "convolutions", "elements", "kernels", "moved", "runs")
-ROUNDS = 3  # one after the other, so that a load that comes and goes falls on all probes; their mean counts
-DRAWN = 0.2  # how much a rate that is off the usual by a factor of e weighs, beside a probe that is
+ROUNDS = 2  # one after the other, so that a load that comes and goes falls on all probes; their mean counts
+DRAWN = 1.0  # how much a rate that is off the usual by a factor of e weighs, beside a probe that is
 
 
 def probes() -> list[SupervisedTeacher]:
     """Runs that lean on one rate each: kernels, products, activations, convolutions, weights."""
     sizes = [
-        (Vit(embed_dim=16, depth=2, num_heads=2, patch_size=2), 8, 30, 20),
-        (Vit(embed_dim=64, depth=12, num_heads=4, patch_size=4), 16, 15, 12),
-        (Vit(embed_dim=192, depth=2, num_heads=3, patch_size=4), 16, 30, 12),
-        (ResNet(width=8, blocks=(1, 1, 1, 1)), 8, 30, 18),
-        (ResNet(width=32, blocks=(1, 1, 1, 1)), 16, 30, 9),
+        (Vit(embed_dim=16, depth=2, num_heads=2, patch_size=2), 8, 30, 20, 20),
+        (Vit(embed_dim=64, depth=12, num_heads=4, patch_size=4), 16, 15, 12, 2),
+        (Vit(embed_dim=192, depth=2, num_heads=3, patch_size=4), 16, 30, 12, 2),
+        (ResNet(width=8, blocks=(1, 1, 1, 1)), 8, 30, 18, 12),
+        (ResNet(width=32, blocks=(1, 1, 1, 1)), 16, 30, 9, 2),
     ]
     return [_probe(*size) for size in sizes]
 
 
-def _probe(model: Vit | ResNet, image_size: int, batch: int, per_class: int) -> SupervisedTeacher:
-    recipe = Recipe(epochs=2, batch_size=batch, lr=1e-4, eval_every=2)
+def _probe(model: Vit | ResNet, image_size: int, batch: int, per_class: int, epochs: int) -> SupervisedTeacher:
+    recipe = Recipe(epochs=epochs, batch_size=batch, lr=1e-4, eval_every=epochs)
     return SupervisedTeacher(data=Data(source="digits", image_size=image_size, per_class=per_class), model=model, recipe=recipe, seed=0)
 
 

@@ -25,6 +25,8 @@ from vitlib.runs.preflight import verify_data
 from vitlib.runs.store import Store, require_writable
 from vitlib.spec import SpecError, require
 from vitlib.studies import shipping, travel
+from vitlib.studies.costs.command import report
+from vitlib.studies.costs.rates import rates_for
 from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study
 from vitlib.studies.verdicts import decide, scoreboard
@@ -71,9 +73,6 @@ def status(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """What the missing runs of a document, or of all, cost: FLOPs, memory, storage and time; nothing is computed."""
-    from vitlib.studies.costs.command import report
-    from vitlib.studies.costs.rates import rates_for
-
     rates = rates_for(options.device, paths.results_dir(options.results_dir))
     names = studies() if options.document == "all" else [options.document]
     if options.document == "all":

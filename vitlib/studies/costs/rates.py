@@ -45,7 +45,7 @@ class Rates:
 SHIPPED = {
     "cpu-2-cores": Rates(
         device="2 slow CPU cores",
-        basis="fitted to the training times of deit, dual_ssl_kd and multi_distillation at profile quick, one thread a run; a loaded machine takes up to six times as long",
+        basis="fitted to the training times of deit, dual_ssl_kd and multi_distillation at profile quick, one thread a run",
         slots=2,
         products=6.4e-12,
         convolutions=2.6e-11,

@@ -1,4 +1,4 @@
-"""python -m vitlib: list | status | run | render | decide | scoreboard | export | import | notebooks | ship | verify."""
+"""python -m vitlib: list | status | plan | run | render | decide | scoreboard | export | import | notebooks | ship | verify."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from vitlib.runs.manifest import StoreError
 from vitlib.runs.plan import Place
 from vitlib.runs.preflight import verify_data
 from vitlib.runs.store import Store, require_writable
-from vitlib.spec import SpecError
+from vitlib.spec import SpecError, require
 from vitlib.studies import shipping, travel
+from vitlib.studies.costs.command import report
+from vitlib.studies.costs.rates import rates_for
 from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study
 from vitlib.studies.verdicts import decide, scoreboard
@@ -66,6 +68,18 @@ def status(options: argparse.Namespace) -> int:
     print(counts.to_string())
     for row in frame[frame["state"].isin(["failed", "damaged"])].drop_duplicates("run").itertuples():
         print(f"{row.state}: {row.run} ({row.table})")
+    return 0
+
+
+def plan(options: argparse.Namespace) -> int:
+    """What the missing runs of a document, or of all, cost: FLOPs, memory, storage and time; nothing is computed."""
+    rates = rates_for(options.device, paths.results_dir(options.results_dir))
+    names = studies() if options.document == "all" else [options.document]
+    if options.document == "all":
+        require("profile", options.profile, sorted({profile for name in names for profile in read_entry(name)["profile"]}))
+        names = [name for name in names if options.profile in read_entry(name)["profile"]]
+    for name in names:
+        print(report(load_study(name, options.profile, overrides=_changes(options), **_places(options)), rates, options.budget), end="\n\n")
     return 0
 
 
@@ -249,6 +263,11 @@ def _parser() -> argparse.ArgumentParser:
 
     _command(commands, "list", list_documents)
     _command(commands, "status", status, study)
+    planning = _command(commands, "plan", plan, places, overrides)
+    planning.add_argument("document", help="a document, or all")
+    planning.add_argument("--profile", default="quick")
+    planning.add_argument("--device", default="auto", help="auto, cpu, cuda: this machine, measured on first use; or h100, cpu-2-cores")
+    planning.add_argument("--budget", default="", help="a time such as 12m: how many whole comparisons fit into it")
     computing = _command(commands, "run", run, study)
     computing.add_argument("--executor", default="local")
     computing.add_argument("--mode", default="cached")

@@ -19,6 +19,7 @@ from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store
 from vitlib.spec import RunSpec
 from vitlib.studies import artefacts, travel
+from vitlib.studies.costs import rates, table
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,6 +59,10 @@ class Study(Grid):
         store = Store(self.place.results_dir, writable=False)
         return {run_id: _state(store, spec) for run_id, spec in specs.items()}
 
+    def _cost(self) -> str:
+        """In a line; by the rates of the device where they are known, and never by measuring them."""
+        return table.line(self, rates.known(self.place.device, self.place.results_dir))
+
     def _grid_row(self, table: str) -> dict[str, Any]:
         cells = self.cells_of(table)
         axes = {axis: list(dict.fromkeys(str(cell.point.get(axis, "")) for cell in cells)) for axis in cells[0].point}
@@ -72,6 +77,7 @@ class Study(Grid):
             "data": f"{self.settings.data.source}, {self.settings.data.image_size} px",
             "seeds": ", ".join(map(str, self.settings.seeds)),
             "runs": f"{len(self.specs)} ({', '.join(f'{count} {state}' for state, count in counts.items())})",
+            "cost of the missing runs": self._cost(),
         }
         if self.changes:
             rows |= {"changed": in_a_line(self.changes), "tables and figures": str(self.folder)}

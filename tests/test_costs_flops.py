@@ -1,0 +1,93 @@
+"""FLOPs by formula against torch's counter, for every kind of run of every document, at profile smoke."""
+
+import pytest
+import timm.layers
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitlib.computing import Context, result_of
+from vitlib.grid.entries import studies
+from vitlib.inputs.models import ResNet, Timm, Vit, build
+from vitlib.studies.costs.amounts import amounts_of
+from vitlib.studies.loading import load_study
+from vitlib.training import remembered
+from vitlib.training.cost import counted_macs
+from vitlib.training.work.layers import forward_flops, network
+from vitlib.training.work.registry import Sets
+
+DRAWN = {"NetworkCost", "Proposals", "Copied"}  # of these no image is computed, or the part that is timed is none of a network
+
+
+class _Nowhere:
+    """In place of the counter's tracker of modules, which some hooks of attention maps break; all counts go to the whole."""
+
+    parents = {"Global"}  # noqa: RUF012
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def counted(spec, done, data_dir):
+    """FLOPs of a run, by torch; its result is kept for its children. Nothing is remembered from runs before it."""
+    remembered._KEPT.clear()
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _Nowhere()
+    with counter:
+        done[spec.id] = result_of(spec, Context("cpu", data_dir, None, lambda parent: done[parent.id]))
+    return counter.get_total_flops()
+
+
+def kind(spec):
+    """What tells runs of a class apart that compute different things."""
+    weights = getattr(getattr(spec, "objective", None), "weights", None)
+    fields = [getattr(spec, name, None) for name in ("order", "protocol", "staged_epochs", "criterion", "part")]
+    objective = (bool(weights.b), bool(weights.c)) if weights else getattr(spec, "objective", None)
+    teachers = len(getattr(spec, "teachers", ())), getattr(spec, "teacher", None) is None
+    return type(spec).__name__, type(getattr(spec, "model", None)).__name__, *fields, objective, *teachers
+
+
+@pytest.fixture
+def unfused():
+    """Fused attention on a CPU is not counted."""
+    before = timm.layers.use_fused_attn()
+    timm.layers.set_fused_attn(False)
+    yield
+    timm.layers.set_fused_attn(before)
+
+
+@pytest.mark.parametrize("document", studies())
+def test_flops_by_formula_are_those_that_torch_counts(document, unfused, tmp_path):
+    study = load_study(document, "smoke", results_dir=str(tmp_path))
+    done, seen, off = {}, set(), []
+    for spec in (member for run in study.specs.values() for member in run.family()):
+        if spec.id in done:
+            continue
+        flops = counted(spec, done, study.place.data_dir)
+        if kind(spec) not in seen and type(spec).__name__ not in DRAWN:
+            seen.add(kind(spec))
+            by_formula = amounts_of(spec, Sets(study.place.data_dir)).flops
+            if by_formula != pytest.approx(flops, rel=0.01):
+                off.append(f"{kind(spec)}: {by_formula:.4g} by formula, {flops:.4g} counted")
+    assert seen
+    assert not off, "\n".join(off)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Vit(embed_dim=32, depth=3, num_heads=4, patch_size=4, mlp_ratio=3.0),
+        Vit(embed_dim=32, depth=2, num_heads=2, patch_size=8, distilled=True),
+        ResNet(width=16, blocks=(2, 1, 1, 2)),
+        Timm(name="vit_tiny_patch16_224"),
+        Timm(name="resnet18"),
+    ],
+    ids=str,
+)
+def test_a_network_forward_is_what_torch_counts(model):
+    size = 224 if isinstance(model, Timm) else 32
+    module = build(model, image_size=size, channels=3, num_classes=7)
+    chain = network(model, size, 3, 7).layers
+    assert forward_flops(chain) == pytest.approx(2 * counted_macs(module, size, 3), rel=0.01)
+    assert sum(layer.parameters for layer in chain) == pytest.approx(sum(p.numel() for p in module.parameters()), rel=0.01)

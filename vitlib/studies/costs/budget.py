@@ -1,0 +1,74 @@
+"""How many whole comparisons fit into a time: all arms of a table at one seed, every table of a seed before the next seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from vitlib.grid.grid import Grid
+from vitlib.spec import RunSpec, SpecError
+from vitlib.studies.costs.amounts import Amounts, amounts_of
+from vitlib.studies.costs.rates import Rates
+from vitlib.training.work.registry import Sets
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs of a table at one seed; None for a table without seeds.
+
+    Attributes:
+        missing: runs to compute for it, parents first, those of comparisons before it left out.
+    """
+
+    table: str
+    seed: Any
+    missing: tuple[RunSpec, ...]
+
+
+def seconds_of(text: str) -> float:
+    """A budget such as `90s`, `12m` or `1.5h`.
+
+    Raises:
+        SpecError: for anything else.
+    """
+    number, unit = text[:-1], text[-1:]
+    try:
+        seconds = float(number) * UNITS[unit] if number[:1].isdecimal() else 0.0
+    except (KeyError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise SpecError(f"budget: got {text!r}; allowed: a number above 0 with s, m or h, for instance 12m")
+    return seconds
+
+
+def comparisons(study: Grid, missing: set[str]) -> list[Comparison]:
+    """The comparisons that lack runs, in the order in which they are best computed."""
+    order = {seed: place for place, seed in enumerate(study.settings.seeds)}
+    found: dict[tuple[str, Any], list[RunSpec]] = {}
+    for cell in study.cells:
+        found.setdefault((cell.table, cell.point.get("seed")), []).append(cell.spec)
+    ranked = sorted(found.items(), key=lambda item: order.get(item[0][1], -1))  # those without a seed first; tables in their order
+    return list(_lacking(ranked, set(missing)))
+
+
+def _lacking(ranked: list, missing: set[str]) -> Iterator[Comparison]:
+    for (table, seed), specs in ranked:
+        family = {member.id: member for spec in specs for member in spec.family()}
+        lacking = tuple(spec for run_id, spec in family.items() if run_id in missing)
+        missing -= {spec.id for spec in lacking}
+        if lacking:
+            yield Comparison(table, seed, lacking)
+
+
+def that_fit(every: list[Comparison], rates: Rates, sets: Sets, seconds: float) -> list[Comparison]:
+    """The longest beginning of the order whose wall time is within the budget."""
+    fit, total = [], Amounts()
+    for comparison in every:
+        total += sum((amounts_of(spec, sets) for spec in comparison.missing), Amounts())
+        if rates.wall(total) > seconds:
+            break
+        fit.append(comparison)
+    return fit

@@ -1,0 +1,1 @@
+"""What runs do, in numbers that follow from their specs: layers by formula, passes over images, epochs. Imports no torch."""

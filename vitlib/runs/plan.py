@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from vitlib.computing import Context
 from vitlib.runs.manifest import DamagedError
@@ -31,6 +32,15 @@ class Place:
     def __post_init__(self):
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise SpecError(f"device: got {self.device!r}; allowed: auto, cpu, cuda, cuda:N")
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """From `to_json`: what a driver tells its workers."""
+        fields = json.loads(text)
+        return cls(**fields | {name: Path(fields[name]) for name in ("results_dir", "data_dir")})
 
     def reading(self) -> Context:
         """A context on the CPU for what is done with stored runs."""

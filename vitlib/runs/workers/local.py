@@ -132,10 +132,8 @@ class _Driver:
 
     def _start(self, slot: str | None) -> _Worker:
         environment = os.environ | ({"OMP_NUM_THREADS": "1"} if slot is None else {"CUDA_VISIBLE_DEVICES": slot})
-        place = self.place
-        arguments = [str(place.results_dir), str(place.data_dir), place.device, str(place.checkpoint_every)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "vitlib.runs.workers.worker", *arguments],
+            [sys.executable, "-m", "vitlib.runs.workers.worker", self.place.to_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

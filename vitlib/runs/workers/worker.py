@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 import time
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -17,8 +16,8 @@ from vitlib.runs.workers.one import compute_one
 from vitlib.spec import rebuild
 
 
-def main(results_dir: str, data_dir: str, device: str, checkpoint_every: str) -> None:
-    place = Place(Path(results_dir), Path(data_dir), device, float(checkpoint_every))
+def main(about: str) -> None:
+    place = Place.from_json(about)
     store = Store(place.results_dir)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # prints inside a run must not be taken for answers

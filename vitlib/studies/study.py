@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +13,19 @@ from matplotlib.figure import Figure
 from vitlib.grid.changes import in_a_line
 from vitlib.grid.grid import Grid
 from vitlib.grid.results import Results
+from vitlib.inputs.pictures import AbsentError
 from vitlib.report import figures
 from vitlib.runs.execute import execute
 from vitlib.runs.manifest import DamagedError
 from vitlib.runs.plan import Executor, Mode
+from vitlib.runs.preflight import absent, lacking
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store
 from vitlib.spec import RunSpec
 from vitlib.studies import artefacts, travel
 from vitlib.studies.costs import rates, table
+
+log = logging.getLogger("vitlib")
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,8 +33,12 @@ class Study(Grid):
     """A grid that is executed and drawn; its display says what is stored and what is missing."""
 
     def execute(self, executor: Executor = "inline", mode: Mode = "cached") -> Results:
-        """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors. 'read-only' takes it from `travel.NAME`."""
-        stored = execute(self.specs.values(), self.place, executor=executor, mode=mode)
+        """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors. 'read-only' takes it from `travel.NAME`.
+
+        Runs on `optional` sets that are not on this machine are left out, and a line for each set says so.
+        """
+        specs = self.specs if mode == "read-only" else self._computable()
+        stored = execute(specs.values(), self.place, executor=executor, mode=mode)
         return Results(self, travel.completed(self, stored) if mode == "read-only" else stored)
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
@@ -40,10 +50,12 @@ class Study(Grid):
         return artefacts.save_figure(self, figure, name)
 
     def status(self) -> pd.DataFrame:
-        """One row a run: table, grid point, id, and whether it is stored, archived (see `travel`), missing, stale, failed or damaged."""
+        """One row a run: table, grid point, id, and whether it is stored, archived (see `travel`), missing, absent (as the images of an
+        optional set are), stale, failed or damaged.
+        """
         state = self._states(self.specs)
-        absent = {run_id for run_id, found in state.items() if found == "missing"}
-        state |= dict.fromkeys(travel.archived(self) & absent if absent else (), "archived")
+        not_here = {run_id for run_id, found in state.items() if found in ("missing", "absent")}
+        state |= dict.fromkeys(travel.archived(self) & not_here if not_here else (), "archived")
         return pd.DataFrame([{"table": c.table, **c.point, "run": c.id, "state": state[c.id]} for c in self.cells])
 
     def ancestors(self) -> pd.DataFrame:
@@ -57,7 +69,23 @@ class Study(Grid):
 
     def _states(self, specs: dict[str, RunSpec]) -> dict[str, str]:
         store = Store(self.place.results_dir, writable=False)
-        return {run_id: _state(store, spec) for run_id, spec in specs.items()}
+        found = {run_id: _state(store, spec) for run_id, spec in specs.items()}
+        missing = [specs[run_id] for run_id, state in found.items() if state == "missing"]
+        return found | dict.fromkeys(lacking(missing, absent(self.optional, self.place.data_dir), store), "absent")
+
+    def _computable(self) -> dict[str, RunSpec]:
+        """The runs but for those of optional sets that are not here.
+
+        Raises:
+            AbsentError: if none is left.
+        """
+        reasons = absent(self.optional, self.place.data_dir)
+        without = lacking(self.specs.values(), reasons, Store(self.place.results_dir, writable=False))
+        if without and len(without) == len(self.specs):
+            raise AbsentError(" ".join(f"{self.optional[source]}: {reasons[source]}" for source in dict.fromkeys(without.values())))
+        for source, count in Counter(without.values()).items():
+            log.warning("%s: %s Its %d of %d runs are left out.", self.optional[source], reasons[source], count, len(self.specs))
+        return {run_id: spec for run_id, spec in self.specs.items() if run_id not in without}
 
     def _cost(self) -> str:
         """In a line; by the rates of the device where they are known, and never by measuring them."""

@@ -6,7 +6,7 @@ import pandas as pd
 
 from vitlib.grid.results import Results
 from vitlib.papers.wecolora.tables import STARTS, titles
-from vitlib.report.statistics import difference, summary, worded
+from vitlib.report.statistics import NOT_YET, difference, summary, worded
 
 PROPOSED, WECOLORA = {"lora_init": "svd", "schedule": "staged"}, {"lora_init": "zero_b", "schedule": "plain"}
 
@@ -26,7 +26,7 @@ def finding_shares(results: Results) -> str:
     """What start and stages bring together, share by share and set by set."""
     frame, shares = results.frame("shares"), results.study.settings.shares
     if not shares:
-        return "This profile distils on one share of the training images alone."
+        return f"Other shares of the training images: {NOT_YET} at this profile."
     said = [_said(frame[frame["share"] == share], share, name, title) for share in shares for name, title in titles(results).items()]
     return f"SVD start and stages together change accuracy against WeCoLoRA {'; '.join(said)}."
 

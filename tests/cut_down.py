@@ -14,6 +14,7 @@ from PIL import Image
 
 from vitlib import load_study
 from vitlib.papers.teachers.specs import run_pretraining
+from vitlib.spec import RunSpec
 
 CLASSES, TRAINED, TESTED = 4, 20, 5
 VIT = {"embed_dim": 24, "depth": 2}
@@ -133,3 +134,9 @@ _CUT = {
     "afr_pruning": _afr_pruning,
     "multi_distillation": _multi_distillation,
 }
+
+
+def one_of_each_kind(study: Any) -> list[RunSpec]:
+    """The first run of every class in a study, with those that they start from before them."""
+    first = {type(spec): spec for spec in reversed(study.specs.values())}
+    return list({member.id: member for spec in first.values() for member in spec.family()}.values())

@@ -11,7 +11,7 @@ from vitlib.computing import result_of
 from vitlib.grid.entries import studies
 from vitlib.inputs.sources import Data
 from vitlib.studies.costs.amounts import Amounts, amounts_of
-from vitlib.studies.costs.rates import SHIPPED
+from vitlib.studies.costs.speed.rates import SHIPPED
 from vitlib.training.work import images
 from vitlib.training.work.registry import Sets
 

@@ -14,7 +14,7 @@ from vitlib.inputs.pictures import AbsentError
 from vitlib.runs.preflight import lacking
 from vitlib.spec import SpecError
 from vitlib.studies.costs.command import report
-from vitlib.studies.costs.rates import SHIPPED
+from vitlib.studies.costs.speed.rates import SHIPPED
 from vitlib.studies.travel import NAME
 
 DRAWN = {"embed_dim": 8, "depth": 2, "num_heads": 2, "patch_size": 4}

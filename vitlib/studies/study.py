@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -17,13 +18,15 @@ from vitlib.inputs.pictures import AbsentError
 from vitlib.report import figures
 from vitlib.runs.execute import execute
 from vitlib.runs.manifest import DamagedError
-from vitlib.runs.plan import Executor, Mode
+from vitlib.runs.plan import Executor, Mode, Place
 from vitlib.runs.preflight import absent, lacking
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store
 from vitlib.spec import RunSpec
 from vitlib.studies import artefacts, travel
-from vitlib.studies.costs import rates, table
+from vitlib.studies.costs import slots, table
+from vitlib.studies.costs.speed import machine
+from vitlib.training.work.registry import Sets
 
 log = logging.getLogger("vitlib")
 
@@ -32,14 +35,18 @@ log = logging.getLogger("vitlib")
 class Study(Grid):
     """A grid that is executed and drawn; its display says what is stored and what is missing."""
 
-    def execute(self, executor: Executor = "inline", mode: Mode = "cached") -> Results:
+    def execute(self, executor: Executor = "inline", mode: Mode = "cached", slots_per_gpu: int | None = None) -> Results:
         """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors. 'read-only' takes it from `travel.NAME`.
 
         Runs on `optional` sets that are not on this machine are left out, and a line for each set says so.
+
+        Args:
+            slots_per_gpu: runs that executor 'local' computes at once on each GPU; None finds out how many fit.
         """
-        specs = self.specs if mode == "read-only" else self._computable()
-        stored = execute(specs.values(), self.place, executor=executor, mode=mode)
-        return Results(self, travel.completed(self, stored) if mode == "read-only" else stored)
+        if mode == "read-only":
+            return Results(self, travel.completed(self, execute(self.specs.values(), self.place, executor=executor, mode=mode)))
+        specs = self._computable()
+        return Results(self, execute(specs, self._with_slots(executor, slots_per_gpu, specs), executor=executor, mode=mode))
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
         """Write CSV and Markdown; returns the table as a notebook shows it."""
@@ -67,13 +74,18 @@ class Study(Grid):
         """What varies, table by table: runs, and the values of each axis."""
         return pd.DataFrame([self._grid_row(table) for table in dict.fromkeys(cell.table for cell in self.cells)])
 
+    def _with_slots(self, executor: Executor, per_gpu: int | None, specs: Iterable[RunSpec]) -> Place:
+        if per_gpu is None and executor == "local":
+            per_gpu = slots.slots_per_gpu(specs, Sets(self.place.data_dir))
+        return replace(self.place, slots_per_gpu=1 if per_gpu is None else per_gpu)
+
     def _states(self, specs: dict[str, RunSpec]) -> dict[str, str]:
         store = Store(self.place.results_dir, writable=False)
         found = {run_id: _state(store, spec) for run_id, spec in specs.items()}
         missing = [specs[run_id] for run_id, state in found.items() if state == "missing"]
         return found | dict.fromkeys(lacking(missing, absent(self.optional, self.place.data_dir), store), "absent")
 
-    def _computable(self) -> dict[str, RunSpec]:
+    def _computable(self) -> list[RunSpec]:
         """The runs but for those of optional sets that are not here.
 
         Raises:
@@ -85,11 +97,11 @@ class Study(Grid):
             raise AbsentError(" ".join(f"{self.optional[source]}: {reasons[source]}" for source in dict.fromkeys(without.values())))
         for source, count in Counter(without.values()).items():
             log.warning("%s: %s Its %d of %d runs are left out.", self.optional[source], reasons[source], count, len(self.specs))
-        return {run_id: spec for run_id, spec in self.specs.items() if run_id not in without}
+        return [spec for run_id, spec in self.specs.items() if run_id not in without]
 
     def _cost(self) -> str:
         """In a line; by the rates of the device where they are known, and never by measuring them."""
-        return table.line(self, rates.known(self.place.device, self.place.results_dir))
+        return table.line(self, machine.known(self.place.device, self.place.results_dir))
 
     def _grid_row(self, table: str) -> dict[str, Any]:
         cells = self.cells_of(table)

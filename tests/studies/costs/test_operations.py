@@ -16,9 +16,10 @@ DIGITS = Data(source="digits", image_size=8, per_class=12)
 VIT, RESNET = Vit(embed_dim=16, depth=4, num_heads=2, patch_size=2), ResNet(width=8, blocks=(1, 1, 1, 1))
 PLAIN = {"batch_size": 40, "lr": 1e-3, "eval_every": 9}
 FREE = {  # views, which compute nothing, and names under which torch dispatches what it then dispatches again by another
-    "alias", "as_strided", "detach", "diagonal", "expand", "lift_fresh", "movedim", "permute", "reshape", "select", "slice", "split",
-    "squeeze", "t", "transpose", "unbind", "unsqueeze", "view", "_unsafe_view", "split_with_sizes", "empty", "new_empty", "batch_norm", "conv2d",
-    "dropout", "layer_norm", "linear", "matmul", "scaled_dot_product_attention", "to", "_record_function_enter_new", "_record_function_exit", "zero_",
+    "alias", "as_strided", "detach", "diagonal", "expand", "lift_fresh", "movedim", "permute", "reshape", "select", "slice",
+    "split", "squeeze", "t", "transpose", "unbind", "unsqueeze", "view", "_unsafe_view", "split_with_sizes", "empty",
+    "new_empty", "batch_norm", "conv2d", "dropout", "layer_norm", "linear", "matmul", "scaled_dot_product_attention", "to",
+    "_record_function_enter_new", "_record_function_exit", "zero_",
 }  # fmt: skip
 
 

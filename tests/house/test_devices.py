@@ -2,13 +2,12 @@
 
 import json
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests import cut_down, pretended_gpu
+from tests import pretended_gpu
 from vitlib import load_study
 from vitlib.computing import Context, result_of
 from vitlib.grid.entries import studies
@@ -25,37 +24,31 @@ def in_a_process(forking, tmp_path, target, *args):
     return json.loads(report.read_text())
 
 
-def compute_smoke_there(paper: str, report: Path) -> None:
-    """Every run of a smoke study on the device."""
-    study = load_study(paper, "smoke", results_dir=str(report.parent))
-    compute_there({member.id: member for spec in study.specs.values() for member in spec.family()}.values(), Path(), report)
-
-
-def compute_tiny_there(paper: str, report: Path) -> None:
-    """A run of every kind of the cut-down `tiny` on the device."""
-    images = cut_down.folders(report.parent / "images")
-    study = load_study(paper, "tiny", overrides=cut_down.overrides(paper, images), results_dir=str(report.parent), data_dir=str(images))
-    compute_there(cut_down.one_of_each_kind(study), images, report)
-
-
-def compute_there(specs: Iterable[RunSpec], data_dir: Path, report: Path) -> None:
-    """Runs on the device, parents first; of each that fails, why."""
+def compute_there(paper: str, report: Path) -> None:
+    """Every run of a smoke study on the device; of each that fails, why."""
     torch.set_num_threads(1)
-    results, failures = {}, {}
+    study, results, failures = load_study(paper, "smoke", results_dir=str(report.parent)), {}, {}
+
+    def visit(spec: RunSpec) -> None:
+        if spec.id in results or spec.id in failures:
+            return
+        for parent in spec.parents():
+            visit(parent)
+        context = Context(f"{pretended_gpu.NAME}:0", study.place.data_dir, None, parent=lambda parent: results[parent.id])
+        try:
+            results[spec.id] = result_of(spec, context)
+        except Exception:
+            failures[spec.id] = traceback.format_exc()
+
     with pretended_gpu.install():
-        for spec in specs:
-            context = Context(f"{pretended_gpu.NAME}:0", data_dir, None, parent=lambda parent: results[parent.id])
-            try:
-                results[spec.id] = result_of(spec, context)
-            except Exception:
-                failures[spec.id] = traceback.format_exc()
+        for cell in study.cells:
+            visit(cell.spec)
     report.write_text(json.dumps([len(results), failures]))
 
 
-@pytest.mark.parametrize("compute", [compute_smoke_there, compute_tiny_there])
 @pytest.mark.parametrize("paper", studies())
-def test_every_run_stays_on_its_device(forking, tmp_path, paper, compute):
-    computed, failures = in_a_process(forking, tmp_path, compute, paper)
+def test_every_run_stays_on_its_device(forking, tmp_path, paper):
+    computed, failures = in_a_process(forking, tmp_path, compute_there, paper)
     assert computed and not failures, "\n".join(failures.values())
 
 

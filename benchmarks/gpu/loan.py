@@ -199,7 +199,8 @@ def _study(document: str, options: argparse.Namespace) -> list[str]:
 
 def _committed(document: str, options: argparse.Namespace) -> Path:
     """Where a study's results lie for whoever draws them again."""
-    return ROOT / "figures" / document / options.profile / "results.tar.xz"
+    figures = Path(os.environ.get("VITLIB_FIGURES") or ROOT / "figures")
+    return figures / document / options.profile / "results.tar.xz"
 
 
 def _place(name: str) -> Path:

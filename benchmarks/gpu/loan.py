@@ -104,15 +104,22 @@ def _compute(frame: Frame, document: str, options: argparse.Namespace) -> int:
     study = _study(document, options)
     if (committed := _committed(document, options)).exists():
         frame.run(*VITLIB, "import", str(committed), keep=PACKING)
-    if (budget := frame.left - PACKING) < 1:
-        frame.say("no time is left to compute in")
-        return 3
-    how = ["--executor", "local", "--device", options.device, "--budget", f"{budget:.0f}s"]
-    status = frame.run(*VITLIB, "run", *study, *how, keep=PACKING / 2)
+    status = _run(frame, study, options, "cached")
+    if status == 1:  # also where an archive came without the weights that a run starts from
+        status = _run(frame, study, options, "retry")
     frame.run(*VITLIB, "status", *study)
     weights = [] if document == "teachers" else ["--needed-weights"]
     if not (_packed(frame, document, study, *weights) or _packed(frame, document, study, "--without-weights")):
         return 1
+    return status
+
+
+def _run(frame: Frame, study: list[str], options: argparse.Namespace, mode: str) -> int:
+    if (budget := frame.left - PACKING) < 1:
+        frame.say("no time is left to compute in")
+        return 3
+    how = ["--executor", "local", "--mode", mode, "--device", options.device, "--budget", f"{budget:.0f}s"]
+    status = frame.run(*VITLIB, "run", *study, *how, keep=PACKING / 2)
     return 3 if status is None else status
 
 

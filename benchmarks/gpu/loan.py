@@ -13,12 +13,14 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,21 +59,25 @@ class Frame:
             stream.write(f"[{max(0.0, self.left):.0f} s left] {text}\n")
 
     def run(self, *command: str, keep: float = 0.0) -> int | None:
-        """A command's exit status, its output in the log; None if it was ended, `keep` seconds before everything."""
+        """A command's exit status, its output in the log; None if it was ended, with all that it started, `keep` seconds before the end."""
         self.say(f"$ {' '.join(command)}")
         with self.log.open("ab") as stream:
-            child = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT)
+            child = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             return child.wait(max(0.0, self.left - keep))
         except subprocess.TimeoutExpired:
-            child.terminate()
-        try:
-            child.wait(5)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+            _end(child)
         self.say("ended: the time is up")
         return None
+
+
+def _end(child: subprocess.Popen, patience: float = 5.0) -> None:
+    """A process and those that it started."""
+    for way in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, way)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(patience)
 
 
 def main(arguments: list[str] | None = None) -> int:

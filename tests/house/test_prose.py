@@ -178,6 +178,17 @@ def pages():
     yield f"a {micro['depth']}-block micro ViT (width {micro['embed_dim']}, an {grid} × {grid} grid at 32 px)"
     epochs = {name: shipped.entry(name)["method"]["recipe"]["epochs"] for name in ("dino", "mae")}
     yield f"DINO saw {epochs['dino']} epochs, MAE {epochs['mae']}"
+    yield from _of_attention(shipped.entry("dino")["attention"])
+
+
+def _of_attention(found):
+    """DINO's among untrained networks'."""
+    uneven, far = found["unevenness"], found["distance"]
+    yield f"with {WORDS[found['untrained networks']]} networks as they are drawn, on {found['images']} test images"
+    low, high = (round(100 * uneven[end]) for end in ("low", "high"))
+    yield f"{round(100 * uneven['trained'])} % of it would have to move (untrained networks: {low} to {high} %"
+    yield f"its distance, {far['trained']:.1f} px, lies below theirs of {far['low']:.1f} to {far['high']:.1f} px"
+    assert uneven["told apart"] and far["told apart"] and far["trained"] < far["low"]
 
 
 def _of_desk():

@@ -12,6 +12,7 @@ from vitlib.methods.attention import (
     attention_distance,
     attention_distances,
     attention_maps,
+    attention_unevenness,
     by_block,
     patch_distances,
     unfused_attention,
@@ -216,3 +217,38 @@ def test_no_map_outlives_its_block(model, images):
 def test_a_grid_that_does_not_fit_the_tokens_is_refused():
     with pytest.raises(RuntimeError, match="size"):
         attention_distance(uniform(10), (2, 3), 4)
+
+
+# ------------------------------------------------------------------------------------------------ unevenness
+
+
+def rows(*weights):
+    """A map of patches alone, each of whose rows is one of these."""
+    return torch.tensor(weights, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("row", "share"),
+    [((0.25, 0.25, 0.25, 0.25), 0.0), ((1.0, 0.0, 0.0, 0.0), 0.75), ((0.5, 0.5, 0.0, 0.0), 0.5), ((0.4, 0.3, 0.2, 0.1), 0.2)],
+)
+def test_unevenness_is_the_share_that_would_have_to_move(row, share):
+    assert attention_unevenness(rows(*[row] * 4), prefix_tokens=0).item() == pytest.approx(share)
+
+
+def test_unevenness_leaves_prefix_tokens_out_and_normalises_the_rows_again():
+    patches = rows((0.7, 0.3), (0.1, 0.9))
+    whole = torch.cat([torch.full((3, 1), 0.6, dtype=torch.float64), torch.cat([rows((0.2, 0.2)), 0.4 * patches])], dim=1)
+    assert attention_unevenness(whole, prefix_tokens=1).item() == pytest.approx((0.2 + 0.4) / 2)
+
+
+def test_unevenness_of_maps_is_that_of_each_by_hand():
+    maps = torch.rand(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    maps /= maps.sum(dim=-1, keepdim=True)
+    found = attention_unevenness(maps, prefix_tokens=2)
+    for image in range(2):
+        for head in range(3):
+            moved = []
+            for query in range(2, 6):
+                kept = [maps[image, head, query, key].item() for key in range(2, 6)]
+                moved.append(sum(max(0.0, weight / sum(kept) - 0.25) for weight in kept))
+            assert found[image, head].item() == pytest.approx(sum(moved) / 4)

@@ -84,10 +84,28 @@ def test_shipping_writes_what_was_trained_and_verifying_measures_it_again(smoke_
         for key, array in shipped.read(name, entry["sha256"]).items():
             np.testing.assert_allclose(array, trained[key], rtol=1e-3, atol=1e-6)
         assert entry["untrained"].keys() == entry["measured"].keys() - {"top1"}
+        for found in (entry["attention"][statistic] for statistic in ("distance", "unevenness") if name != "convnet"):
+            assert found["low"] <= found["untrained"] <= found["high"]
+            assert found["told apart"] == (not found["low"] <= found["trained"] <= found["high"])
+        assert ("attention" in entry) == (name != "convnet")
     again = shipping.verify(smoke_teachers.place, executor="inline")
     assert (again["difference"] == 0).all()
     shipped.amend("dino", {"measured": {"knn class": 100.0}})
     assert shipping.verify(smoke_teachers.place, executor="inline")["difference"].abs().max() > 0.2
+
+
+@pytest.mark.parametrize(("trained", "apart"), [(23.0, False), (24.0, True), (-21.0, False), (-22.0, True)])
+def test_a_value_is_told_apart_outside_of_where_one_more_untrained_network_would_lie(trained, apart):
+    """Of 0 and 2: mean 1, standard deviation sqrt(2), t of one degree 12.7062, so that half the interval is 12.7062 sqrt(2) sqrt(1.5)."""
+    found = shipping.told_apart(trained, np.array([0.0, 2.0]))
+    assert (found["untrained"], found["told apart"]) == (1.0, apart)
+    assert (found["low"], found["high"]) == pytest.approx((1 - 22.0078, 1 + 22.0078), abs=1e-3)
+
+
+def test_one_more_of_the_same_networks_is_told_apart_in_one_of_twenty():
+    draws = np.random.default_rng(0).normal(size=(4000, shipping.DRAWS + 1))
+    wrong = np.mean([shipping.told_apart(row[0], row[1:])["told apart"] for row in draws])
+    assert wrong == pytest.approx(0.05, abs=0.012)
 
 
 def test_what_is_not_trained_is_not_shipped(tmp_path):

@@ -64,6 +64,23 @@ def attention_distance(attention: Tensor, grid: tuple[int, int], patch_size: int
     return (sums[..., 0] / sums[..., 1]).mean(dim=0).view(patches.shape[:-2])
 
 
+def attention_unevenness(attention: Tensor, prefix_tokens: int = 1) -> Tensor:
+    """Share of a query patch's attention that would have to move for it to be even: 0 even, (L - 1) / L all on one of L patches.
+
+    The total variation distance from even attention, sum_k |a_k - 1/L| / 2 over the patches, prefix tokens dropped and rows normalised
+    again; mean over query patches.
+
+    Args:
+        attention: (..., tokens, tokens), rows summing to 1.
+
+    Returns:
+        (...): one share a map.
+    """
+    patches = attention[..., prefix_tokens:, prefix_tokens:] + 1e-32
+    shares = patches / patches.sum(dim=-1, keepdim=True)
+    return (shares - 1 / shares.shape[-1]).abs().sum(dim=-1).mean(dim=-1) / 2
+
+
 def patch_distances(grid: tuple[int, int], patch_size: int) -> Tensor:
     """Euclidean distance in pixels between the patches of a grid, counted by rows; (L, L) float64."""
     rows, columns = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in grid), indexing="ij")

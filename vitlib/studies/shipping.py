@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from vitlib.grid.cells import Cell
+from vitlib.inputs.models import Vit
 from vitlib.inputs.sources import Data
-from vitlib.papers.teachers.measure import Quality
+from vitlib.papers.teachers.measure import AttentionDistances, AttentionUnevenness, Quality
 from vitlib.runs.execute import execute
 from vitlib.runs.plan import Executor, Mode, Place
 from vitlib.runs.store import Store, Stored
@@ -18,6 +23,9 @@ from vitlib.studies.study import Study
 from vitlib.teachers import shipped
 from vitlib.teachers.pretrain import Pretrained, SupervisedTeacher
 from vitlib.teachers.teacher import Shipped, Teacher
+
+DRAWS = 8  # untrained networks that a teacher's attention is told apart from
+LOOKED_AT = 500  # test images
 
 
 def ship(study: Study, executor: Executor = "local") -> pd.DataFrame:
@@ -37,7 +45,45 @@ def ship(study: Study, executor: Executor = "local") -> pd.DataFrame:
     trained, untrained = (_measured(names, study.place, executor, untrained=control) for control in (False, True))
     for name in names:
         shipped.amend(name, {"measured": trained[name], "untrained": untrained[name]})
+    look(names, study.place, executor)
     return _comparison(trained)
+
+
+def look(names: list[str], place: Place, executor: Executor = "local") -> None:
+    """Enter in the manifest whether the attention of shipped transformers can be told apart from that of the same network untrained.
+
+    Mean over test images, heads and the last third of the blocks: the attention distance in pixels, and `attention_unevenness`; beside
+    them the mean of `DRAWS` networks as they are drawn, and the 95 % interval in which one more of these would lie. A teacher's attention
+    is told apart if it lies outside.
+    """
+    for name in names:
+        teacher = Teacher(origin=Shipped(shipped=name))
+        if isinstance(teacher.model, Vit):
+            shipped.amend(name, {"attention": _attention(teacher, _data(name, place), place, executor)})
+
+
+def told_apart(trained: float, untrained: np.ndarray) -> dict[str, float | bool]:
+    """A trained network's value beside those of untrained ones, with the 95 % prediction interval of one more of them."""
+    count, mean = len(untrained), float(untrained.mean())
+    half = float(stdtrit(count - 1, 0.975) * untrained.std(ddof=1) * np.sqrt(1 + 1 / count))
+    found = {"trained": trained, "untrained": mean, "low": mean - half, "high": mean + half}
+    return {name: round(value, 4) for name, value in found.items()} | {"told apart": abs(trained - mean) > half}
+
+
+def _attention(teacher: Teacher, data: Data, place: Place, executor: Executor) -> dict[str, Any]:
+    networks = [teacher, *(teacher.untrained(seed) for seed in range(DRAWS))]
+    found: dict[str, Any] = {"images": LOOKED_AT, "untrained networks": DRAWS}
+    for name, kind in (("distance", AttentionDistances), ("unevenness", AttentionUnevenness)):
+        specs = [kind(teacher=network, data=data, images=LOOKED_AT) for network in networks]
+        stored = execute(specs, place, executor=executor)
+        values = np.array([_deep(stored[spec.id].arrays[name]) for spec in specs])
+        found[name] = told_apart(float(values[0]), values[1:])
+    return found
+
+
+def _deep(values: np.ndarray) -> float:
+    """Mean of (images, blocks, heads) over the last third of the blocks."""
+    return float(values[:, -values.shape[1] // 3 :].mean(dtype=np.float64))
 
 
 def verify(place: Place, executor: Executor = "local") -> pd.DataFrame:
@@ -65,10 +111,13 @@ def _measured(
 
 
 def _quality(name: str, untrained: bool, place: Place) -> Quality:
-    """On the files as they are read here: the manifest's fingerprint is that of how they were read when the teacher was trained."""
     teacher = Teacher(origin=Shipped(shipped=name))
-    data = Data.parse(shipped.entry(name)["data"]).pinned(place.data_dir)
-    return Quality(teacher=teacher.untrained() if untrained else teacher, data=data)
+    return Quality(teacher=teacher.untrained() if untrained else teacher, data=_data(name, place))
+
+
+def _data(name: str, place: Place) -> Data:
+    """The files as they are read here: the manifest's fingerprint is that of how they were read when the teacher was trained."""
+    return Data.parse(shipped.entry(name)["data"]).pinned(place.data_dir)
 
 
 def _stored(place: Place, spec: RunSpec) -> Stored:

@@ -9,8 +9,8 @@ from torch import nn
 from vitlib.computing import Context, Result, computes
 from vitlib.inputs.data import test_batches
 from vitlib.inputs.sources import class_names
-from vitlib.methods.attention import attention_distances
-from vitlib.papers.teachers.measure import AttentionDistances, Quality
+from vitlib.methods.attention import attention_distances, attention_unevenness, by_block
+from vitlib.papers.teachers.measure import AttentionDistances, AttentionUnevenness, Quality
 from vitlib.training.evaluate import accuracy, labels_of, outputs, scores_of
 from vitlib.training.probe import features_read, knn_accuracy, linear_probe_accuracy, readouts
 
@@ -44,6 +44,16 @@ def measure_distances(spec: AttentionDistances, context: Context) -> Result:
     return Result(metrics | {"images": len(distances)}, arrays={"distance": distances.astype(np.float32)})
 
 
-def frozen(spec: Quality | AttentionDistances, context: Context) -> nn.Module:
+@computes(AttentionUnevenness)
+def measure_unevenness(spec: AttentionUnevenness, context: Context) -> Result:
+    model, data = frozen(spec, context), spec.teacher.normalised(spec.data)
+    batches = test_batches(data, device=context.device, data_dir=context.data_dir, batch_size=64, count=spec.images)
+    prefix = model.num_prefix_tokens
+    found = (by_block(model, images, lambda maps: attention_unevenness(maps, prefix)) for images, _ in batches.epoch(0))
+    unevenness = torch.cat([torch.stack(blocks, dim=1).cpu() for blocks in found]).numpy()
+    return Result({"images": len(unevenness)}, arrays={"unevenness": unevenness.astype(np.float32)})
+
+
+def frozen(spec: Quality | AttentionDistances | AttentionUnevenness, context: Context) -> nn.Module:
     """The teacher at the data's size, in eval mode, without gradients."""
     return spec.teacher.module(context, image_size=spec.data.image_size).eval().requires_grad_(False)

@@ -27,6 +27,15 @@ class Quality(OnTeacher):
         yield self.uses()
 
 
+class AttentionUnevenness(OnTeacher):
+    """How unevenly each block and head attends, image by image, between 0 and 1; `images` are evenly spaced in the test split."""
+
+    images: Positive
+
+    def demands(self) -> Iterator[Demand]:
+        yield self.uses(needs.ATTENTION_MAPS)
+
+
 class AttentionDistances(OnTeacher):
     """Attention distance in pixels of each block and head, image by image; `images` are evenly spaced in the test split."""
 

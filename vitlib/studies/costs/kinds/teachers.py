@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vitlib.inputs.models import Vit
-from vitlib.papers.teachers.measure import AttentionDistances, Quality
+from vitlib.papers.teachers.measure import AttentionDistances, AttentionUnevenness, Quality
 from vitlib.teachers.pretrain import DinoTeacher, MaeTeacher, SupervisedTeacher
 from vitlib.training.work.declared import Work, evaluations, looking, network_on, training
 from vitlib.training.work.layers import Chain, Layer, block, frozen, linear, network, norm, often, operations
@@ -72,8 +72,8 @@ def quality(spec: Quality, sets: Sets) -> Iterator[Work]:
         yield looking(spec.data, "test", chain, most=spec.queries)
 
 
-@does(AttentionDistances)
-def attention_distances(spec: AttentionDistances, sets: Sets) -> Iterator[Work]:
+@does(AttentionDistances, AttentionUnevenness)
+def attention_distances(spec: AttentionDistances | AttentionUnevenness, sets: Sets) -> Iterator[Work]:
     """Each map is multiplied by the distances and by ones."""
     chain, model = network_on(spec.teacher.model, spec.data, 0).layers, spec.teacher.model
     if isinstance(model, Vit):

@@ -137,6 +137,7 @@ def _added(store: Store, tar: tarfile.TarFile, run_id: str, members: Members) ->
         if not mine or _has(store, run_id, WEIGHTS in members):
             return False
         store.install(run_id, _contents(tar, members))
+        store.forget_failure(run_id)
         return True
 
 

@@ -12,24 +12,39 @@ from vitlib.grid.changes import in_a_line
 from vitlib.grid.grid import Grid
 from vitlib.grid.results import Results
 from vitlib.report import figures
-from vitlib.runs.execute import execute
+from vitlib.runs.execute import TimeIsUpError, execute
 from vitlib.runs.manifest import DamagedError
 from vitlib.runs.plan import Executor, Mode
 from vitlib.runs.provenance import code_fingerprint
-from vitlib.runs.store import Store
+from vitlib.runs.store import Store, Stored
+from vitlib.runs.workers.budget import Budget
 from vitlib.spec import RunSpec
 from vitlib.studies import artefacts, travel
-from vitlib.studies.costs import rates, table
+from vitlib.studies.costs import rates, remaining, table
+from vitlib.studies.costs.budget import in_order, seconds_of
 
 
 @dataclass(frozen=True, repr=False)
 class Study(Grid):
     """A grid that is executed and drawn; its display says what is stored and what is missing."""
 
-    def execute(self, executor: Executor = "inline", mode: Mode = "cached") -> Results:
-        """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors. 'read-only' takes it from `travel.NAME`."""
-        stored = execute(self.specs.values(), self.place, executor=executor, mode=mode)
+    def execute(self, executor: Executor = "inline", mode: Mode = "cached", budget: str | Budget = "") -> Results:
+        """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors. 'read-only' takes it from `travel.NAME`.
+
+        Args:
+            budget: a time such as '12m'. Whole comparisons are computed first, all arms of a seed before the next seed; at the end of the
+                time what is under way is interrupted, and a TimeIsUpError says what remains: the same call goes on.
+        """
+        if budget:
+            return Results(self, self._execute_within(Budget(seconds_of(budget)) if isinstance(budget, str) else budget, executor, mode))
+        stored = execute(in_order(self), self.place, executor=executor, mode=mode)
         return Results(self, travel.completed(self, stored) if mode == "read-only" else stored)
+
+    def _execute_within(self, budget: Budget, executor: Executor, mode: Mode) -> dict[str, Stored]:
+        try:
+            return execute(in_order(self), self.place, executor=executor, mode=mode, budget=budget, seconds=remaining.pricing(self))
+        except TimeIsUpError as error:
+            raise remaining.with_what_remains(error, self, executor) from None
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
         """Write CSV and Markdown; returns the table as a notebook shows it."""

@@ -24,7 +24,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from vitlib import distributed
-from vitlib.computing import Context
+from vitlib.computing import Context, OutOfTimeError
 from vitlib.inputs.data import Batches
 from vitlib.recipe import Recipe
 from vitlib.training.optimizer import clip_gradients, make_optimizer, make_schedule
@@ -84,6 +84,7 @@ def train(
 
     Raises:
         DivergedError: as soon as a non-finite loss is seen (checked every 50 steps and at each epoch's end).
+        OutOfTimeError: at `context.deadline`, the checkpoint written.
     """
     state = _State.start(model, recipe, batches.steps, context)
     forward = torch.compile(model) if recipe.compile else model
@@ -98,12 +99,12 @@ def train(
             with around_step(state.updates / (recipe.epochs * batches.steps)):
                 _step(state, forward, loss, images, targets, recipe)
             context.tick(state.epoch, recipe.epochs, len(images))
-            state.checkpoint_if_due(context)
+            state.checkpoint_if_due(context, recipe.epochs)
         state.refuse_divergence()  # waits for the device
         epoch_seconds.append(time.perf_counter() - began)
         state.spent.count(epoch_seconds[-1], seen)
         state.close_epoch(evaluate, recipe)
-        state.checkpoint_if_due(context)
+        state.checkpoint_if_due(context, recipe.epochs)
     measured = {
         "training_seconds": state.spent.seconds,
         "images_per_second": state.spent.images / max(state.spent.stepping, 1e-9),
@@ -250,9 +251,14 @@ class _State:
                 "lower recipe.lr, raise recipe.warmup_epochs, or set recipe.clip_grad"
             )
 
-    def checkpoint_if_due(self, context: Context) -> None:
-        if self.file and distributed.leads() and time.monotonic() - self.saved >= context.checkpoint_every:
+    def checkpoint_if_due(self, context: Context, epochs: int) -> None:
+        """By the clock, and at the deadline, where a training ends that is not over and has a place for its checkpoint."""
+        now = time.monotonic()
+        late = now >= context.deadline
+        if self.file and distributed.leads() and (late or now - self.saved >= context.checkpoint_every):
             self.save()
+        if self.file and late and self.epoch < epochs:
+            raise OutOfTimeError(self.updates / (epochs * self.steps))
 
     def save(self) -> None:
         """Write the checkpoint beside the old one and rename: a kill leaves one or the other, whole."""

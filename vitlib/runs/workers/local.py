@@ -13,26 +13,30 @@ import selectors
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vitlib import paths
 from vitlib.runs.plan import Place, Plan
 from vitlib.runs.store import Store
+from vitlib.runs.workers.budget import GRACE, IN_VAIN, Turns, note
 from vitlib.runs.workers.progress import Progress
 from vitlib.spec import RunSpec, dump
 
 TRIES = 2
+LEAVING = 10.0  # seconds that a worker has to leave at the end of its input before it is killed
 
 
 @dataclass
 class _Worker:
     process: subprocess.Popen
     run_id: str | None = None
+    began: float = 0.0
 
 
-def run_in_workers(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str]) -> None:
-    """Compute `plan.pending`; reasons of failures go into `plan.failed`."""
-    driver = _Driver(plan, store, place, progress, forced)
+def run_in_workers(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str], turns: Turns) -> None:
+    """Compute `plan.pending`; reasons of failures go into `plan.failed`, what time did not suffice for into `plan.left`."""
+    driver = _Driver(plan, store, place, progress, forced, turns)
     try:
         driver.run()
     finally:
@@ -40,8 +44,8 @@ def run_in_workers(plan: Plan, store: Store, place: Place, progress: Progress, f
 
 
 class _Driver:
-    def __init__(self, plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str]):
-        self.plan, self.store, self.place, self.progress, self.forced = plan, store, place, progress, forced
+    def __init__(self, plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str], turns: Turns):
+        self.plan, self.store, self.place, self.progress, self.forced, self.turns = plan, store, place, progress, forced, turns
         self.waiting = dict(plan.pending)
         self.done: set[str] = set()
         self.tries: dict[str, int] = {}
@@ -54,33 +58,55 @@ class _Driver:
             for worker in self.workers:
                 if worker.run_id is None and (spec := self._next()):
                     self._hand_out(worker, spec)
+            if self.turns.budget.left < -GRACE:
+                self._give_up()
+            if not any(worker.run_id for worker in self.workers):
+                break
             for key, _ in self.selector.select(timeout=0.2):
                 self._listen(key.data)
+        self.plan.left = self.waiting
 
     def stop(self) -> None:
         for worker in self.workers:
             worker.process.stdin.close()  # the worker leaves at the end of its input, in the middle of a run too
-            worker.process.wait()
+            try:
+                worker.process.wait(timeout=LEAVING)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
             worker.process.stdout.close()
         self.selector.close()
+
+    def _give_up(self) -> None:
+        """Take back the runs that did not end in the grace after the deadline; what kept no checkpoint meanwhile was in vain."""
+        for worker in self.workers:
+            if run_id := worker.run_id:
+                checkpoint = self.store.scratch(run_id) / "checkpoint.pt"
+                taken = time.monotonic() - worker.began
+                if not (checkpoint.exists() and time.time() - checkpoint.stat().st_mtime < taken):
+                    note(self.store, run_id, IN_VAIN, taken)
+                self.waiting[run_id], worker.run_id = self.plan.pending[run_id], None
 
     def _next(self) -> RunSpec | None:
         """A run whose parents are stored; one that measures time only while nothing else runs."""
         running = [self.plan.pending[worker.run_id] for worker in self.workers if worker.run_id]
         if any(spec.timed for spec in running):
             return None
-        for run_id, spec in list(self.waiting.items()):
-            if reason := self.plan.failed_parent(spec):
-                self._settle(run_id, reason)
-            elif all(parent.id not in self.plan.pending or parent.id in self.done for parent in spec.parents()):
-                if spec.timed and running:
-                    continue
-                del self.waiting[run_id]
-                return spec
-        return None
+        for child in self.plan.fail_children(self.waiting):
+            self._settle(child, self.plan.failed[child])
+        run_id = self.turns.next(self._ready(timed=not running), self.waiting)
+        return self.waiting.pop(run_id) if run_id else None
+
+    def _ready(self, timed: bool) -> Iterator[str]:
+        """The waiting runs whose parents are stored, in the plan's order."""
+        for run_id, spec in self.plan.pending.items():
+            parents = self.plan.parents[run_id]
+            stored = run_id in self.waiting and all(parent not in self.plan.pending or parent in self.done for parent in parents)
+            if stored and (timed or not spec.timed):
+                yield run_id
 
     def _hand_out(self, worker: _Worker, spec: RunSpec) -> None:
-        worker.run_id = spec.id
+        worker.run_id, worker.began = spec.id, time.monotonic()
         self.tries[spec.id] = self.tries.get(spec.id, 0) + 1
         order = {"spec": dump(spec), "again": spec.id in self.forced}
         try:
@@ -99,12 +125,14 @@ class _Driver:
             self.progress.tick(worker.run_id, *said["tick"])
             return
         run_id, worker.run_id = worker.run_id, None
-        if said["outcome"] == "held":
+        if said["outcome"] in ("held", "interrupted"):
             self.tries[run_id] -= 1
             self.waiting[run_id] = self.plan.pending[run_id]
             time.sleep(0.2)
-        else:
-            self._settle(run_id, said.get("reason"))
+            return
+        if said["outcome"] == "stored":
+            self.turns.took(run_id, time.monotonic() - worker.began)
+        self._settle(run_id, said.get("reason"))
 
     def _settle(self, run_id: str, reason: str | None) -> None:
         self.waiting.pop(run_id, None)

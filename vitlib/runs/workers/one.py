@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Literal
 
 from vitlib import distributed
-from vitlib.computing import Context, result_of
+from vitlib.computing import Context, NoWeightsError, OutOfTimeError, result_of
 from vitlib.runs.plan import Place
 from vitlib.runs.provenance import facts, now
 from vitlib.runs.store import Store
+from vitlib.runs.workers.budget import REACHED, note
 from vitlib.spec import RunSpec, SpecError
 
 Tick = Callable[[int, int, int], None]
+Outcome = Literal["stored", "found", "held", "interrupted"]
 
 
-def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bool = False) -> Literal["stored", "held"]:
-    """Claim one run, compute it and store it; 'held' if another process is at it, 'stored' also if it already was.
+def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bool = False) -> Outcome:
+    """Claim one run, compute it and store it.
+
+    'found' if it was stored by another, 'held' if another process is at it, 'interrupted' at the place's deadline, its checkpoint written.
 
     Raises:
         Exception: whatever the run raised; its reason is recorded in the store.
@@ -28,15 +32,22 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         if not mine:
             return "held"
         if spec.id in store and not again:
-            return "stored"
+            return "found"
         device, scratch = device_of(place.device), store.scratch(spec.id)
         about = facts(type(spec), device)  # before: what is edited meanwhile did not compute it
         about["code"] = _code_of(scratch, about["code"])
-        context = Context(device, place.data_dir, scratch, lambda parent: store.read(parent.id), tick, place.checkpoint_every)
+        parent = lambda run: store.read(run.id)  # noqa: E731
+        context = Context(device, place.data_dir, scratch, parent, tick, place.checkpoint_every, place.deadline)
         try:
             with one_thread(device), distributed.divided(spec):
                 result = result_of(spec, context)
             store.put(spec, result, about | {"finished": now()})
+        except OutOfTimeError as late:
+            note(store, spec.id, REACHED, late.share)
+            return "interrupted"
+        except NoWeightsError as error:
+            store.record_failure(error.run_id, str(error))  # of the parent, which `retry` computes again
+            raise
         except (SpecError, OSError):
             raise  # of this machine rather than of the run: it may be tried again as it is
         except Exception as error:

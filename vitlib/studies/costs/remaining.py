@@ -1,0 +1,47 @@
+"""A study within a budget: what its runs are estimated to take here, and what remains when the time is up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from vitlib.grid.grid import Grid
+from vitlib.runs.execute import TimeIsUpError
+from vitlib.runs.plan import Executor
+from vitlib.runs.workers.one import device_of
+from vitlib.spec import RunSpec
+from vitlib.studies.costs.amounts import amounts_of
+from vitlib.studies.costs.budget import complete
+from vitlib.studies.costs.rates import SHIPPED, Rates, known
+from vitlib.studies.costs.table import in_words
+from vitlib.training.work.registry import Sets
+
+
+def pricing(study: Grid) -> Callable[[RunSpec], float]:
+    """Seconds of a run on one worker."""
+    rates, sets = _rates(study), Sets(study.place.data_dir)
+    return lambda spec: rates.seconds(amounts_of(spec, sets))
+
+
+def with_what_remains(error: TimeIsUpError, study: Grid, executor: Executor) -> TimeIsUpError:
+    """The same with what it means for the study: its whole comparisons, and the time that the rest takes."""
+    head, *failures = str(error).split("\n")
+    slots = _rates(study).slots if executor == "local" else 1
+    rest = in_words(error.seconds / max(1, min(slots, len(error.left))))
+    said = f"{study.paper}, {study.profile}: {head}, about {rest}; complete: {_told(study, error)}; the same command goes on"
+    return TimeIsUpError("\n".join([said, *failures]), error.left, error.seconds)
+
+
+def _rates(study: Grid) -> Rates:
+    """Of this machine where they were measured; else of one that is like it, and what runs take corrects them."""
+    if found := known(study.place.device, study.place.results_dir):
+        return found
+    return SHIPPED["h100" if device_of(study.place.device).startswith("cuda") else "cpu-2-cores"]
+
+
+def _told(study: Grid, error: TimeIsUpError) -> str:
+    by_seed: dict[Any, list[str]] = {}
+    for table, seed in complete(study, set(error.left)):
+        by_seed.setdefault(seed, []).append(table)
+    told = [f"{', '.join(tables)}{'' if seed is None else f' at seed {seed}'}" for seed, tables in by_seed.items()]
+    return "; ".join(told) or "no comparison"

@@ -91,7 +91,7 @@ def execute(
         require_device(place.device, executor)
         _compute(plan, store, place, executor, turns)
     if plan.left:
-        raise _time_is_up(plan, store, turns)
+        raise _time_is_up(plan, store, Turns(plan, store, turns.budget, seconds))  # by what was interrupted meanwhile
     if plan.failed:
         raise RunsFailedError(_failure_report(plan))
     wanted = {spec.id for spec in specs}

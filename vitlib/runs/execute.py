@@ -34,13 +34,13 @@ class TimeIsUpError(RuntimeError):
     """A budget did not suffice; everything computed in it is stored, and the same call goes on.
 
     Attributes:
-        left: the runs that remain, parents first.
-        seconds: that those take, one after the other, by the estimates as they were corrected.
+        left: the runs that remain, parents first; `seconds` that they take, one after the other, by the estimates as they were corrected.
+        failed: the reasons of those that cannot be computed.
     """
 
-    def __init__(self, message: str, left: dict[str, RunSpec], seconds: float):
+    def __init__(self, message: str, left: dict[str, RunSpec], seconds: float, failed: dict[str, str]):
         super().__init__(message)
-        self.left, self.seconds = left, seconds
+        self.left, self.seconds, self.failed = left, seconds, failed
 
 
 def execute(
@@ -176,7 +176,7 @@ def _time_is_up(plan: Plan, store: Store, turns: Turns) -> TimeIsUpError:
     said += [f"{run_id} is at {share:.0%} and goes on from there" for run_id in plan.left if (share := noted(store, run_id, REACHED))]
     said += turns.remarks(plan.left)
     failed = f"\n{_failure_report(plan)}" if plan.failed else ""
-    return TimeIsUpError("; ".join(said) + failed, plan.left, sum(map(turns.seconds, plan.left)))
+    return TimeIsUpError("; ".join(said) + failed, plan.left, sum(map(turns.seconds, plan.left)), plan.failed)
 
 
 def _failure_report(plan: Plan) -> str:

@@ -200,7 +200,9 @@ def test_calling_again_comes_to_the_end_whatever_the_budget_and_however_wrong_th
 
 def test_failures_are_told_beside_what_is_left_and_alone_once_nothing_is(place, store, pieces):
     (place.data_dir / f"break-{ONE.id}").touch()
-    with pytest.raises(TimeIsUpError, match=rf"(?s)0 run\(s\) stored, 2 left\n2 run\(s\) failed, 0 are stored:.*{ONE.id}: Arithm.*{SUM.id}: its par"):
+    with pytest.raises(
+        TimeIsUpError, match=rf"(?s)0 run\(s\) stored, 2 left\n2 run\(s\) failed, 0 are stored:.*{ONE.id}: Arithm.*{SUM.id}: its par"
+    ):
         execute_within(place, 10, [SUM, THREE])
     with pytest.raises(RunsFailedError, match=r"2 run\(s\) failed, 2 are stored"):
         execute_within(place, 1000, [SUM, THREE])

@@ -25,11 +25,17 @@ def pricing(study: Grid) -> Callable[[RunSpec], float]:
 
 def with_what_remains(error: TimeIsUpError, study: Grid, executor: Executor) -> TimeIsUpError:
     """The same with what it means for the study: its whole comparisons, and the time that the rest takes."""
-    head, *failures = str(error).split("\n")
+    line, *failures = str(error).split("\n")
+    counts, *remarks = line.split("; ")
     slots = _rates(study).slots if executor == "local" else 1
     rest = in_words(error.seconds / max(1, min(slots, len(error.left))))
-    said = f"{study.paper}, {study.profile}: {head}, about {rest}; complete: {_told(study, error)}; the same command goes on"
-    return TimeIsUpError("\n".join([said, *failures]), error.left, error.seconds)
+    said = [
+        f"{study.paper}, {study.profile}: {counts}, about {rest}",
+        *remarks,
+        f"complete: {_told(study, error)}",
+        "the same command goes on",
+    ]
+    return TimeIsUpError("\n".join(["; ".join(said), *failures]), error.left, error.seconds, error.failed)
 
 
 def _rates(study: Grid) -> Rates:
@@ -40,8 +46,12 @@ def _rates(study: Grid) -> Rates:
 
 
 def _told(study: Grid, error: TimeIsUpError) -> str:
+    """Its whole comparisons, seeds with the same tables together."""
     by_seed: dict[Any, list[str]] = {}
-    for table, seed in complete(study, set(error.left)):
+    for table, seed in complete(study, error.left.keys() | error.failed.keys()):
         by_seed.setdefault(seed, []).append(table)
-    told = [f"{', '.join(tables)}{'' if seed is None else f' at seed {seed}'}" for seed, tables in by_seed.items()]
+    by_tables: dict[str, list[str]] = {}
+    for seed, tables in by_seed.items():
+        by_tables.setdefault(", ".join(tables), []).append(str(seed))
+    told = [tables if seeds == ["None"] else f"{tables} at seed {', '.join(seeds)}" for tables, seeds in by_tables.items()]
     return "; ".join(told) or "no comparison"

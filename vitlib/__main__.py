@@ -18,17 +18,17 @@ from vitlib.grid.changes import read_overrides
 from vitlib.grid.entries import documents, merged, read_entry, studies
 from vitlib.messages import brief
 from vitlib.runs import archive
+from vitlib.runs.clock.budget import Budget
 from vitlib.runs.execute import RunsFailedError, TimeIsUpError
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.plan import Place
 from vitlib.runs.preflight import verify_data
 from vitlib.runs.store import Store, require_writable
-from vitlib.runs.workers.budget import Budget
 from vitlib.spec import SpecError, require
 from vitlib.studies import shipping, travel
 from vitlib.studies.costs.budget import seconds_of
 from vitlib.studies.costs.command import report
-from vitlib.studies.costs.rates import rates_for
+from vitlib.studies.costs.speed.machine import rates_for
 from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study
 from vitlib.studies.verdicts import decide, scoreboard
@@ -92,7 +92,7 @@ def plan(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Compute the runs of a study without a notebook; 3 if a budget did not suffice for all."""
-    _study(options).execute(executor=options.executor, mode=options.mode, budget=options.budget)
+    _study(options).execute(options.executor, options.mode, options.slots_per_gpu, options.budget)
     return 0
 
 
@@ -281,6 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     computing.add_argument("--executor", default="local")
     computing.add_argument("--mode", default="cached")
     computing.add_argument("--budget", default="", help=BUDGET)
+    computing.add_argument("--slots-per-gpu", type=int, help="runs at once on a GPU, with executor local; default: what its memory bears")
     _command(commands, "render", render, study)
     deciding = _command(commands, "decide", decide_claims, study)
     deciding.add_argument("--budget", required=True, help="time to spend: 90s, 60m or 2h")

@@ -14,13 +14,13 @@ from typing import get_args
 
 from vitlib import distributed
 from vitlib.computing import Context, result_of
+from vitlib.runs.clock.budget import REACHED, Budget, Seconds, Turns, noted
+from vitlib.runs.clock.progress import Progress
 from vitlib.runs.plan import Executor, Mode, Place, Plan, make_plan
 from vitlib.runs.preflight import RECORDED, preflight, require_device
 from vitlib.runs.store import Store, Stored
-from vitlib.runs.workers.budget import REACHED, Budget, Seconds, Turns, noted
 from vitlib.runs.workers.local import run_in_workers
 from vitlib.runs.workers.one import compute_one, device_of, one_thread
-from vitlib.runs.workers.progress import Progress
 from vitlib.spec import RunSpec, SpecError, require
 
 log = logging.getLogger("vitlib")
@@ -55,10 +55,11 @@ def execute(
     """Stored results by run id, computing what is missing in the order of `specs`, parents first.
 
     Args:
+        executor: 'inline' computes in this process, run after run; 'local' in child processes, several at once (see `Place`).
         mode: 'cached' computes what is missing; 'retry' also what failed before; 'force' computes all anew;
             'read-only' computes nothing, and what is missing is missing from the answer.
-        budget: time to compute in; see `vitlib.runs.workers.budget`.
-        seconds: that a run takes, by an estimate.
+        budget: time to compute in; see `vitlib.runs.clock.budget`.
+        seconds: that a run takes, by an estimate, which a budget needs.
 
     Raises:
         SpecError: for an unknown executor or mode, a mode that has no use for a budget, or data that cannot be read, before anything is
@@ -82,8 +83,10 @@ def execute(
         return plan.stored
     store.sweep()
     preflight(plan.pending.values(), place.data_dir, store.root / RECORDED)
-    turns = Turns(plan, store, budget or Budget(), seconds)
-    place = replace(place, deadline=turns.budget.deadline)
+    if budget is None:
+        budget, seconds, plan.pending = Budget(), lambda spec: 0.0, plan.timed_last()
+    turns = Turns(plan, store, budget, seconds)
+    place = replace(place, deadline=budget.deadline)
     if distributed.launched() > 1:
         with distributed.team(device_of(place.device)):
             _compute(plan, store, place, executor, turns)
@@ -91,7 +94,7 @@ def execute(
         require_device(place.device, executor)
         _compute(plan, store, place, executor, turns)
     if plan.left:
-        raise _time_is_up(plan, store, Turns(plan, store, turns.budget, seconds))  # by what was interrupted meanwhile
+        raise _time_is_up(plan, store, Turns(plan, store, budget, seconds))  # by what was interrupted meanwhile
     if plan.failed:
         raise RunsFailedError(_failure_report(plan))
     wanted = {spec.id for spec in specs}
@@ -155,8 +158,7 @@ def _run_inline(plan: Plan, store: Store, place: Place, progress: Progress, forc
 
 
 def _outcome(run_id: str, plan: Plan, store: Store, place: Place, progress: Progress, again: bool, turns: Turns) -> str:
-    """See `compute_one`; 'failed', with the reason in the plan, where it raises."""
-    began = time.monotonic()
+    """As `compute_one` tells it; 'failed', with the reason in the plan, where it raises."""
     try:
         outcome = compute_one(plan.pending[run_id], store, place, lambda *a: progress.tick(run_id, *a), again=again)
     except Exception as error:
@@ -165,9 +167,9 @@ def _outcome(run_id: str, plan: Plan, store: Store, place: Place, progress: Prog
         log.debug("%s", traceback.format_exc())
         plan.failed[run_id] = f"{type(error).__name__}: {error}"
         return "failed"
-    if outcome == "stored":
-        turns.took(run_id, time.monotonic() - began)
-    return outcome
+    if outcome.what == "stored":
+        turns.took(run_id, outcome.seconds)
+    return outcome.what
 
 
 def _time_is_up(plan: Plan, store: Store, turns: Turns) -> TimeIsUpError:

@@ -23,15 +23,20 @@ log = logging.getLogger("vitlib")
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs are computed: store folder, data folder, device, seconds between checkpoints, and until when (`time.monotonic`)."""
+    """Where runs are computed: store folder, data folder, device, seconds between checkpoints, workers on each GPU (executor 'local'), and
+    until when (`time.monotonic`).
+    """
 
     results_dir: Path
     data_dir: Path
     device: str = "auto"
     checkpoint_every: float = 120.0
+    slots_per_gpu: int = 1
     deadline: float = float("inf")
 
     def __post_init__(self):
+        if self.slots_per_gpu < 1:
+            raise SpecError(f"slots_per_gpu: got {self.slots_per_gpu}; allowed: a number from 1 on")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise SpecError(f"device: got {self.device!r}; allowed: auto, cpu, cuda, cuda:N")
 
@@ -73,6 +78,10 @@ class Plan:
                 taken.append(run_id)
                 del waiting[run_id]
         return taken
+
+    def timed_last(self) -> dict[str, RunSpec]:
+        """What remains, runs that measure time at the end, since nothing may run beside them."""
+        return dict(sorted(self.pending.items(), key=lambda item: item[1].timed))
 
 
 def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> Plan:

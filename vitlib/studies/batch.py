@@ -29,13 +29,13 @@ from traitlets import default
 
 from vitlib import paths
 from vitlib.messages import brief, nearest
+from vitlib.runs.clock.budget import Budget
+from vitlib.runs.clock.progress import PREFIX as PROGRESS
 from vitlib.runs.execute import RunsFailedError, TimeIsUpError, require_use_of_budget
 from vitlib.runs.manifest import MANIFEST, StoreError, json_table
 from vitlib.runs.plan import Executor, Mode
 from vitlib.runs.provenance import commit
 from vitlib.runs.store import Store, require_writable
-from vitlib.runs.workers.budget import Budget
-from vitlib.runs.workers.progress import PREFIX as PROGRESS
 from vitlib.spec import SpecError, require
 from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study

@@ -5,10 +5,10 @@ import time
 import pytest
 
 from tests.support import assert_same_result, files_below
+from vitlib.runs.clock.budget import IN_VAIN, REACHED, Budget, noted
 from vitlib.runs.execute import TimeIsUpError, execute
 from vitlib.runs.store import Store
 from vitlib.runs.workers import local
-from vitlib.runs.workers.budget import IN_VAIN, REACHED, Budget, noted
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def processes(monkeypatch):
     """The workers that were started; there is one at a time."""
     started = []
     popen = local.subprocess.Popen
-    monkeypatch.setattr(local, "_slots", lambda device: [None])
+    monkeypatch.setattr(local, "slots", lambda device, per_gpu: [{"OMP_NUM_THREADS": "1"}])
     monkeypatch.setattr(local.subprocess, "Popen", lambda *args, **options: started.append(popen(*args, **options)) or started[-1])
     return started
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from vitlib.grid.grid import Grid
 from vitlib.runs.execute import TimeIsUpError
-from vitlib.runs.plan import Executor
-from vitlib.runs.workers.one import device_of
+from vitlib.runs.plan import Executor, Place
+from vitlib.runs.workers.slots import slots, visible_gpus
 from vitlib.spec import RunSpec
 from vitlib.studies.costs.amounts import amounts_of
 from vitlib.studies.costs.budget import complete
-from vitlib.studies.costs.rates import SHIPPED, Rates, known
+from vitlib.studies.costs.speed.machine import known
+from vitlib.studies.costs.speed.rates import SHIPPED, Rates
 from vitlib.studies.costs.table import in_words
 from vitlib.training.work.registry import Sets
 
@@ -23,12 +24,12 @@ def pricing(study: Grid) -> Callable[[RunSpec], float]:
     return lambda spec: rates.seconds(amounts_of(spec, sets))
 
 
-def with_what_remains(error: TimeIsUpError, study: Grid, executor: Executor) -> TimeIsUpError:
+def with_what_remains(error: TimeIsUpError, study: Grid, executor: Executor, place: Place) -> TimeIsUpError:
     """The same with what it means for the study: its whole comparisons, and the time that the rest takes."""
     line, *failures = str(error).split("\n")
     counts, *remarks = line.split("; ")
-    slots = _rates(study).slots if executor == "local" else 1
-    rest = in_words(error.seconds / max(1, min(slots, len(error.left))))
+    at_once = len(slots(place.device, place.slots_per_gpu)) if executor == "local" else 1
+    rest = in_words(error.seconds / max(1, min(at_once, len(error.left))))
     said = [
         f"{study.paper}, {study.profile}: {counts}, about {rest}",
         *remarks,
@@ -42,7 +43,7 @@ def _rates(study: Grid) -> Rates:
     """Of this machine where they were measured; else of one that is like it, and what runs take corrects them."""
     if found := known(study.place.device, study.place.results_dir):
         return found
-    return SHIPPED["h100" if device_of(study.place.device).startswith("cuda") else "cpu-2-cores"]
+    return SHIPPED["h100" if study.place.device != "cpu" and visible_gpus() else "cpu-2-cores"]
 
 
 def _told(study: Grid, error: TimeIsUpError) -> str:

@@ -9,10 +9,11 @@ from tests.support import Number, Total, computed, files_below
 from vitlib import computing
 from vitlib.computing import OutOfTimeError
 from vitlib.runs import execute as executing
+from vitlib.runs.clock import budget as clock
+from vitlib.runs.clock.budget import IN_VAIN, REACHED, Budget, Turns, note, noted
 from vitlib.runs.execute import RunsFailedError, TimeIsUpError, execute
 from vitlib.runs.plan import make_plan
-from vitlib.runs.workers import budget as clock
-from vitlib.runs.workers.budget import IN_VAIN, REACHED, Budget, Turns, note, noted
+from vitlib.runs.workers import alone, one
 from vitlib.spec import SpecError
 
 ONE, TWO, THREE = (Number(value=value) for value in (1, 2, 3))
@@ -36,8 +37,8 @@ class Clock:
 def hours(monkeypatch):
     """A clock of the budget's own."""
     made = Clock()
-    monkeypatch.setattr(clock, "time", made)
-    monkeypatch.setattr(executing, "time", made)
+    for module in (clock, executing, one, alone):
+        monkeypatch.setattr(module, "time", made)
     return made
 
 
@@ -219,7 +220,7 @@ def test_a_run_that_another_driver_holds_is_not_waited_for_beyond_the_deadline(p
 def test_what_another_driver_stored_meanwhile_is_not_left(place, monkeypatch):
     """It was held when it was this driver's turn, and stored before the deadline."""
     compute_one = executing.compute_one
-    monkeypatch.setattr(executing, "compute_one", lambda *arguments, **options: compute_one(*arguments, **options) and "held")
+    monkeypatch.setattr(executing, "compute_one", lambda *arguments, **options: compute_one(*arguments, **options)._replace(what="held"))
     assert set(execute([ONE], place, budget=Budget(0.1), seconds=lambda spec: 1.0)) == {ONE.id}
 
 

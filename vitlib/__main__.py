@@ -175,7 +175,8 @@ def export(options: argparse.Namespace) -> int:
     store = Store(study.place.results_dir, writable=False)
     family = {member.id for spec in study.specs.values() for member in spec.family()}
     wanted = [run_id for run_id in store.ids() if run_id in family]
-    archive.export(store, wanted, options.archive, with_weights=not options.without_weights)
+    weights = travel.started_from(study, store) if options.needed_weights else not options.without_weights
+    archive.export(store, wanted, options.archive, weights)
     print(f"{len(wanted)} runs in {options.archive}")
     return 0
 
@@ -291,7 +292,9 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "verify", verify, places, device)
     exporting = _command(commands, "export", export, study)
     exporting.add_argument("archive", type=_path)
-    exporting.add_argument("--without-weights", action="store_true")
+    less = exporting.add_mutually_exclusive_group()
+    less.add_argument("--without-weights", action="store_true", help="whoever goes on from them needs an archive that has them")
+    less.add_argument("--needed-weights", action="store_true", help="only of runs that missing ones of the study start from")
     importing = _command(commands, "import", import_archive)
     importing.add_argument("archive", type=_path)
     importing.add_argument("--results-dir", type=_folder, default="", help="default: of the checkout")

@@ -7,7 +7,8 @@ import pytest
 from tests.support import assert_same_result, files_below
 from vitlib import load_study
 from vitlib.__main__ import main
-from vitlib.runs.execute import RunsFailedError, execute
+from vitlib.runs.clock.budget import REACHED, Budget, noted
+from vitlib.runs.execute import RunsFailedError, TimeIsUpError, execute
 from vitlib.runs.manifest import MANIFEST
 from vitlib.runs.store import Store
 from vitlib.studies.costs.budget import in_order
@@ -127,8 +128,8 @@ def test_a_child_of_a_parent_without_weights_fails_with_what_helps_and_is_not_re
     assert dict(study.status()[["run", "state"]].to_numpy())[lacking.teacher.id] == "stored"
 
 
-def execute_alone(study, spec, executor="inline", mode="cached"):
-    return execute([spec], study.place, executor=executor, mode=mode)
+def execute_alone(study, spec, executor="inline", mode="cached", budget=None):
+    return execute([spec], study.place, executor=executor, mode=mode, budget=budget)
 
 
 def test_an_archive_with_weights_adds_them_and_the_child_is_computed(lacking, smoke, tmp_path):
@@ -150,6 +151,9 @@ def test_retry_computes_the_parent_again_for_its_weights_and_then_the_child(lack
     with pytest.raises(RunsFailedError):
         execute_alone(study, lacking, mode="retry")  # nobody knew before that the weights are needed
     assert kept(store, [lacking.teacher.id]) == execute_before
+    with pytest.raises(TimeIsUpError):
+        execute_alone(study, lacking, mode="retry", budget=Budget(-1.0))  # one step; the checkpoint stays, though the run is stored
+    assert noted(store, lacking.teacher.id, REACHED) > 0
     execute_alone(study, lacking, mode="retry")
     whole = Store(smoke.place.results_dir, writable=False)
     for spec in (lacking, lacking.teacher):

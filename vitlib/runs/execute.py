@@ -90,6 +90,9 @@ def execute(
     if distributed.launched() > 1:
         with distributed.team(device_of(place.device)):
             _compute(plan, store, place, executor, turns)
+    elif budget.over:
+        plan.left = dict(plan.pending)
+        plan.fail_children(plan.left)
     elif plan.pending:
         require_device(place.device, executor)
         _compute(plan, store, place, executor, turns)

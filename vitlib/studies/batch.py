@@ -103,7 +103,7 @@ def run_within(budget: Budget, source: Path, parameters: dict[str, Any]) -> Rece
         return replace(receipt, status="failed", error=str(error))
     if is_current(study, source, parameters):
         return replace(receipt, status="done")
-    if budget.begun and budget.left <= 0:
+    if budget.over:
         return replace(receipt, error="all runs are stored; not executed, for the time is up; the same command goes on")
     budget.begun = True
     return run_notebook(source, parameters)

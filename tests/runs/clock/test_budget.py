@@ -224,6 +224,15 @@ def test_what_another_driver_stored_meanwhile_is_not_left(place, monkeypatch):
     assert set(execute([ONE], place, budget=Budget(0.1), seconds=lambda spec: 1.0)) == {ONE.id}
 
 
+def test_where_the_time_is_over_no_worker_is_started(place, monkeypatch):
+    """Of several studies that share a budget, for instance."""
+    monkeypatch.setattr(executing, "_compute", lambda *_: pytest.fail("something was begun"))
+    budget = Budget(-1.0)
+    budget.begun = True
+    with pytest.raises(TimeIsUpError, match=r"0 run\(s\) stored, 3 left"):
+        execute([SUM], place, executor="local", budget=budget)
+
+
 @pytest.mark.parametrize("mode", ["force", "read-only"])
 def test_a_budget_where_calling_again_would_not_go_on_is_refused(mode, place):
     with pytest.raises(SpecError, match=rf"budget: got one with mode='{mode}', which .*; allowed: mode='cached' or 'retry'"):

@@ -39,6 +39,11 @@ class Budget:
         return self.deadline - time.monotonic()
 
     @property
+    def over(self) -> bool:
+        """Whether nothing more may begin."""
+        return self.begun and self.left <= 0
+
+    @property
     def pace(self) -> float:
         """Seconds that runs have taken so far for each that was estimated."""
         return self._taken / self._estimated
@@ -66,7 +71,7 @@ class Turns:
             if self.seconds(run_id) <= left:
                 return self._beginning(run_id)
             too_long.append(run_id)
-        if self.budget.begun and (left <= 0 or any(self._with_parents(run_id, waiting) <= left for run_id in waiting)):
+        if self.budget.over or (self.budget.begun and any(self._with_parents(run_id, waiting) <= left for run_id in waiting)):
             return None
         return next((self._beginning(run_id) for run_id in too_long if self._goes_on(run_id, left)), None)
 

@@ -195,7 +195,7 @@ def test_a_notebook_that_does_not_finish_is_reported_failed_within_30_s(code, sa
     start = time.monotonic()
     receipt = batch.run_notebook(notebook(tmp_path / "deit.ipynb", code, "1 + 1"), {}, folder=tmp_path / "out", timeout=10)
     assert time.monotonic() - start < 30
-    assert receipt.status == "failed"
+    assert receipt.status == "failed" and 0 < receipt.seconds < 120
     assert said in receipt.error
     assert json.loads((tmp_path / "out" / "receipt.json").read_text())["status"] == "failed"
 

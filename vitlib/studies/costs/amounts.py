@@ -10,8 +10,10 @@ from vitlib.studies.costs import kinds  # noqa: F401  (registers)
 from vitlib.training.work.declared import Work
 from vitlib.training.work.layers import Chain, backward_flops, forward_flops, gradients
 from vitlib.training.work.registry import Sets, work_of
+from vitlib.training.work.update import kernels_beside
 
 FLOAT = 4  # bytes
+BACKWARD = {"product": 2, "convolution": 1}  # operations for each of the forward pass
 BESIDE = 20_000  # bytes of a run without weights, as those of the documents have
 
 
@@ -66,7 +68,9 @@ def amounts(work: Work, sets: Sets) -> Amounts:
 
 
 def _updates(work: Work, steps: float) -> Amounts:
-    return Amounts(steps=steps, moved=steps * trained_parameters(work), epochs=work.epochs)
+    return Amounts(
+        kernels=steps * kernels_beside(work.recipe, work.chains), steps=steps, moved=steps * trained_parameters(work), epochs=work.epochs
+    )
 
 
 def _images(work: Work, sets: Sets) -> int:
@@ -90,7 +94,7 @@ def _pass(chains: tuple[Chain, ...], images: float, asked: float, *, backward: b
             for layer, count in zip(chain, taken, strict=True):
                 flops[layer.kind] += images * 2 * count * layer.macs
             elements += 2 * sum(layer.elements for layer, count in zip(chain, taken, strict=True) if count)
-            kernels += 1.5 * sum(layer.kernels for layer, count in zip(chain, taken, strict=True) if count)
+            kernels += sum(BACKWARD[layer.kind] * layer.kernels for layer, count in zip(chain, taken, strict=True) if count)
         total += Amounts(flops["product"], flops["convolution"], elements=images * elements, kernels=asked * kernels)
     return total
 

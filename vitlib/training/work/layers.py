@@ -67,6 +67,11 @@ def often(chain: Iterable[Layer], times: float) -> Chain:
     return tuple(replace(layer, macs=times * layer.macs, elements=times * layer.elements) for layer in chain)
 
 
+def operations(count: int) -> Chain:
+    """So many operations of little work, such as those of a loss."""
+    return (Layer(0, 0, 0, count),)
+
+
 def forward_flops(chain: Iterable[Layer]) -> float:
     """FLOPs of one image forward."""
     return sum(2 * layer.macs for layer in chain)
@@ -99,7 +104,7 @@ def transformer(model: Vit, image_size: int, channels: int, classes: int) -> Net
     patches = (image_size // model.patch_size) ** 2
     patch = channels * model.patch_size**2
     tokens = patches + prefix
-    front = Layer(patch * width * patches, patch * width + width * (tokens + prefix + 1), 2 * tokens * width, 8, "convolution")
+    front = Layer(patch * width * patches, patch * width + width * (tokens + prefix + 1), 2 * tokens * width, 4, "convolution")
     blocks = (block(width, tokens, model.num_heads, model.mlp_ratio),) * model.depth
     return Network((front,), blocks, (norm(width, tokens), *(linear(width, classes) for _ in range(prefix if classes else 0))))
 
@@ -109,11 +114,11 @@ def block(width: int, tokens: int, heads: int, mlp_ratio: float = 4.0) -> Chain:
     hidden = round(mlp_ratio * width)
     here, wide = tokens * width, tokens * hidden
     return (
-        Layer(3 * here * width, 3 * width * (width + 1) + 2 * width, 4 * here, 7),
-        Layer(2 * tokens * here, 0, 2 * heads * tokens**2 + here, 5),
-        Layer(here * width, width * (width + 1), 2 * here, 4),
-        Layer(here * hidden, (width + 1) * hidden + 2 * width, here + 2 * wide, 4),
-        Layer(wide * width, (hidden + 1) * width, 2 * here, 3),
+        Layer(3 * here * width, 3 * width * (width + 1) + 2 * width, 4 * here, 3),
+        Layer(2 * tokens * here, 0, 2 * heads * tokens**2 + here, 2),
+        Layer(here * width, width * (width + 1), 2 * here, 2),
+        Layer(here * hidden, (width + 1) * hidden + 2 * width, here + 2 * wide, 3),
+        Layer(wide * width, (hidden + 1) * width, 2 * here, 2),
     )
 
 
@@ -133,11 +138,11 @@ def adapted(chain: Chain, width: int, tokens: int, rank: int, mlp_ratio: float =
 
 
 def norm(width: int, tokens: int) -> Layer:
-    return Layer(0, 2 * width, tokens * width, 3)
+    return Layer(0, 2 * width, tokens * width, 1)
 
 
 def linear(inside: int, outside: int, tokens: int = 1) -> Layer:
-    return Layer(tokens * inside * outside, (inside + 1) * outside, tokens * outside, 2)
+    return Layer(tokens * inside * outside, (inside + 1) * outside, tokens * outside, 1)
 
 
 def convnet(model: ResNet, image_size: int, channels: int, classes: int) -> Network:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from vitlib.inputs.models import Vit
 from vitlib.papers.dual_ssl_kd.specs import AttentionMaps, Joint, Taught, Tuned
 from vitlib.training.work.declared import Work, evaluations, judged, looking, network_on, tokens_of, training
-from vitlib.training.work.layers import Chain, Layer, frozen
+from vitlib.training.work.layers import Chain, Layer, frozen, operations
 from vitlib.training.work.registry import Sets, does
 
+MATCHING, MATCHING_BOTH = 90, 290  # operations of the losses that match a teacher, and two jointly
 WATCHED = 128  # images on which the terms of a joint training are followed
 
 
@@ -28,7 +29,7 @@ def taught(spec: Taught, sets: Sets) -> Iterator[Work]:
     classes = sets.classes(spec.data)
     chain = network_on(spec.student, spec.data, classes).layers
     teachers = tuple(frozen(network_on(teacher.teacher.model, spec.data, classes).layers) for teacher in spec.teachers)
-    yield training(spec.data, spec.recipe, chain, remembered=teachers)
+    yield training(spec.data, spec.recipe, chain, operations(MATCHING * len(teachers)), remembered=teachers)
     yield from judged(spec.data, chain)
 
 
@@ -46,7 +47,7 @@ def joint(spec: Joint, sets: Sets) -> Iterator[Work]:
         ends.append((*still, *whole.blocks[-1], *whole.end))
     teachers = [_maps(teacher.model, spec, None, trained=False) for teacher in (spec.cl, spec.mim)]
     taught = (own.layers + maps, *ends, *teachers)
-    yield training(spec.data, spec.recipe, *taught, remembered=tuple(fronts))
+    yield training(spec.data, spec.recipe, *taught, operations(MATCHING_BOTH), remembered=tuple(fronts))
     times = evaluations(spec.recipe)
     for split, often_seen, most in (("watched", times, None), ("watched", times, WATCHED), ("test", 1, None)):
         yield looking(spec.data, split, *fronts, times=1 if spec.data.resident else often_seen, most=most)

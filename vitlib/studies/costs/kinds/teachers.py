@@ -8,10 +8,11 @@ from vitlib.inputs.models import Vit
 from vitlib.papers.teachers.measure import AttentionDistances, Quality
 from vitlib.teachers.pretrain import DinoTeacher, MaeTeacher, SupervisedTeacher
 from vitlib.training.work.declared import Work, evaluations, looking, network_on, training
-from vitlib.training.work.layers import Chain, Layer, block, frozen, linear, network, norm, often
+from vitlib.training.work.layers import Chain, Layer, block, frozen, linear, network, norm, often, operations
 from vitlib.training.work.registry import Sets, does
 
 MOST = 10**9
+VIEWS = 600  # operations that draw DINO's views and move its teacher
 
 
 @does(SupervisedTeacher)
@@ -35,7 +36,7 @@ def dino(spec: DinoTeacher, sets: Sets) -> Iterator[Work]:
     )
     seen = [network(spec.model, size, channels, 0).layers + head for size in (views.global_size, views.local_size)]
     student = (often(seen[0], 2), often(seen[1], views.local_views))
-    yield training(spec.data, method.recipe, *student, frozen(student[0]))
+    yield training(spec.data, method.recipe, *student, frozen(student[0]), operations(VIEWS))
     yield from _tracked(spec, body)
 
 

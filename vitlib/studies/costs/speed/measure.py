@@ -22,7 +22,7 @@ from vitlib.training.work.registry import Sets
 
 FITTED = ("products", "convolutions", "elements", "kernels", "moved", "runs")
 ROUNDS = 2  # one after the other, so that a load that comes and goes falls on all probes; their mean counts
-DRAWN = 1.0  # how much a rate that is off the usual by a factor of e weighs, beside a probe that is
+DRAWN = 0.3  # how much a rate that is off the usual by a factor of e weighs, beside a probe that is
 
 
 def probes() -> list[SupervisedTeacher]:

@@ -16,21 +16,23 @@ def _own_host(tmp_path, monkeypatch):
     monkeypatch.setattr(alone.tempfile, "tempdir", str(tmp_path))
 
 
-def compute(folder, number):
-    """Ten short runs, each third alone; when they began and ended is written down."""
+def compute(folder, number, start):
+    """Ten short runs, each third alone, begun when all processes are there; when they began and ended is written down."""
     alone.tempfile.tempdir = str(folder)
     generator = random.Random(number)
+    start.wait()
     with (folder / f"log{number}").open("w") as log:
         for run in range(10):
             by_itself = run % 3 == 0
             with on_the_host(alone=by_itself):
                 began = time.monotonic()
-                time.sleep(generator.random() / 100)
+                time.sleep(generator.random() / 20)
                 log.write(f"{began} {time.monotonic()} {int(by_itself)}\n")
 
 
 def test_no_run_of_any_process_computes_beside_one_that_measures_time_and_others_do(tmp_path, forking):
-    processes = [forking.Process(target=compute, args=(tmp_path, number), daemon=True) for number in range(4)]
+    start = forking.Barrier(4)
+    processes = [forking.Process(target=compute, args=(tmp_path, number, start), daemon=True) for number in range(4)]
     for process in processes:
         process.start()
     for process in processes:

@@ -205,7 +205,8 @@ def _summary(receipts: list[Receipt]) -> str:
 
 
 def _study(options: argparse.Namespace) -> Study:
-    study = load_study(options.document, options.profile, overrides=_changes(options), device=options.device, **_places(options))
+    where = _places(options) | {"device": options.device, "capture": not vars(options).get("eager", False)}
+    study = load_study(options.document, options.profile, overrides=_changes(options), **where)
     if options.verify_data:
         verify_data(study.specs.values(), study.place)
     return study
@@ -271,6 +272,9 @@ def _parser() -> argparse.ArgumentParser:
     computing = _command(commands, "run", run, study)
     computing.add_argument("--executor", default="local")
     computing.add_argument("--mode", default="cached")
+    computing.add_argument(
+        "--eager", action="store_true", help="a GPU is asked for each step of a training anew instead of replaying a record"
+    )
     _command(commands, "render", render, study)
     deciding = _command(commands, "decide", decide_claims, study)
     deciding.add_argument("--budget", required=True, help="time to spend: 90s, 60m or 2h")

@@ -22,12 +22,13 @@ log = logging.getLogger("vitlib")
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs are computed: store folder, data folder, device, seconds between checkpoints."""
+    """Where runs are computed: store folder, data folder, device, seconds between checkpoints, and whether a GPU replays recorded steps."""
 
     results_dir: Path
     data_dir: Path
     device: str = "auto"
     checkpoint_every: float = 120.0
+    capture: bool = True
 
     def __post_init__(self):
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):

@@ -32,7 +32,9 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         device, scratch = device_of(place.device), store.scratch(spec.id)
         about = facts(type(spec), device)  # before: what is edited meanwhile did not compute it
         about["code"] = _code_of(scratch, about["code"])
-        context = Context(device, place.data_dir, scratch, lambda parent: store.read(parent.id), tick, place.checkpoint_every)
+        context = Context(
+            device, place.data_dir, scratch, lambda parent: store.read(parent.id), tick, place.checkpoint_every, place.capture
+        )
         try:
             with one_thread(device), distributed.divided(spec):
                 result = result_of(spec, context)

@@ -134,7 +134,7 @@ def grey(images: Tensor) -> Tensor:
 
 @cache
 def _luma(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Once for a device: numbers of Python's reach it only while it is waited for."""
+    """Once for a device: numbers of Python reach it only while it is waited for."""
     with torch.inference_mode(False):
         return torch.tensor(LUMA, dtype=dtype, device=device)
 

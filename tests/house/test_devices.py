@@ -1,6 +1,6 @@
 """No run of any study lets tensors of the CPU meet those of its device, nor waits for it in an update, shown without a GPU.
 
-Tests that need a real one lie in gpu/.
+test_gpu.py and test_gpu_steps.py need a real one.
 """
 
 import json

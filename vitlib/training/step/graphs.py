@@ -84,9 +84,19 @@ class CudaGraphs:
     def record(self, work: Work) -> Record:
         graph = torch.cuda.CUDAGraph()
         recording = torch.cuda.graph(graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local")
-        with _nothing_collected(), torch.cuda.stream(self._stream), recording:  # the stream's own context also ends where recording fails
-            value = work()
+        try:
+            with _nothing_collected(), torch.cuda.stream(self._stream), recording:
+                value = work()
+        except RuntimeError:
+            self._renew_generator()
+            raise
         return Record(value, graph.replay)
+
+    def _renew_generator(self) -> None:
+        """With its seed and position: after a recording that was broken off, torch 2.11's waits for its end for good."""
+        with torch.cuda.device(self._device):
+            generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        generator.graphsafe_set_state(generator.clone_state())
 
 
 @contextmanager

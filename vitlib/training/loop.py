@@ -26,6 +26,7 @@ from vitlib import distributed
 from vitlib.computing import Context
 from vitlib.inputs.data import Batches
 from vitlib.recipe import Recipe
+from vitlib.training.cost import matrix_rate
 from vitlib.training.optimizer import Rates, make_optimizer, restore
 from vitlib.training.step.graphs import graphs_of
 from vitlib.training.step.steps import step_of
@@ -114,8 +115,11 @@ def train(
         "training_seconds": state.spent.seconds,
         "images_per_second": state.spent.images / max(state.spent.stepping, 1e-9),
         "peak_bytes": peak_bytes(context.device),
-        "step": step.about,
+        **step.measured,
     }
+    if context.device.startswith("cuda") and "flops_per_image" in measured:
+        computed = measured["flops_per_image"] * measured["images_per_second"]
+        measured["share_of_peak"] = computed / matrix_rate(recipe.precision, context.device)
     return Trained(pd.DataFrame(state.rows), state.ema.module if state.ema else None, measured, epoch_seconds)
 
 

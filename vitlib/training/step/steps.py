@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vitlib import distributed
 from vitlib.computing import Context
+from vitlib.training.step.flops import Flops
 from vitlib.training.step.graphs import Graphs, Record
 from vitlib.training.step.update import Update
 
@@ -24,10 +25,10 @@ log = logging.getLogger("vitlib")
 
 
 class Step(Protocol):
-    """Takes updates; `about` says for the provenance how: 'captured', or 'eager' and why."""
+    """Takes updates; `measured` says for the provenance how, as `step`: 'captured', or 'eager' and why."""
 
     @property
-    def about(self) -> str: ...
+    def measured(self) -> dict[str, float | str]: ...
 
     def __call__(self, images: Tensor, targets: Tensor, number: int, kind: Hashable) -> Tensor:
         """The loss of a batch, a scalar without gradient that holds until the next step.
@@ -40,15 +41,13 @@ class Step(Protocol):
 
 
 def step_of(update: Update, graphs: Graphs | None, context: Context) -> Step:
-    """Replayed where there are graphs, unless something stands against it."""
+    """Replayed where there are graphs, unless something stands against it; there its operations are counted, too."""
     if graphs is None:
         return Eager(update, f"nothing is captured on {context.device}")
-    if not context.capture:
-        return Eager(update, "asked for")
     if why := _against(update):
         say_once(why)
         return Eager(update, why)
-    return Replayed(update, graphs)
+    return Counted(Replayed(update, graphs) if context.capture else Eager(update, "asked for"))
 
 
 class Eager:
@@ -58,11 +57,26 @@ class Eager:
         self._update, self._why = update, why
 
     @property
-    def about(self) -> str:
-        return f"eager: {self._why}"
+    def measured(self) -> dict[str, float | str]:
+        return {"step": f"eager: {self._why}"}
 
     def __call__(self, images: Tensor, targets: Tensor, number: int, kind: Hashable) -> Tensor:
         return self._update(images, targets, number)
+
+
+class Counted:
+    """Another step, and `flops_per_image`: floating-point operations, on an average of its updates."""
+
+    def __init__(self, step: Step):
+        self._step, self._flops = step, Flops()
+
+    @property
+    def measured(self) -> dict[str, float | str]:
+        return self._step.measured | {"flops_per_image": self._flops.per_image}
+
+    def __call__(self, images: Tensor, targets: Tensor, number: int, kind: Hashable) -> Tensor:
+        with self._flops.of(kind, len(images)):
+            return self._step(images, targets, number, kind)
 
 
 class Batch(NamedTuple):
@@ -91,10 +105,10 @@ class Replayed:
         self._records: dict[Hashable, Record] = {}
 
     @property
-    def about(self) -> str:
-        if self._why:
-            return f"eager: {self._why}"
-        return "captured" if self._records else f"eager: at most {FIRST} updates of a kind"
+    def measured(self) -> dict[str, float | str]:
+        if self._records:
+            return {"step": "captured"}
+        return {"step": f"eager: {self._why or f'at most {FIRST} updates of a kind'}"}
 
     def __call__(self, images: Tensor, targets: Tensor, number: int, kind: Hashable) -> Tensor:
         if self._why:

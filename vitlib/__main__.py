@@ -26,7 +26,7 @@ from vitlib.runs.store import Store, require_writable
 from vitlib.spec import SpecError, require
 from vitlib.studies import shipping, travel
 from vitlib.studies.costs.command import report
-from vitlib.studies.costs.rates import rates_for
+from vitlib.studies.costs.speed.machine import rates_for
 from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study
 from vitlib.studies.verdicts import decide, scoreboard
@@ -85,7 +85,7 @@ def plan(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Compute the runs of a study without a notebook."""
-    _study(options).execute(executor=options.executor, mode=options.mode)
+    _study(options).execute(options.executor, options.mode, options.slots_per_gpu)
     return 0
 
 
@@ -275,6 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     computing.add_argument(
         "--eager", action="store_true", help="a GPU is asked for each step of a training anew instead of replaying a record"
     )
+    computing.add_argument("--slots-per-gpu", type=int, help="runs at once on a GPU, with executor local; default: what its memory bears")
     _command(commands, "render", render, study)
     deciding = _command(commands, "decide", decide_claims, study)
     deciding.add_argument("--budget", required=True, help="time to spend: 90s, 60m or 2h")

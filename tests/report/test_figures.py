@@ -108,6 +108,8 @@ def test_drawn_reads_lines_points_bars_and_images():
     axes.plot([1, 2], [3, 4], label="line")
     axes.plot([1, 2], [9, 9])
     axes.scatter([5], [6], label="point")
+    axes.scatter([5], [6])
+    axes.hlines([4], 0, 1, label="a rule, which is no point")
     axes.bar([7], [8], label="bar")
     axes.imshow([[0.5]], label="image")
     rows = figures.drawn(figure)

@@ -264,7 +264,7 @@ def chain(smoke):
 def test_local_workers_give_what_inline_gives_though_one_is_killed_in_the_middle_of_a_run(place, smoke, chain, monkeypatch):
     workers = []
     popen = local.subprocess.Popen
-    monkeypatch.setattr(local, "_slots", lambda device: [None])
+    monkeypatch.setattr(local, "slots", lambda device, per_gpu: [{"OMP_NUM_THREADS": "1"}])
     monkeypatch.setattr(local.subprocess, "Popen", lambda *args, **options: workers.append(popen(*args, **options)) or workers[-1])
 
     def kill_the_first_worker():
@@ -305,24 +305,6 @@ def test_a_failure_in_a_worker_is_told_with_its_reason(place):
     """A worker refuses run classes outside vitlib."""
     with pytest.raises(RunsFailedError, match=f"{ONE.id}: SpecError: type: got 'tests.support:Number'"):
         execute([ONE], place, executor="local")
-
-
-@pytest.mark.parametrize(("visible", "slots"), [("0,1", ["0", "1"]), ("3", ["3"]), ("", [None]), ("-1", ["-1"])])
-def test_workers_take_the_gpus_that_are_visible_and_none_that_are_hidden(monkeypatch, visible, slots):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr(local.glob, "glob", lambda pattern: ["/dev/nvidia0"])
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
-    assert local._slots("auto") == slots
-
-
-@pytest.mark.parametrize(
-    ("nodes", "device", "slots"), [(["3"], "auto", ["0"]), (["0", "7"], "cuda", ["0", "1"]), (["0"], "cpu", [None] * 3)]
-)
-def test_workers_number_gpus_as_cuda_does_and_take_none_for_a_cpu(monkeypatch, nodes, device, slots):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(local.glob, "glob", lambda pattern: [f"/dev/nvidia{node}" for node in nodes] if "nvidia" in pattern else [])
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 5})
-    assert local._slots(device) == slots
 
 
 def test_a_system_that_does_not_say_which_cores_are_ours_gives_all(monkeypatch):

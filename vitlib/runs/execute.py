@@ -32,6 +32,7 @@ def execute(specs: Iterable[RunSpec], place: Place, *, executor: Executor = "inl
     """Stored results by run id, computing what is missing.
 
     Args:
+        executor: 'inline' computes in this process, run after run; 'local' in child processes, several at once (see `Place`).
         mode: 'cached' computes what is missing; 'retry' also what failed before; 'force' computes all anew;
             'read-only' computes nothing, and what is missing is missing from the answer.
 
@@ -91,7 +92,7 @@ def _compute(plan: Plan, store: Store, place: Place, executor: Executor) -> None
 
 def _run_inline(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str]) -> None:
     """Run after run; one that another process holds is passed over, with its children, and looked at again later."""
-    waiting = dict(plan.pending)
+    waiting = plan.in_order()
     while waiting:
         before = len(waiting)
         for run_id, spec in list(waiting.items()):

@@ -22,15 +22,22 @@ log = logging.getLogger("vitlib")
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs are computed: store folder, data folder, device, seconds between checkpoints, and whether a GPU replays recorded steps."""
+    """Where runs are computed.
+
+    Store folder, data folder, device, seconds between checkpoints, workers on each GPU (executor 'local'), and whether a GPU replays the
+    steps of a training from a record.
+    """
 
     results_dir: Path
     data_dir: Path
     device: str = "auto"
     checkpoint_every: float = 120.0
+    slots_per_gpu: int = 1
     capture: bool = True
 
     def __post_init__(self):
+        if self.slots_per_gpu < 1:
+            raise SpecError(f"slots_per_gpu: got {self.slots_per_gpu}; allowed: a number from 1 on")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise SpecError(f"device: got {self.device!r}; allowed: auto, cpu, cuda, cuda:N")
 
@@ -56,6 +63,10 @@ class Plan:
     stored: dict[str, Stored]
     pending: dict[str, RunSpec]
     failed: dict[str, str] = field(default_factory=dict)
+
+    def in_order(self) -> dict[str, RunSpec]:
+        """What remains, in the order in which it is best computed: runs that measure time last, since nothing may run beside them."""
+        return dict(sorted(self.pending.items(), key=lambda item: item[1].timed))
 
     def failed_parent(self, spec: RunSpec) -> str | None:
         """Why `spec` cannot be computed, if one of its parents failed."""

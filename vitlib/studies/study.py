@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -14,21 +14,27 @@ from vitlib.grid.results import Results
 from vitlib.report import figures
 from vitlib.runs.execute import execute
 from vitlib.runs.manifest import DamagedError
-from vitlib.runs.plan import Executor, Mode
+from vitlib.runs.plan import Executor, Mode, Place
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store
 from vitlib.spec import RunSpec
 from vitlib.studies import artefacts, travel
-from vitlib.studies.costs import rates, table
+from vitlib.studies.costs import slots, table
+from vitlib.studies.costs.speed import machine
+from vitlib.training.work.registry import Sets
 
 
 @dataclass(frozen=True, repr=False)
 class Study(Grid):
     """A grid that is executed and drawn; its display says what is stored and what is missing."""
 
-    def execute(self, executor: Executor = "inline", mode: Mode = "cached") -> Results:
-        """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors. 'read-only' takes it from `travel.NAME`."""
-        stored = execute(self.specs.values(), self.place, executor=executor, mode=mode)
+    def execute(self, executor: Executor = "inline", mode: Mode = "cached", slots_per_gpu: int | None = None) -> Results:
+        """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors. 'read-only' takes it from `travel.NAME`.
+
+        Args:
+            slots_per_gpu: runs that executor 'local' computes at once on each GPU; None finds out how many fit.
+        """
+        stored = execute(self.specs.values(), self._with_slots(executor, slots_per_gpu), executor=executor, mode=mode)
         return Results(self, travel.completed(self, stored) if mode == "read-only" else stored)
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
@@ -55,13 +61,18 @@ class Study(Grid):
         """What varies, table by table: runs, and the values of each axis."""
         return pd.DataFrame([self._grid_row(table) for table in dict.fromkeys(cell.table for cell in self.cells)])
 
+    def _with_slots(self, executor: Executor, per_gpu: int | None) -> Place:
+        if per_gpu is None and executor == "local":
+            per_gpu = slots.slots_per_gpu(self.specs.values(), Sets(self.place.data_dir))
+        return replace(self.place, slots_per_gpu=1 if per_gpu is None else per_gpu)
+
     def _states(self, specs: dict[str, RunSpec]) -> dict[str, str]:
         store = Store(self.place.results_dir, writable=False)
         return {run_id: _state(store, spec) for run_id, spec in specs.items()}
 
     def _cost(self) -> str:
         """In a line; by the rates of the device where they are known, and never by measuring them."""
-        return table.line(self, rates.known(self.place.device, self.place.results_dir))
+        return table.line(self, machine.known(self.place.device, self.place.results_dir))
 
     def _grid_row(self, table: str) -> dict[str, Any]:
         cells = self.cells_of(table)

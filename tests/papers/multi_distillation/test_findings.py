@@ -121,9 +121,11 @@ def test_variations_within_the_rows_own_range_are_not_counted():
     )
 
 
-def test_variations_of_a_row_that_varies_more_or_was_trained_once():
+def test_variations_of_a_row_that_varies_more_or_was_trained_twice_or_once():
     changes = {("a", "high"): 88.0}
     assert multi_distillation.finding_variations(varied([72.0, 52.0, 70.0], changes)).endswith("0 exceed that range of 20.0 points.")
+    twice = varied([72.0, 52.0], changes, seeds=[0, 1], trial_seeds=[0, 1])
+    assert "over its 2 trainings" in multi_distillation.finding_variations(twice)
     once = varied([72.0], changes, seeds=[0], trial_seeds=[0])
     assert "trained once" in multi_distillation.finding_variations(once)
     assert set(multi_distillation.table_variations(once)["beyond its range"]) == {DASH, "the row itself"}

@@ -50,6 +50,15 @@ def test_sizes_share_their_images_and_are_averaged_image_by_image():
     assert by_image[0] == pytest.approx(expected)
 
 
+def test_means_of_four_models_are_of_images_that_were_judged_and_other_means_are_not():
+    sides = {(method, size): right(30) for method in "ab" for size in "tsmb"}
+    sides["a", "t"][0], sides["b", "t"][0] = True, False
+    frame = pd.DataFrame([row(values, method=method, size=size, seed=0) for (method, size), values in sides.items()])
+    assert paired(frame, "top1", **BY_SIZE).judged == 30
+    frame["top1"], frame["top1 by image"] = 0.99 * frame["top1"], 0.99 * frame["top1 by image"]
+    assert paired(frame, "top1", **BY_SIZE).judged == 0
+
+
 def test_images_of_several_sets_are_joined_so_that_mean_and_variance_are_those_of_the_mean_over_sets():
     sides = {(method, name): right(count) for method in "ab" for name, count in (("x", 400), ("y", 150))}
     frame = pd.DataFrame([row(values, method=method, dataset=name, seed=0) for (method, name), values in sides.items()])

@@ -10,10 +10,11 @@ from vitlib.inputs.models import Vit
 from vitlib.inputs.sources import Data
 from vitlib.recipe import Recipe
 from vitlib.spec import RunSpec, SpecError
-from vitlib.studies.costs import measure
 from vitlib.studies.costs.amounts import Amounts, amounts_of
 from vitlib.studies.costs.budget import comparisons, seconds_of, that_fit
-from vitlib.studies.costs.rates import KEPT, SHIPPED, known, rates_for
+from vitlib.studies.costs.speed import measure
+from vitlib.studies.costs.speed.machine import KEPT, known, rates_for
+from vitlib.studies.costs.speed.rates import SHIPPED
 from vitlib.studies.costs.table import in_words, table
 from vitlib.studies.loading import load_study
 from vitlib.training.work.layers import Layer, backward_flops, forward_flops, frozen, gradients, often

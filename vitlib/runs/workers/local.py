@@ -1,4 +1,4 @@
-"""Local workers: one child process a GPU, or one a core without, so that no kernel holds memory of a finished run.
+"""Local workers: some child processes a GPU, or one a core without, so that no kernel holds memory of a finished run.
 
 The driver hands out runs whose parents are stored, as JSON lines on a worker's standard input; the worker answers on its
 standard output. A worker that dies gives its run to a fresh one, once.
@@ -6,7 +6,6 @@ standard output. A worker that dies gives its run to a fresh one, once.
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import selectors
@@ -15,13 +14,15 @@ import sys
 import time
 from dataclasses import dataclass
 
-from vitlib import paths
 from vitlib.runs.plan import Place, Plan
 from vitlib.runs.store import Store
+from vitlib.runs.workers.mps import side_by_side
 from vitlib.runs.workers.progress import Progress
+from vitlib.runs.workers.slots import Slot, slots
 from vitlib.spec import RunSpec, dump
 
 TRIES = 2
+WORKER = ("-m", "vitlib.runs.workers.worker")
 
 
 @dataclass
@@ -32,22 +33,23 @@ class _Worker:
 
 def run_in_workers(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str]) -> None:
     """Compute `plan.pending`; reasons of failures go into `plan.failed`."""
-    driver = _Driver(plan, store, place, progress, forced)
-    try:
-        driver.run()
-    finally:
-        driver.stop()
+    with side_by_side(slots(place.device, place.slots_per_gpu)[: len(plan.pending)]) as places:
+        driver = _Driver(plan, store, place, progress, forced, places)
+        try:
+            driver.run()
+        finally:
+            driver.stop()
 
 
 class _Driver:
-    def __init__(self, plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str]):
+    def __init__(self, plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str], places: list[Slot]):
         self.plan, self.store, self.place, self.progress, self.forced = plan, store, place, progress, forced
-        self.waiting = dict(plan.pending)
+        self.waiting = plan.in_order()
         self.done: set[str] = set()
         self.tries: dict[str, int] = {}
         self.selector = selectors.DefaultSelector()
-        self.slots = _slots(place.device)[: len(plan.pending)]
-        self.workers = [self._start(slot) for slot in self.slots]
+        self.places = places
+        self.workers = [self._start(slot) for slot in places]
 
     def run(self) -> None:
         while self.waiting or any(worker.run_id for worker in self.workers):
@@ -65,16 +67,11 @@ class _Driver:
         self.selector.close()
 
     def _next(self) -> RunSpec | None:
-        """A run whose parents are stored; one that measures time only while nothing else runs."""
-        running = [self.plan.pending[worker.run_id] for worker in self.workers if worker.run_id]
-        if any(spec.timed for spec in running):
-            return None
+        """A run whose parents are stored."""
         for run_id, spec in list(self.waiting.items()):
             if reason := self.plan.failed_parent(spec):
                 self._settle(run_id, reason)
             elif all(parent.id not in self.plan.pending or parent.id in self.done for parent in spec.parents()):
-                if spec.timed and running:
-                    continue
                 del self.waiting[run_id]
                 return spec
         return None
@@ -121,7 +118,7 @@ class _Driver:
         worker.process.stdout.close()
         worker.process.stdin.close()
         slot = self.workers.index(worker)
-        self.workers[slot] = self._start(self.slots[slot])
+        self.workers[slot] = self._start(self.places[slot])
         if run_id and self.tries[run_id] < TRIES:
             self.waiting[run_id] = self.plan.pending[run_id]
         elif run_id:
@@ -130,29 +127,14 @@ class _Driver:
             self.store.record_failure(run_id, reason)
             self._settle(run_id, reason)
 
-    def _start(self, slot: str | None) -> _Worker:
-        environment = os.environ | ({"OMP_NUM_THREADS": "1"} if slot is None else {"CUDA_VISIBLE_DEVICES": slot})
+    def _start(self, slot: Slot) -> _Worker:
         process = subprocess.Popen(
-            [sys.executable, "-m", "vitlib.runs.workers.worker", self.place.to_json()],
+            [sys.executable, *WORKER, self.place.to_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=os.environ | slot,
             bufsize=0,  # lines kept in a buffer here would be invisible to the selector
         )
         worker = _Worker(process)
         self.selector.register(process.stdout, selectors.EVENT_READ, worker)
         return worker
-
-
-def _slots(device: str) -> list[str | None]:
-    """One slot a visible GPU, by the number that CUDA gives it; for a CPU, or without GPUs, a slot of none for each core."""
-    gpus = [] if device == "cpu" else _gpus()
-    return gpus or [None] * paths.cores()
-
-
-def _gpus() -> list[str]:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [gpu for gpu in visible.split(",") if gpu]
-    nodes = glob.glob("/dev/nvidia[0-9]*") or glob.glob("/dev/dxg")  # a container's nodes keep the host's numbers, CUDA counts from 0
-    return [str(number) for number in range(len(nodes))]

@@ -13,6 +13,7 @@ from vitlib.computing import Context, result_of
 from vitlib.runs.plan import Place
 from vitlib.runs.provenance import facts, now
 from vitlib.runs.store import Store
+from vitlib.runs.workers.alone import on_the_host
 from vitlib.spec import RunSpec, SpecError
 
 Tick = Callable[[int, int, int], None]
@@ -36,7 +37,7 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
             device, place.data_dir, scratch, lambda parent: store.read(parent.id), tick, place.checkpoint_every, place.capture
         )
         try:
-            with one_thread(device), distributed.divided(spec):
+            with on_the_host(alone=spec.timed), one_thread(device), distributed.divided(spec):
                 result = result_of(spec, context)
             store.put(spec, result, about | {"finished": now()})
         except (SpecError, OSError):

@@ -9,7 +9,7 @@ from typing import Any
 from vitlib.grid.grid import Grid
 from vitlib.spec import RunSpec, SpecError
 from vitlib.studies.costs.amounts import Amounts, amounts_of
-from vitlib.studies.costs.rates import Rates
+from vitlib.studies.costs.speed.rates import Rates
 from vitlib.training.work.registry import Sets
 
 UNITS = {"s": 1, "m": 60, "h": 3600}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vitlib.spec import SpecError
 from vitlib.studies.costs.amounts import Amounts, amounts_of
 from vitlib.studies.costs.budget import comparisons, seconds_of, that_fit
-from vitlib.studies.costs.rates import Rates
+from vitlib.studies.costs.speed.rates import Rates
 from vitlib.studies.costs.table import THERE, family, in_words, states, table
 from vitlib.training.work.registry import Sets
 

@@ -10,7 +10,7 @@ import pandas as pd
 from vitlib.grid.grid import Grid
 from vitlib.spec import RunSpec
 from vitlib.studies.costs.amounts import Amounts, amounts_of, memory, storage
-from vitlib.studies.costs.rates import Rates
+from vitlib.studies.costs.speed.rates import Rates
 from vitlib.training.work.registry import Sets
 
 THERE = ("stored", "stale")  # states whose runs are not computed again

@@ -1,4 +1,4 @@
-"""How fast a device is: seconds for each unit of `Amounts`. Shipped rows, and this machine's own, measured on first use and kept."""
+"""The rates of a device by name, or of this machine: measured on first use and kept."""
 
 from __future__ import annotations
 
@@ -6,68 +6,15 @@ import json
 import logging
 import os
 import platform
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from vitlib import paths
 from vitlib.spec import SpecError
-from vitlib.studies.costs.amounts import Amounts
+from vitlib.studies.costs.speed.rates import SHIPPED, Rates
 
 KEPT = "rates.json"  # in the results folder, by machine
-SECONDS = ("products", "convolutions", "half", "elements", "kernels", "moved", "runs")  # of `Amounts`
 log = logging.getLogger("vitlib")
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Seconds a unit; `slots` runs are computed at once. `basis` says where the numbers are from."""
-
-    device: str
-    basis: str
-    slots: int
-    products: float
-    convolutions: float
-    half: float
-    elements: float
-    kernels: float
-    moved: float
-    runs: float
-
-    def seconds(self, amounts: Amounts) -> float:
-        """Of one worker."""
-        return sum(getattr(self, name) * getattr(amounts, name) for name in SECONDS)
-
-    def wall(self, amounts: Amounts) -> float:
-        """With all slots at work."""
-        return self.seconds(amounts) / max(1, min(self.slots, amounts.runs))
-
-
-SHIPPED = {
-    "cpu-2-cores": Rates(
-        device="2 slow CPU cores",
-        basis="fitted to the training times of deit, dual_ssl_kd and multi_distillation at profile quick, one thread a run",
-        slots=2,
-        products=6.4e-12,
-        convolutions=2.6e-11,
-        half=6.4e-12,
-        elements=2.0e-10,
-        kernels=1.5e-5,
-        moved=2.1e-8,
-        runs=0.3,
-    ),
-    "h100": Rates(
-        device="NVIDIA H100 SXM",
-        basis="assumed, never measured: 40 % of the data sheet's peak (67 TFLOP/s float32, 989 bfloat16; 3.35 TB/s), 8 us a kernel",
-        slots=1,
-        products=1 / (0.4 * 67e12),
-        convolutions=1 / (0.4 * 67e12),
-        half=1 / (0.4 * 989e12),
-        elements=8 / (0.4 * 3.35e12),
-        kernels=8e-6,
-        moved=40 / (0.4 * 3.35e12),
-        runs=2.0,
-    ),
-}
 
 
 def rates_for(device: str, results_dir: Path) -> Rates:
@@ -94,7 +41,7 @@ def known(device: str, results_dir: Path) -> Rates | None:
 
 
 def _measured(device: str, results_dir: Path) -> Rates:
-    from vitlib.studies.costs.measure import measure  # imports torch
+    from vitlib.studies.costs.speed.measure import measure  # imports torch
 
     log.warning("measuring this machine's rates once, some seconds")
     rates = measure(device)

@@ -16,7 +16,7 @@ from vitlib.recipe import Recipe
 from vitlib.runs.provenance import facts
 from vitlib.runs.workers.one import device_of, one_thread
 from vitlib.studies.costs.amounts import amounts_of
-from vitlib.studies.costs.rates import SHIPPED, Rates
+from vitlib.studies.costs.speed.rates import SHIPPED, Rates
 from vitlib.teachers.pretrain import SupervisedTeacher
 from vitlib.training.work.registry import Sets
 

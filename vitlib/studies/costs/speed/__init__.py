@@ -1,0 +1,1 @@
+"""How fast machines are: shipped rates, and this machine's own, measured."""

@@ -11,7 +11,7 @@ from tests.training.support import STEPS
 from vitlib.inputs.models import ResNet
 from vitlib.training.cost import matrix_rate
 from vitlib.training.loop import cross_entropy
-from vitlib.training.step import steps
+from vitlib.training.step import flops, steps
 from vitlib.training.work.layers import backward_flops, forward_flops, network
 
 RESNET = ResNet(width=4, blocks=(1, 1, 1, 1))
@@ -49,6 +49,21 @@ def test_updates_of_another_kind_count_as_many_as_they_ask_for(graphs):
     forward, backward = of_an_image(RESNET)
     assert graphs.kinds == 2 and graphs.replays == 4 * STEPS - 2 * steps.FIRST
     assert found.measured["flops_per_image"] == pytest.approx(1.5 * forward + backward, rel=0.01)
+
+
+def test_of_many_kinds_only_the_first_are_counted(graphs, monkeypatch):
+    """As of a weight that grows from step to step."""
+    entered = []
+    counted = flops._Counted
+    monkeypatch.setattr(flops, "_Counted", lambda: entered.append(1) or counted())
+
+    @contextmanager
+    def around_step(progress):
+        yield progress
+
+    _, found = trained(LONG.changed(epochs=4), RESNET, around_step=around_step)
+    assert len(entered) == flops.COUNTED < 4 * STEPS and not graphs.kinds
+    assert found.measured["flops_per_image"] == pytest.approx(sum(of_an_image(RESNET)), rel=1e-3)
 
 
 def test_counting_changes_no_number(graphs, monkeypatch):

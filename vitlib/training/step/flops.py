@@ -9,6 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 
+COUNTED = 16  # kinds of updates; where there are more, they differ in a number, and are taken to be as large as the last one counted
+
+
 class Flops:
     """Of the updates that were entered, with all their networks.
 
@@ -16,7 +19,7 @@ class Flops:
     """
 
     def __init__(self):
-        self._total, self._images, self._of = 0.0, 0, dict[Hashable, float]()
+        self._total, self._images, self._latest, self._of = 0.0, 0, 0.0, dict[Hashable, float]()
 
     @property
     def per_image(self) -> float:
@@ -25,13 +28,13 @@ class Flops:
     @contextmanager
     def of(self, kind: Hashable, images: int) -> Iterator[None]:
         """An update on so many images; the first of its kind is to be taken anew."""
-        if kind in self._of:
+        if kind in self._of or len(self._of) == COUNTED:
             yield
         else:
             with _Counted() as counted:
                 yield
-            self._of[kind] = counted.flops
-        self._total, self._images = self._total + self._of[kind], self._images + images
+            self._latest = self._of[kind] = counted.flops
+        self._total, self._images = self._total + self._of.get(kind, self._latest), self._images + images
 
 
 class _Counted(TorchDispatchMode):

@@ -114,7 +114,7 @@ class Replayed:
         if self._why:
             return self._update(images, targets, number)
         shape = images.shape, images.dtype, targets.shape, targets.dtype
-        key = kind, shape, tuple(parameter.requires_grad for parameter in self._parameters)
+        key = kind, shape, bytes(parameter.requires_grad for parameter in self._parameters)
         if key not in self._records:
             self._taken[key] += 1
             if self._taken[key] <= FIRST or not self._recorded(key, images, targets, number):
@@ -143,6 +143,7 @@ class Replayed:
     def _fall_back(self, why: str) -> None:
         self._why = why
         self._records.clear()
+        self._batches.clear()
         say_once(why)
 
 

@@ -11,19 +11,13 @@ import pytest
 import torch
 
 from tests import pretended_gpu
-from tests.programs import Programs
+from tests.programs import LONG_ENOUGH, Programs
 from vitlib import load_study
 from vitlib.computing import Context, result_of
 from vitlib.grid.entries import studies
 from vitlib.spec import RunSpec
 from vitlib.training import loop
 from vitlib.training.step import steps
-
-LONG_ENOUGH = {  # epochs of smoke studies in which trainings of every class of runs have updates to compare
-    "wecolora": {"probe": {"epochs": 3}},
-    "afr_pruning": {"recipe": {"epochs": 2}},
-    "dual_ssl_kd": {"finetune": {"epochs": 3}, "linear": {"epochs": 3}, "partial1": {"epochs": 3}},
-}
 
 
 def in_a_process(forking, tmp_path, target, *args):
@@ -54,7 +48,7 @@ def compute_there(paper: str, report: Path) -> None:
             results[spec.id] = result_of(spec, context)
         except Exception:
             failures[spec.id] = traceback.format_exc()
-        found[spec.id] = [[training.compared, sorted(training.waits), sorted(training.changes)] for training in trainings]
+        found[spec.id] = [[training.compared, sorted(training.waits), sorted(training.changes)] for training in trainings if training.asked]
         trainings.clear()
 
     with pretended_gpu.install():

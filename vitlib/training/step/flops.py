@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-
 COUNTED = 16  # kinds of updates; where there are more, they differ in a number, and are taken to be as large as the last one counted
 
 

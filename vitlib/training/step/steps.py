@@ -41,13 +41,15 @@ class Step(Protocol):
 
 
 def step_of(update: Update, graphs: Graphs | None, context: Context) -> Step:
-    """Replayed where there are graphs, unless something stands against it; there its operations are counted, too."""
+    """Replayed, and its operations counted, where there are graphs; eager where there are none, or it is asked for, or must be."""
     if graphs is None:
         return Eager(update, f"nothing is captured on {context.device}")
+    if not context.capture:
+        return Eager(update, "asked for")
     if why := _against(update):
         say_once(why)
         return Eager(update, why)
-    return Counted(Replayed(update, graphs) if context.capture else Eager(update, "asked for"))
+    return Counted(Replayed(update, graphs))
 
 
 class Eager:

@@ -113,6 +113,14 @@ def matrix_rate(precision: str, device: str) -> float:
     return 2 * size**3 / min(seconds)
 
 
+def share_of_peak(flops_per_second: float, precision: str, device: str) -> dict[str, float]:
+    """What is computed of `matrix_rate`, as `share_of_peak`; nothing where the device has no memory left to measure that in."""
+    try:
+        return {"share_of_peak": flops_per_second / matrix_rate(precision, device)}
+    except torch.OutOfMemoryError:
+        return {}
+
+
 def _synchronise(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)

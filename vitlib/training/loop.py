@@ -26,7 +26,7 @@ from vitlib import distributed
 from vitlib.computing import Context
 from vitlib.inputs.data import Batches
 from vitlib.recipe import Recipe
-from vitlib.training.cost import matrix_rate
+from vitlib.training.cost import share_of_peak
 from vitlib.training.optimizer import Rates, make_optimizer, restore
 from vitlib.training.step.graphs import graphs_of
 from vitlib.training.step.steps import step_of
@@ -118,8 +118,7 @@ def train(
         **step.measured,
     }
     if context.device.startswith("cuda") and "flops_per_image" in measured:
-        computed = measured["flops_per_image"] * measured["images_per_second"]
-        measured["share_of_peak"] = computed / matrix_rate(recipe.precision, context.device)
+        measured |= share_of_peak(measured["flops_per_image"] * measured["images_per_second"], recipe.precision, context.device)
     return Trained(pd.DataFrame(state.rows), state.ema.module if state.ema else None, measured, epoch_seconds)
 
 

@@ -9,7 +9,8 @@ from torch.utils.flop_counter import flop_registry
 from tests.training.step.support import FLAT, LONG, assert_same, trained
 from tests.training.support import STEPS
 from vitlib.inputs.models import ResNet
-from vitlib.training.cost import matrix_rate
+from vitlib.training import cost
+from vitlib.training.cost import matrix_rate, share_of_peak
 from vitlib.training.loop import cross_entropy
 from vitlib.training.step import flops, steps
 from vitlib.training.work.layers import backward_flops, forward_flops, network
@@ -93,3 +94,13 @@ def test_the_matrix_rate_is_measured_once_and_draws_no_number_of_a_run():
     state = torch.get_rng_state()
     rate = matrix_rate("fp32", "cpu")
     assert rate > 0 and matrix_rate("fp32", "cpu") == rate and torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_share_of_the_peak_is_one_of_the_matrix_rate_and_missing_where_that_finds_no_memory(monkeypatch):
+    assert share_of_peak(matrix_rate("fp32", "cpu") / 4, "fp32", "cpu") == {"share_of_peak": 0.25}
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(cost, "matrix_rate", full)
+    assert share_of_peak(1.0, "fp32", "cpu") == {}

@@ -215,7 +215,8 @@ def _summary(receipts: list[Receipt]) -> str:
 
 
 def _study(options: argparse.Namespace) -> Study:
-    study = load_study(options.document, options.profile, overrides=_changes(options), device=options.device, **_places(options))
+    where = _places(options) | {"device": options.device, "capture": not vars(options).get("eager", False)}
+    study = load_study(options.document, options.profile, overrides=_changes(options), **where)
     if options.verify_data:
         verify_data(study.specs.values(), study.place)
     return study
@@ -282,6 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     computing.add_argument("--executor", default="local")
     computing.add_argument("--mode", default="cached")
     computing.add_argument("--budget", default="", help=BUDGET)
+    computing.add_argument("--eager", action="store_true", help="ask a GPU for every step of a training anew instead of replaying a record")
     computing.add_argument("--slots-per-gpu", type=int, help="runs at once on a GPU, with executor local; default: what its memory bears")
     _command(commands, "render", render, study)
     deciding = _command(commands, "decide", decide_claims, study)

@@ -50,14 +50,15 @@ class Result:
         history: one row an epoch, or None.
         arrays: numpy arrays by name; `METRIC by image` (N,) has what a metric is the mean of, image by image (booleans: 100 and 0 percent).
         weights: numpy arrays by parameter name; only where a child needs them.
-        measured: hardware-dependent facts (seconds, images/s, bytes) kept beside the provenance, never in tables' identity.
+        measured: hardware-dependent facts (seconds, images/s, bytes, how steps were taken), kept beside the provenance, no part of the
+            identity.
     """
 
     metrics: dict[str, float | int | str]
     history: pd.DataFrame | None = None
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     weights: dict[str, np.ndarray] | None = None
-    measured: dict[str, float] = field(default_factory=dict)
+    measured: dict[str, float | str] = field(default_factory=dict)
 
 
 @dataclass
@@ -72,6 +73,7 @@ class Context:
         tick: called as `tick(epoch, epochs, images)` while a run goes on.
         checkpoint_every: seconds between mid-run checkpoints.
         deadline: on the clock `time.monotonic`; a training that can be checkpointed ends there, and goes on another time.
+        capture: whether a GPU replays the steps of a training from a record of the first ones, where that is possible.
     """
 
     device: str
@@ -81,6 +83,7 @@ class Context:
     tick: Callable[[int, int, int], None] = lambda epoch, epochs, images: None
     checkpoint_every: float = 120.0
     deadline: float = float("inf")
+    capture: bool = True
 
     def weights(self, run: RunSpec) -> dict[str, np.ndarray]:
         """The stored weights of a parent.

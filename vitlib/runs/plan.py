@@ -23,8 +23,10 @@ log = logging.getLogger("vitlib")
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs are computed: store folder, data folder, device, seconds between checkpoints, workers on each GPU (executor 'local'), and
-    until when (`time.monotonic`).
+    """Where runs are computed.
+
+    Store folder, data folder, device, seconds between checkpoints, workers on each GPU (executor 'local'), until when (`time.monotonic`),
+    and whether a GPU replays the steps of a training from a record.
     """
 
     results_dir: Path
@@ -33,6 +35,7 @@ class Place:
     checkpoint_every: float = 120.0
     slots_per_gpu: int = 1
     deadline: float = float("inf")
+    capture: bool = True
 
     def __post_init__(self):
         if self.slots_per_gpu < 1:

@@ -41,7 +41,7 @@ WARM, ROUNDS, STEPS = 5, 5, 10
 
 def main() -> None:
     entry = read_entry("multi_distillation")
-    settings = Settings.parse(merged(entry["base"], entry["profile"]["cifar"]))
+    settings = Settings.parse(merged(entry["base"], entry["profile"]["tiny"]))
     names = list(VARIANTS) if DEVICE == "cuda" else ["fp32", "fp32, channels_last", "bf16"]
     with one_thread(DEVICE):
         rows = [{"variant": name} | measured(settings.objective(settings.prior), *VARIANTS[name]) for name in names]

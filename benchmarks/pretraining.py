@@ -27,7 +27,7 @@ from vitlib.teachers.pretrain import Pretrained, SupervisedTeacher
 from vitlib.training.cost import matrix_rate
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-PROFILES = {"cpu": ["micro_cpu"], "cuda": ["micro", "cifar"]}[DEVICE]
+PROFILES = {"cpu": ["micro_cpu"], "cuda": ["micro", "tiny"]}[DEVICE]
 DATA = Data(source="digits", image_size=32, mean=(0.3, 0.3, 0.3), std=(0.4, 0.4, 0.4))
 REPEATS = 3
 

@@ -17,7 +17,12 @@ from torch.utils._pytree import tree_leaves, tree_map
 NAME = "pretended"
 MOVES = {"aten::_to_copy", "aten::copy_", "aten::to", "aten::_has_compatible_shallow_copy_type"}
 watching: list[Callable[[Any, tuple, dict], None]] = []  # told of every operation before it is computed
+ROUNDED = ("linear", "conv2d", "matmul", "mm", "bmm", "addmm", "scaled_dot_product_attention")  # by autocast, as on a GPU
+EXACT = ("layer_norm", "softmax.int", "log_softmax.int", "cross_entropy_loss", "cdist", "norm.ScalarOpt_dim")  # float32, as there
 INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}  # a GPU takes indices from the CPU
+
+
+_KEPT: list[torch.library.Library] = []  # what is registered is forgotten with its library
 
 
 class Backend(backend_registration._DummyBackendModule):
@@ -53,8 +58,33 @@ def install() -> Everywhere:
     """The device's registration; tensors can be made there while the returned context is entered."""
     backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=Backend())
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=...) is made on the CPU and moved
+    _teach_autocast()
     torch.__future__.set_swap_module_params_on_conversion(True)
     return Everywhere()
+
+
+def _teach_autocast() -> None:
+    """What autocast does there: some operations in the lower precision, some in float32, the rest as their arguments come."""
+    for library in (others := torch.library.Library("_", "IMPL"), products := torch.library.Library("aten", "IMPL")):
+        _KEPT.append(library)
+    others.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    for names, dtype in ((ROUNDED, torch.bfloat16), (EXACT, torch.float32)):
+        for name in names:
+            products.impl(name, _cast(name, dtype), "AutocastPrivateUse1")
+
+
+def _cast(name: str, dtype: torch.dtype) -> Callable:
+    packet, _, overload = name.partition(".")
+    operation = getattr(getattr(torch.ops.aten, packet), overload or "default")
+
+    def cast(value: Any) -> Any:
+        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    def computed(*args, **kwargs) -> Any:
+        with torch.autocast(NAME, enabled=False):
+            return operation(*tree_map(cast, args), **tree_map(cast, kwargs))
+
+    return computed
 
 
 def run(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -149,7 +149,7 @@ def _counted(study: Study, archived: set[str]) -> str:
     stored = states.get("stored", 0) + states.get("stale", 0)
     taken = [f"{len(archived)} from {travel.NAME}"] if archived else []
     older = [f"{states['stale']} of them older than the code"] if "stale" in states else []
-    others = [f"{states[state]} {state}" for state in ("damaged", "failed", "missing") if state in states]
+    others = [f"{states[state]} {state}" for state in ("damaged", "failed", "missing", "absent") if state in states]
     return "; ".join([f"{stored} of {len(study.specs)} runs stored", *older, *taken, *others])
 
 
@@ -270,7 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     study = argparse.ArgumentParser(add_help=False, parents=[places, overrides, device])
     study.add_argument("document")
     study.add_argument("--verify-data", action="store_true", help="first read all bytes of the image sets")
-    study.add_argument("--profile", default="quick", help="smoke, quick, desk, cifar, paper; teachers: smoke, micro, micro_cpu, cifar")
+    study.add_argument("--profile", default="quick", help="smoke, quick, desk, tiny, paper; teachers: smoke, micro, micro_cpu, tiny")
 
     _command(commands, "list", list_documents)
     _command(commands, "status", status, study)

@@ -36,7 +36,7 @@ def classes(papers: Collection[str]) -> dict[str, Any]:
 
 def runs(papers: Collection[str]) -> dict[str, Any]:
     """Identities of the documents' runs; their number where they depend on data that may be absent."""
-    profiles = (*EMBEDDED, "cifar", "paper")
+    profiles = (*EMBEDDED, "tiny", "paper")
     return {paper: {profile: _runs(paper, profile) for profile in profiles} for paper in papers}
 
 

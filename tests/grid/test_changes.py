@@ -13,7 +13,7 @@ from vitlib.grid.changes import folder_name, in_a_line
 from vitlib.spec import SpecError
 from vitlib.studies.artefacts import stamp
 
-PROFILES = ("smoke", "quick", "cifar", "paper")
+PROFILES = ("smoke", "quick", "tiny", "paper")
 
 
 def study(overrides, tmp_path, paper="deit", profile="smoke"):

@@ -24,7 +24,7 @@ LINES = {  # what is typed, and what is said; every path is inside the test's ow
     "unknown document": ("status diet", "paper: got 'diet'; did you mean 'deit'?"),
     "a path for a document": ("run notebooks/deit.ipynb", "paper: got 'notebooks/deit.ipynb'"),
     "an empty document": ("run ''", "paper: got ''; allowed: afr_pruning"),
-    "unknown profile": ("status deit --profile nope", "profile: got 'nope'; allowed: cifar, desk, paper, quick, smoke"),
+    "unknown profile": ("status deit --profile nope", "profile: got 'nope'; allowed: desk, paper, quick, smoke, tiny"),
     "misspelt profile": ("render deit --profile smok", "did you mean 'smoke'?"),
     "a profile of the teachers": ("run deit --profile micro", "profile: got 'micro'"),
     "unknown flag": ("run deit --profil smoke --gpu", "unrecognized arguments"),
@@ -74,7 +74,7 @@ LINES = {  # what is typed, and what is said; every path is inside the test's ow
     "notebooks with results below a file": ("notebooks deit --profile smoke --results-dir file/below", "results_dir: ", "cannot be written"),
     "notebooks with figures below a file": ("notebooks deit --profile smoke --figures-dir file/below", "figures_dir: ", "cannot be written"),
     "verify on an unknown device": ("verify --device gpu", "device: got 'gpu'"),
-    "ship of an unknown profile": ("ship --profile quick", "profile: got 'quick'; allowed: cifar, micro"),
+    "ship of an unknown profile": ("ship --profile quick", "profile: got 'quick'; allowed: micro, micro_cpu, smoke, tiny"),
     "a very long name": (f"status {'x' * 10_000}", "paper: got 'xxx"),
     "a very long place": (f"run deit --profile smoke --results-dir {'y' * 300}", "results_dir: ", "File name too long"),
 }  # fmt: skip
@@ -143,7 +143,7 @@ def test_a_terminal_without_japanese_shows_question_marks(environment, here):
 def test_a_bad_name_is_refused_by_a_fresh_process_without_a_traceback(here):
     done = vitlib("run", "deit", "--profile", "日本語", cwd=here, PYTHONIOENCODING="ascii")
     assert done.returncode == 2
-    assert done.stderr.decode().strip() == "refused: profile: got '???'; allowed: cifar, desk, paper, quick, smoke"
+    assert done.stderr.decode().strip() == "refused: profile: got '???'; allowed: desk, paper, quick, smoke, tiny"
 
 
 def test_a_settings_file_with_a_byte_order_mark_is_read(here, capsys):
@@ -166,7 +166,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess:
 def test_make_figures_refuses_an_unknown_profile_before_it_builds_an_environment(profile):
     done = make("figures", f"PROFILE={profile}")
     assert done.returncode == 2
-    assert f"PROFILE: got '{profile}'; allowed: cifar desk paper quick smoke" in done.stderr
+    assert f"PROFILE: got '{profile}'; allowed: desk paper quick smoke tiny" in done.stderr
     assert done.stdout == ""
 
 
@@ -185,7 +185,7 @@ def test_make_figures_passes_its_mode_on(mode):
     assert f"-m vitlib notebooks --profile quick --mode {mode}" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [("figures",), ("figures", "PROFILE=cifar"), ("test",)])
+@pytest.mark.parametrize("arguments", [("figures",), ("figures", "PROFILE=tiny"), ("test",)])
 def test_make_goes_on_with_a_known_profile(arguments):
     done = make(*arguments)
     assert done.returncode == 0, done.stderr

@@ -116,9 +116,9 @@ def test_several_bad_settings_are_all_named(study, refused):
 
 CALLS = {
     "unknown paper": ({"paper": "diet"}, "paper: got 'diet'; did you mean 'deit'? allowed: "),
-    "unknown profile": ({"profile": "nope"}, "profile: got 'nope'; allowed: cifar, desk, paper, quick, smoke"),
+    "unknown profile": ({"profile": "nope"}, "profile: got 'nope'; allowed: desk, paper, quick, smoke, tiny"),
     "misspelt profile": ({"profile": "qick"}, "profile: got 'qick'; did you mean 'quick'?"),
-    "no profile": ({"profile": None}, "profile: got None; allowed: cifar"),
+    "no profile": ({"profile": None}, "profile: got None; allowed: desk"),
     "unknown device": ({"device": "gpu"}, "device: got 'gpu'; allowed: auto, cpu, cuda, cuda:N"),
 }
 
@@ -269,4 +269,4 @@ def test_a_bad_profile_is_refused_in_seconds_by_a_fresh_process_that_never_impor
     assert time.monotonic() - begun < SECONDS * load
     assert done.returncode == 1
     assert done.stdout == "[]\n"
-    assert done.stderr.splitlines()[-1] == "vitlib.spec.SpecError: profile: got 'nope'; allowed: cifar, desk, paper, quick, smoke"
+    assert done.stderr.splitlines()[-1] == "vitlib.spec.SpecError: profile: got 'nope'; allowed: desk, paper, quick, smoke, tiny"

@@ -70,14 +70,14 @@ def test_the_document_is_found_by_name_with_every_profile_that_all_documents_hav
 
 def test_make_allows_the_profiles_that_it_did(made):
     allowed = [subprocess.run(["make", "-n", "PROFILE=x"], cwd=root, capture_output=True, text=True).stderr for root in (ROOT, made)]
-    assert allowed[0] == allowed[1] and "allowed: cifar desk paper quick smoke" in allowed[0]
+    assert allowed[0] == allowed[1] and "allowed: desk paper quick smoke tiny" in allowed[0]
 
 
 def test_its_grid_is_two_trainings_a_seed_at_every_profile_without_any_data(made):
     code = (
         "from vitlib import load_study; "
         f"print(*(len(load_study('{NAME}', name, data_dir='/nowhere', results_dir='/nowhere').specs) for name in "
-        "('smoke', 'quick', 'desk', 'cifar', 'paper')))"
+        "('smoke', 'quick', 'desk', 'tiny', 'paper')))"
     )
     assert python(made, "-c", code).stdout.split() == ["2", "6", "24", "6", "6"]
 

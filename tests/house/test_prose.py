@@ -14,7 +14,7 @@ from vitlib.papers.dual_ssl_kd.specs import Joint, Taught, Tuned
 from vitlib.teachers import shipped
 
 DOCUMENTS = ("deit", "wecolora", "dual_ssl_kd", "afr_pruning", "multi_distillation")
-WORDS = {3: "three", 10: "ten", 1000: "1,000"}
+WORDS = {3: "three", 8: "eight", 10: "ten", 0.1: "a tenth", 0.25: "a quarter", 0.5: "half"}
 
 
 @functools.cache
@@ -46,32 +46,35 @@ def depth(name):
 
 
 def deit():
-    smoke, quick, cifar, paper = (of("deit", profile) for profile in ("smoke", "quick", "cifar", "paper"))
+    smoke, quick, tiny, paper = (of("deit", profile) for profile in ("smoke", "quick", "tiny", "paper"))
     blocks = [model.depth for model in smoke.students.values()]
     yield f"| `smoke` | {digits(smoke.data)} digits, {min(blocks)}-{max(blocks)} blocks, {smoke.recipe.epochs} epochs"
     yield f"| `quick` | {digits(quick.data)} handwritten digits of {quick.data.image_size} × {quick.data.image_size} pixels"
     yield f"micro models, {seeds(quick)} |"
-    (blocks,) = {model.depth for model in cifar.students.values()}
-    yield f"CIFAR-10 at {cifar.data.image_size} px, DeiT-Ti and DeiT-S of {blocks} blocks, {seeds(cifar)} |"
+    share = WORDS[tiny.data.fraction]
+    yield f"{share} of Tiny-ImageNet at {tiny.data.image_size} px, DeiT-Ti of {tiny.students['tiny'].depth} blocks, {seeds(tiny)} |"
     yield f"ImageNet-1k at {paper.data.image_size} and {paper.finetune_size} px, {paper.recipe.epochs} and {paper.long_epochs} epochs;"
     yield f"for {quick.recipe.epochs} epochs on {digits(quick.data)} digits"
     yield f"at `quick` digits from {quick.data.image_size} to {quick.finetune_size} px"
-    long = f"{quick.long_factor:g} × the epochs at `quick`, {cifar.long_factor:g} × at `cifar`"
+    assert quick.long_factor == tiny.long_factor
+    long = f"{quick.long_factor:g} × the epochs at `quick` and `tiny`"
     yield f'"Longer" is {long}, and at `paper` {paper.long_epochs} epochs for {paper.recipe.epochs}, as published'
     yield f"| `temperature` = {paper.temperature} |"
     yield f"| `kd_weight` = {paper.soft_weight}; {paper.hard_weight} |"
     yield f"fine-tuning at {paper.finetune_size} px is the code's command: a constant {paper.finetune.lr:g}".replace("e-06", "e-6")
     assert paper.finetune.lr == paper.finetune.min_lr and paper.finetune.mode == "eval"
-    assert list(quick.students) == ["tiny", "small", "base"] and list(cifar.students) == ["tiny", "small"]  # "Ti, S and B", "Ti and S"
+    assert list(quick.students) == ["tiny", "small", "base"] and list(tiny.students) == ["tiny"]  # "Ti, S and B", "Ti alone"
 
 
 def wecolora():
-    smoke, quick, cifar, paper = (of("wecolora", profile) for profile in ("smoke", "quick", "cifar", "paper"))
+    smoke, quick, tiny, paper = (of("wecolora", profile) for profile in ("smoke", "quick", "tiny", "paper"))
     yield f"| `smoke` | {digits(smoke.data)} digits, {smoke.recipe.epochs} epochs:"
     probed = {digits(data) for data in quick.downstream.values()}
     yield f"{digits(quick.data)} of {whole(quick.data)} handwritten digits at {quick.data.image_size} px (probes: all {probed.pop()})"
     yield f"the shipped {depth('supervised')}-block teacher, {seeds(quick)} |"
-    yield f"CIFAR-10 at {cifar.data.image_size} px, a ViT-Ti teacher pretrained there as one of the runs, {seeds(cifar)} |"
+    (more,), (probes,) = tiny.shares, {data.fraction for data in tiny.downstream.values()}
+    shares = f"{100 * tiny.data.fraction:g} and {100 * more:g} % of Tiny-ImageNet at {tiny.data.image_size} px"
+    yield f"{shares} (probes: {WORDS[probes]} of it and of CIFAR-100), a ViT-Ti teacher pretrained there first, {seeds(tiny)} |"
     yield f"{100 * paper.data.fraction:g} % of ImageNet-1k at {paper.data.image_size} px"
     stages = len(range(0, 12, paper.reductions[0])) - 1
     yield f"| {paper.staged_epochs} × {stages} + {paper.recipe.epochs - paper.staged_epochs * stages} epochs | `staged_epochs` |"
@@ -82,12 +85,14 @@ def wecolora():
 
 
 def dual_ssl_kd():
-    smoke, quick, cifar, paper = (of("dual_ssl_kd", profile) for profile in ("smoke", "quick", "cifar", "paper"))
+    smoke, quick, tiny, paper = (of("dual_ssl_kd", profile) for profile in ("smoke", "quick", "tiny", "paper"))
     yield f"| `smoke` | {digits(smoke.data)} and {digits(smoke.downstream['few'])} digits at {smoke.data.image_size} px"
     sizes = f"at {quick.data.image_size} px (Figure 1: {quick.distance_data.image_size} px)"
     yield f"{digits(quick.data)} of {whole(quick.data)} handwritten digits {sizes}, the shipped {depth('dino')}-block teachers"
     yield f"a student of {quick.student.depth} blocks, {seeds(quick)} |"
-    yield f"CIFAR-10 at {cifar.data.image_size} px, ViT-S teachers pretrained there first, a ViT-Ti student, {seeds(cifar)} |"
+    further = f"{WORDS[tiny.data.fraction]} of Tiny-ImageNet at {tiny.data.image_size} px and {WORDS[len(tiny.downstream)]} further sets"
+    yield f"{further}, ViT-Ti teachers pretrained there first, a student of half their width, {seeds(tiny)} |"
+    assert 2 * tiny.student.embed_dim == tiny.cl.model.embed_dim == tiny.mim.model.embed_dim
     yield f"ImageNet-1k at {paper.data.image_size} px, ViT-B/16 teachers, a ViT-Ti student, {seeds(paper)} |"
     runs = [run for run in study("dual_ssl_kd", "paper").specs.values() if isinstance(run, Tuned | Taught | Joint)]
     trainings = [run for run in runs if run.data.source == "folder/imagenet"]
@@ -96,7 +101,7 @@ def dual_ssl_kd():
     yield f"CL's share in the output term (1), {paper.lambda_1:g}; the rest is MIM's"
     yield f"CL's share in the attention term (3), {paper.lambda_2:g}; the rest is MIM's"
     few = quick.downstream["few"]
-    yield f"at `quick` {few.per_class} a class, {digits(few)} in all, at `cifar` {cifar.downstream['few'].per_class} a class"
+    yield f"at `quick` {few.per_class} a class, {digits(few)} in all."
     yield f'"shifted" (`quick` alone) trains on {quick.downstream["shifted"].per_class} digits a class'
     yield f"at `quick` digits of {quick.distance_data.image_size} px, where all else has {quick.data.image_size}"
     yield f"At `quick` it has {quick.student.depth} blocks;"
@@ -104,13 +109,14 @@ def dual_ssl_kd():
 
 
 def afr_pruning():
-    smoke, quick, cifar, paper = (of("afr_pruning", profile) for profile in ("smoke", "quick", "cifar", "paper"))
+    smoke, quick, tiny, paper = (of("afr_pruning", profile) for profile in ("smoke", "quick", "tiny", "paper"))
     sets = f"{digits(smoke.data)} and {digits(smoke.fine['few'])} digits at {smoke.data.image_size} px"
     yield f"| `smoke` | {sets}, {smoke.recipe.epochs} epoch, {seeds(smoke)}: structure only"
     yield f"| `quick` | {digits(quick.data)} of {whole(quick.data)} handwritten digits at {quick.data.image_size} px"
     yield f'"few": {digits(quick.fine["few"])} of them; the shipped {depth("dino")}-block teachers, {seeds(quick)} |'
-    few = WORDS[10 * cifar.fine["few"].per_class]
-    yield f'CIFAR-10 at {cifar.data.image_size} px, "few": {few} images of it; ViT-Ti pretrained there first, {seeds(cifar)} |'
+    (share,) = {data.fraction for data in tiny.generic.values()}
+    generic = f"{WORDS[share]} of CIFAR-10, CIFAR-100 and Tiny-ImageNet at {tiny.data.image_size} px"
+    yield f"{generic}, {WORDS[len(tiny.fine)]} small sets; ViT-Ti pretrained on Tiny-ImageNet first, {seeds(tiny)} |"
     yield f"thirteen sets at {paper.data.image_size} px, ViT-B/16, {seeds(paper)} |"
     trainings = [run for run in study("afr_pruning", "paper").specs.values() if isinstance(run, Pruned)]
     (epochs,) = {run.recipe.epochs for run in trainings}
@@ -123,19 +129,21 @@ def afr_pruning():
 
 
 def multi_distillation():
-    smoke, quick, cifar, paper = (of("multi_distillation", profile) for profile in ("smoke", "quick", "cifar", "paper"))
-    runs = {profile: len(study("multi_distillation", profile).specs) for profile in ("smoke", "quick", "cifar", "paper")}
+    smoke, quick, tiny, paper = (of("multi_distillation", profile) for profile in ("smoke", "quick", "tiny", "paper"))
+    runs = {profile: len(study("multi_distillation", profile).specs) for profile in ("smoke", "quick", "tiny", "paper")}
     yield f"| {digits(smoke.data)} handwritten digits, {smoke.recipe.epochs} epoch: structure only"
     yield f"the numbers mean nothing | {runs['smoke']} runs"
     layers = 2 + 2 * sum(quick.model.blocks)
     size = f"{quick.data.image_size} × {quick.data.image_size} pixels"
     yield f"{digits(quick.data)} handwritten digits of {size}, ResNets of {layers} narrow layers"
     yield f"{quick.numbers} trials | {runs['quick']} runs"
-    assert 2 + 2 * sum(paper.model.blocks) == 2 + 2 * sum(cifar.model.blocks) == 18
-    yield f"CIFAR-10 at {cifar.data.image_size} px, ResNet18, {cifar.recipe.epochs} epochs"
-    yield f"{cifar.numbers} trials in bf16 | {runs['cifar']} runs"
-    yield f"the same in fp32 | {runs['paper']} runs"
-    assert paper.seeds_of_trials == cifar.seeds_of_trials
+    assert 2 + 2 * sum(paper.model.blocks) == 2 + 2 * sum(tiny.model.blocks) == 18
+    yield f"{100 * tiny.data.fraction:g} % of CIFAR-10 at {tiny.data.image_size} px, {WORDS[tiny.held_out]} of it for selection"
+    yield f"ResNet18, {tiny.recipe.epochs} epochs, {tiny.numbers} trials in bf16 | {runs['tiny']} runs"
+    yield f"all of CIFAR-10, ResNet18, {paper.recipe.epochs} epochs, {paper.numbers} trials in fp32 | {runs['paper']} runs"
+    yield f"`tiny` has the networks, epochs and trials, on {100 * tiny.data.fraction:g} % of the images"
+    assert paper.seeds_of_trials == tiny.seeds_of_trials
+    assert (paper.model, paper.recipe.epochs, paper.numbers) == (tiny.model, tiny.recipe.epochs, tiny.numbers)
     trials = f"{quick.numbers} random trials of {len(quick.seeds_of_trials)} trainings each"
     yield f"At `quick` handwritten digits at {quick.data.image_size} px, narrow ResNets of {layers} layers"
     yield f"{trials}; half of the training images"
@@ -150,11 +158,12 @@ def multi_distillation():
 
 
 def pages():
-    quick, cifar, paper, deit_quick = of("afr_pruning", "quick"), of("deit", "cifar"), of("deit", "paper"), of("deit", "quick")
+    quick, tiny, paper, deit_quick = of("afr_pruning", "quick"), of("deit", "tiny"), of("deit", "paper"), of("deit", "quick")
     sizes = [digits(data) for data in _embedded("quick")]
     yield f"{min(sizes)} to {max(sizes)} of scikit-learn's handwritten digits"
     yield f"micro models, {seeds(quick)} |"
-    yield f"CIFAR-10 at {cifar.data.image_size} px, ViT-Ti/S of {cifar.students['tiny'].depth} blocks"
+    sets = "Tiny-ImageNet, CIFAR-10 and -100 and ten small sets"
+    yield f"{sets} at {tiny.data.image_size} px, ViT-Ti of {tiny.students['tiny'].depth} blocks"
     yield f"sets at {paper.data.image_size} (and {paper.finetune_size}) px"
     yield from _of_desk()
     widths = [model.embed_dim for model in deit_quick.students.values()]

@@ -142,7 +142,7 @@ def test_missing_weights_say_what_is_missing_and_which_profiles_need_none(monkey
     with pytest.raises(SpecError) as refused:
         build(Timm(name="regnety_160.deit_in1k", pretrained=True), image_size=224, channels=3, num_classes=1000)
     message = str(refused.value)
-    for part in ("regnety_160.deit_in1k", "no route to host", "HF_HOME", "smoke, quick or cifar"):
+    for part in ("regnety_160.deit_in1k", "no route to host", "HF_HOME", "smoke, quick or tiny"):
         assert part in message
 
 

@@ -155,7 +155,7 @@ def test_the_executed_copy_and_its_receipt_lie_beside_the_figures(executed, sour
         ({"overrides": {"recipe": {"epoch": 2}}}, "did you mean 'epochs'"),
         ({"overrides": {"seeds": "0"}}, "seeds"),
         ({"x = 1; import os; os._exit(0); y": 1}, "unknown parameter"),
-        ({"profile": "smoke'; import os; os._exit(0); '"}, "allowed: cifar"),
+        ({"profile": "smoke'; import os; os._exit(0); '"}, "allowed: desk"),
     ],
 )
 def test_bad_parameters_are_refused_before_a_kernel_starts(parameters, said, monkeypatch):

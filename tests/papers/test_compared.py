@@ -145,6 +145,6 @@ def test_a_smoke_study_that_is_given_the_documents_data_shares_them(described):
 
 
 def test_what_a_teacher_was_pretrained_on_is_not_the_studys_data(described):
-    on_cifar = {"run": {"profile": "cifar", "method": "supervised", "model": "tiny", "seed": 0}}
-    results = described("wecolora", "paper", teacher={"origin": on_cifar}, data={"image_size": 224})
+    pretrained = {"run": {"profile": "tiny", "method": "supervised", "model": "tiny", "seed": 0}}
+    results = described("wecolora", "paper", teacher={"origin": pretrained}, data={"image_size": 224})
     assert results.study.shares_data

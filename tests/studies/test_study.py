@@ -82,7 +82,7 @@ def test_artefacts_of_changed_settings_say_what_was_changed():
 
 
 @pytest.mark.parametrize("paper", documents())
-@pytest.mark.parametrize("profile", ["smoke", "quick", "cifar", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "tiny", "paper"])
 def test_every_table_of_an_entry_has_a_grid_unless_an_axis_is_empty(paper, profile, tmp_path):
     study = load_study(paper, profile, results_dir=str(tmp_path), data_dir=str(tmp_path))
     empty = {
@@ -98,7 +98,7 @@ def test_every_table_of_an_entry_has_a_grid_unless_an_axis_is_empty(paper, profi
 
 @pytest.mark.parametrize("paper", documents())
 def test_every_profile_of_an_entry_is_there(paper):
-    assert {"smoke", "quick", "cifar", "paper"} <= set(read_entry(paper)["profile"])
+    assert {"smoke", "quick", "tiny", "paper"} <= set(read_entry(paper)["profile"])
 
 
 def test_an_axis_given_as_a_name_is_the_settings_field_of_that_name(tmp_path):

@@ -148,7 +148,7 @@ def test_a_download_that_is_not_to_be_had_says_what_was_wanted_and_which_profile
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     teacher = Teacher(origin=Timm(name="vit_tiny_patch16_224.augreg_in21k", pretrained=True))
-    with pytest.raises(SpecError, match=r"vit_tiny_patch16_224.augreg_in21k.*by hand, or use the profiles smoke, quick or cifar"):
+    with pytest.raises(SpecError, match=r"vit_tiny_patch16_224.augreg_in21k.*by hand, or use the profiles smoke, quick or tiny"):
         teacher.module(context(), image_size=224)
 
 

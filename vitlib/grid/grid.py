@@ -14,6 +14,7 @@ from vitlib.grid.cells import Cell
 from vitlib.grid.changes import folder_name
 from vitlib.grid.entries import merged, published
 from vitlib.grid.images import normalised_otherwise
+from vitlib.inputs.sources import Data
 from vitlib.messages import nearest
 from vitlib.runs.plan import Place
 from vitlib.spec import Part, RunSpec, SpecError
@@ -50,6 +51,14 @@ class Grid:
     def normalised_otherwise(self) -> bool:
         """See `vitlib.grid.images`: found once, because every artefact's stamp says it."""
         return normalised_otherwise(self.specs.values())
+
+    @cached_property
+    def optional(self) -> dict[str, str]:
+        """The sets that the study can do without, as `downstream.cifar100` by source: those in tables of sets, but for a field's own."""
+        fields = {name: getattr(self.settings, name) for name in type(self.settings).model_fields}
+        needed = {value.source for value in fields.values() if isinstance(value, Data)}
+        named = ((f"{name}.{key}", data) for name, sets in fields.items() if isinstance(sets, dict) for key, data in sets.items())
+        return {data.source: where for where, data in named if isinstance(data, Data) and data.source not in needed}
 
     @property
     def folder(self) -> Path:

@@ -12,6 +12,7 @@ from vitlib.grid.grid import Grid
 from vitlib.grid.images import images_of
 from vitlib.report import figures, frames
 from vitlib.report.evidence import claims
+from vitlib.runs.preflight import absent
 from vitlib.runs.store import Stored
 from vitlib.spec import SpecError
 
@@ -58,8 +59,14 @@ class Results:
         return claims.readable(self.board(), about)
 
     def board(self) -> pd.DataFrame:
-        """The verdicts, corrected for all claims of the entry: `vitlib.report.evidence.claims.scoreboard`."""
-        return claims.scoreboard(self.judged())
+        """The verdicts, corrected for all claims of the entry: `vitlib.report.evidence.claims.scoreboard`.
+
+        A claim that lacks runs because the images of a set are not here says so in place of what would decide it.
+        """
+        judged = self.judged()
+        board = claims.scoreboard(judged)
+        lacking = [self._lacking(one.claim) if pd.isna(one.interval.mean) else None for one in judged]
+        return board.assign(**{"to decide": [said or before for said, before in zip(lacking, board["to decide"], strict=True)]})
 
     def judged(self) -> list[claims.Judged]:
         """Each claim of the entry with its interval; seeds beside those of the profile make it a sequential one."""
@@ -75,6 +82,17 @@ class Results:
         """A table's frame, or the one that the document derives by `frame_<name>`."""
         derive = getattr(self.study.module, f"frame_{name}", None)
         return derive(self) if derive else self.frame(name)
+
+    def _lacking(self, claim: dict[str, Any]) -> str | None:
+        """'the images of cifar100', where a claim lacks values of an optional set that is not here."""
+        frame, metric = self.claim_frame(claim["table"]), claim["metric"]
+        if "dataset" not in frame:
+            return None
+        empty = frame[frame[metric].isna()] if metric in frame else frame
+        optional = self.study.optional
+        names = [optional[source].partition(".")[2] for source in absent(optional, self.study.place.data_dir)]
+        lacking = [name for name in names if name in {*empty["dataset"]}]
+        return f"the images of {', '.join(lacking)}" if lacking else None
 
     def _cells(self, table: str) -> list[Cell]:
         cells = self.study.cells_of(table)

@@ -17,6 +17,6 @@ def require_stand_ins(stands_for: dict[str, str], **groups: Collection[str]) -> 
         raise ValueError(f"stands_for: {', '.join(sorted(unknown))}; allowed: the names of {' and '.join(groups)}, each once")
 
 
-def titled(settings: Any, name: str) -> str:
-    """'digits (for CIFAR-10)'."""
-    return f"{name} (for {settings.stands_for[name]})"
+def titled(settings: Any, name: str, *, lines: int = 1) -> str:
+    """'digits (for CIFAR-10)', in one line or two."""
+    return f"{name}{' ' if lines == 1 else chr(10)}(for {settings.stands_for[name]})"

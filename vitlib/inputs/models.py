@@ -233,7 +233,7 @@ def _timm(model: Timm, image_size: int, common: dict) -> nn.Module:
     except (RuntimeError, OSError) as error:
         raise SpecError(
             f"model.name: weights of {model.name!r} could not be had ({type(error).__name__}: {error}). Put them into the "
-            "hub cache (HF_HOME) by hand, or use the profiles smoke, quick or cifar, which download nothing."
+            "hub cache (HF_HOME) by hand, or use the profiles smoke, quick or tiny, which download nothing."
         ) from error
     side = getattr(getattr(module, "patch_embed", None), "patch_size", 1)
     side = side if isinstance(side, int) else side[0]

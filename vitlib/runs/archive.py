@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Container, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from vitlib.runs.manifest import MANIFEST, DamagedError, StoreError, digest_of, digests_of, json_table, manifest_of, what_changed
 from vitlib.runs.store import FILES, WEIGHTS, Store, require_writable
@@ -74,6 +75,13 @@ def names(archive: Path) -> set[str]:
     """The runs of an archive, none of them checked; same errors as `import_`."""
     with _readable(archive), _opened(archive) as tar:
         return set(_runs(archive, tar))
+
+
+def specs(archive: Path) -> list[dict[str, Any]]:
+    """What the runs of an archive were described with, none of it checked; same errors as `import_`."""
+    with _readable(archive), _opened(archive) as tar:
+        found = [tar.extractfile(members["spec.json"]).read() for members in _runs(archive, tar).values() if "spec.json" in members]
+    return [spec for spec in map(json_table, found) if spec]
 
 
 def read(archive: Path) -> dict[str, dict[str, bytes]]:

@@ -176,7 +176,7 @@ class Store:
         fingerprint of a data source, or the SHA-256 of a file of weights.
         """
         paths = sorted(self.root.glob("[!.]*/spec.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-        found = (_found(json_table(path.read_bytes()), field, value, wanted) for path in paths)
+        found = (beside(json_table(path.read_bytes()), field, value, wanted) for path in paths)
         return next((value for value in found if value), None)
 
     def install(self, run_id: str, files: dict[str, bytes]) -> None:
@@ -223,6 +223,15 @@ def require_writable(name: str, folder: Path, remedy: str) -> None:
         raise StoreError(f"{name}: {folder} cannot be written ({error.strerror}); {remedy}") from None
 
 
+def beside(spec: Any, field: str, value: str, wanted: str) -> str | None:
+    """`wanted` beside a field of that value, anywhere in what a run was described with."""
+    if isinstance(spec, dict):
+        if spec.get(field) == value and spec.get(wanted):
+            return spec[wanted]
+        return next((found for inner in spec.values() if (found := beside(inner, field, value, wanted))), None)
+    return None
+
+
 def _lock(path: Path) -> int | None:
     """An exclusive lock on the file at `path`, or None while another process holds it.
 
@@ -241,14 +250,6 @@ def _lock(path: Path) -> int | None:
         except FileNotFoundError:
             pass
         os.close(handle)
-
-
-def _found(spec: Any, field: str, value: str, wanted: str) -> str | None:
-    if isinstance(spec, dict):
-        if spec.get(field) == value and spec.get(wanted):
-            return spec[wanted]
-        return next((found for inner in spec.values() if (found := _found(inner, field, value, wanted))), None)
-    return None
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:

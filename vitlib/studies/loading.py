@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,12 +18,14 @@ from vitlib.grid.images import are_among
 from vitlib.inputs.pictures import AbsentError
 from vitlib.inputs.sources import Data, fingerprint
 from vitlib.messages import brief
+from vitlib.runs.archive import specs
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.plan import Place
-from vitlib.runs.store import Store
+from vitlib.runs.store import Store, beside
 from vitlib.spec import Part, SpecError, require
 from vitlib.studies.pretraining import with_teachers
 from vitlib.studies.study import Study
+from vitlib.studies.travel import archives
 from vitlib.teachers.teacher import Checkpoint
 
 
@@ -45,7 +49,7 @@ def load_study(
 
     Raises:
         SpecError: unknown paper, profile or field, or a value that is not allowed; before anything is computed.
-        StoreError: for a place that is a file.
+        StoreError: for a place that is a file, or an archive of results that cannot be read where images are not here.
     """
     fingerprint.cache_clear()
     require("paper", paper, studies())
@@ -56,10 +60,10 @@ def load_study(
     place = Place(_folder("results_dir", results_dir), _folder("data_dir", data_dir), device, capture=capture)
     own = merged(entry["base"], entry["profile"][profile])
     before, after = (module.Settings.parse(with_teachers(fields)) for fields in (own, merged(own, given)))
-    settings = _pinned(after, place)
-    filled, shown = cells(entry, module, settings), _folder("figures_dir", figures_dir)
+    changes, shown = changes_of(given, before, after), _folder("figures_dir", figures_dir)
+    settings = _pinned(after, _Files(place, archives(paper, profile, changes, shown)))
+    filled = cells(entry, module, settings)
     _meet_demands(settings, filled, place.data_dir)
-    changes = changes_of(given, before, after)
     return Study(paper, profile, module, entry, settings, filled, place, shown, changes, _shares_data(module, entry, settings))
 
 
@@ -89,28 +93,43 @@ def _folder(name: str, given: str) -> Path:
     return place
 
 
-def _pinned(value: Any, place: Place) -> Any:
+@dataclass(frozen=True)
+class _Files:
+    """What names the content of files: they themselves, or, on a machine without them, what stored and archived results say of them."""
+
+    place: Place
+    archives: list[Path]
+
+    def pinned(self, value: Data | Checkpoint) -> Data | Checkpoint:
+        data_dir = self.place.data_dir
+        if isinstance(value, Checkpoint):
+            absent = not value.sha256 and not (data_dir / value.file).exists()
+            known = self._known("file", value.file, "sha256") if absent else ""
+            return value.changed(sha256=known) if known else value.pinned(data_dir)
+        try:
+            return value.pinned(data_dir)
+        except AbsentError:
+            return value.changed(fingerprint=self._known("source", value.source, "fingerprint"))
+
+    def _known(self, field: str, value: str, wanted: str) -> str:
+        stored = Store(self.place.results_dir, writable=False).known(field, value, wanted)
+        return stored or next((found for spec in self._archived if (found := beside(spec, field, value, wanted))), "")
+
+    @cached_property
+    def _archived(self) -> list[dict[str, Any]]:
+        return [spec for archive in self.archives for spec in specs(archive)]
+
+
+def _pinned(value: Any, files: _Files) -> Any:
     """Data and checkpoints anywhere in the settings, with the fingerprint of their files."""
     if isinstance(value, Data | Checkpoint):
         try:
-            return _pin(value, place)
+            return files.pinned(value)
         except OSError as error:
-            raise SpecError(f"data_dir: {brief(value)} cannot be read below {place.data_dir} ({error.strerror})") from None
+            where = files.place.data_dir
+            raise SpecError(f"data_dir: {brief(value)} cannot be read below {where} ({error.strerror})") from None
     if isinstance(value, Part):
-        return value.changed(**{name: _pinned(getattr(value, name), place) for name in type(value).model_fields})
+        return value.changed(**{name: _pinned(getattr(value, name), files) for name in type(value).model_fields})
     if isinstance(value, dict):
-        return {key: _pinned(item, place) for key, item in value.items()}
-    return tuple(_pinned(item, place) for item in value) if isinstance(value, tuple) else value
-
-
-def _pin(value: Data | Checkpoint, place: Place) -> Data | Checkpoint:
-    """By the files, or, on a machine without them, by what stored results say of them."""
-    store = Store(place.results_dir, writable=False)
-    if isinstance(value, Checkpoint):
-        absent = not value.sha256 and not (place.data_dir / value.file).exists()
-        known = store.known("file", value.file, "sha256") if absent else None
-        return value.changed(sha256=known) if known else value.pinned(place.data_dir)
-    try:
-        return value.pinned(place.data_dir)
-    except AbsentError:
-        return value.changed(fingerprint=store.known("source", value.source, "fingerprint") or "")
+        return {key: _pinned(item, files) for key, item in value.items()}
+    return tuple(_pinned(item, files) for item in value) if isinstance(value, tuple) else value

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +14,13 @@ from matplotlib.figure import Figure
 from vitlib.grid.changes import in_a_line
 from vitlib.grid.grid import Grid
 from vitlib.grid.results import Results
+from vitlib.inputs.pictures import AbsentError
 from vitlib.report import figures
 from vitlib.runs.clock.budget import Budget
 from vitlib.runs.execute import TimeIsUpError, execute
 from vitlib.runs.manifest import DamagedError
 from vitlib.runs.plan import Executor, Mode, Place
+from vitlib.runs.preflight import absent, lacking
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store
 from vitlib.spec import RunSpec
@@ -24,6 +29,8 @@ from vitlib.studies.costs import remaining, slots, table
 from vitlib.studies.costs.budget import in_order, seconds_of
 from vitlib.studies.costs.speed import machine
 from vitlib.training.work.registry import Sets
+
+log = logging.getLogger("vitlib")
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,6 +42,8 @@ class Study(Grid):
     ) -> Results:
         """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors. 'read-only' takes it from `travel.NAME`.
 
+        Runs on `optional` sets that are not on this machine are left out, and a line for each set says so.
+
         Args:
             slots_per_gpu: runs that executor 'local' computes at once on each GPU; None finds out how many fit.
             budget: a time such as '12m'. Whole comparisons are computed first, all arms of a seed before the next seed; at the end of the
@@ -42,12 +51,15 @@ class Study(Grid):
         """
         if isinstance(budget, str):
             budget = Budget(seconds_of(budget)) if budget else None
-        place = self._with_slots(executor, slots_per_gpu)
+        if mode == "read-only":
+            stored = execute(self.specs.values(), self.place, executor=executor, mode=mode, budget=budget)
+            return Results(self, travel.completed(self, stored))
+        specs = self._computable()
+        place = self._with_slots(executor, slots_per_gpu, specs)
         try:
-            stored = execute(in_order(self), place, executor=executor, mode=mode, budget=budget, seconds=remaining.pricing(self))
+            return Results(self, execute(specs, place, executor=executor, mode=mode, budget=budget, seconds=remaining.pricing(self)))
         except TimeIsUpError as error:
             raise remaining.with_what_remains(error, self, executor, place) from None
-        return Results(self, travel.completed(self, stored) if mode == "read-only" else stored)
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
         """Write CSV and Markdown; returns the table as a notebook shows it."""
@@ -58,10 +70,12 @@ class Study(Grid):
         return artefacts.save_figure(self, figure, name)
 
     def status(self) -> pd.DataFrame:
-        """One row a run: table, grid point, id, and whether it is stored, archived (see `travel`), missing, stale, failed or damaged."""
+        """One row a run: table, grid point, id, and whether it is stored, archived (see `travel`), missing, absent (as the images of an
+        optional set are), stale, failed or damaged.
+        """
         state = self._states(self.specs)
-        absent = {run_id for run_id, found in state.items() if found == "missing"}
-        state |= dict.fromkeys(travel.archived(self) & absent if absent else (), "archived")
+        not_here = {run_id for run_id, found in state.items() if found in ("missing", "absent")}
+        state |= dict.fromkeys(travel.archived(self) & not_here if not_here else (), "archived")
         return pd.DataFrame([{"table": c.table, **c.point, "run": c.id, "state": state[c.id]} for c in self.cells])
 
     def ancestors(self) -> pd.DataFrame:
@@ -73,14 +87,30 @@ class Study(Grid):
         """What varies, table by table: runs, and the values of each axis."""
         return pd.DataFrame([self._grid_row(table) for table in dict.fromkeys(cell.table for cell in self.cells)])
 
-    def _with_slots(self, executor: Executor, per_gpu: int | None) -> Place:
+    def _with_slots(self, executor: Executor, per_gpu: int | None, specs: Iterable[RunSpec]) -> Place:
         if per_gpu is None and executor == "local":
-            per_gpu = slots.slots_per_gpu(self.specs.values(), Sets(self.place.data_dir))
+            per_gpu = slots.slots_per_gpu(specs, Sets(self.place.data_dir))
         return replace(self.place, slots_per_gpu=1 if per_gpu is None else per_gpu)
 
     def _states(self, specs: dict[str, RunSpec]) -> dict[str, str]:
         store = Store(self.place.results_dir, writable=False)
-        return {run_id: _state(store, spec) for run_id, spec in specs.items()}
+        found = {run_id: _state(store, spec) for run_id, spec in specs.items()}
+        missing = [specs[run_id] for run_id, state in found.items() if state == "missing"]
+        return found | dict.fromkeys(lacking(missing, absent(self.optional, self.place.data_dir), store), "absent")
+
+    def _computable(self) -> list[RunSpec]:
+        """The runs, whole comparisons first, but for those of optional sets that are not here.
+
+        Raises:
+            AbsentError: if none is left.
+        """
+        reasons = absent(self.optional, self.place.data_dir)
+        without = lacking(self.specs.values(), reasons, Store(self.place.results_dir, writable=False))
+        if without and len(without) == len(self.specs):
+            raise AbsentError(" ".join(f"{self.optional[source]}: {reasons[source]}" for source in dict.fromkeys(without.values())))
+        for source, count in Counter(without.values()).items():
+            log.warning("%s: %s Its %d of %d runs are left out.", self.optional[source], reasons[source], count, len(self.specs))
+        return [spec for spec in in_order(self) if spec.id not in without]
 
     def _cost(self) -> str:
         """In a line; by the rates of the device where they are known, and never by measuring them."""

@@ -11,8 +11,10 @@ import logging
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from vitlib import paths
+from vitlib.grid.changes import folder_name
 from vitlib.grid.grid import Grid
 from vitlib.runs.archive import LARGEST, export, names, read
 from vitlib.runs.manifest import DamagedError, StoreError, json_table
@@ -76,7 +78,7 @@ def completed(study: Grid, stored: Mapping[str, Stored]) -> dict[str, Stored]:
     """
     found = dict(stored)
     for archive in _archives(study):
-        if study.specs.keys() - found.keys() and archive.exists():
+        if study.specs.keys() - found.keys():
             found = _taken(study, archive) | found
     return {run_id: found[run_id] for run_id in (*study.specs, *found) if run_id in found}
 
@@ -87,13 +89,18 @@ def archived(study: Grid) -> set[str]:
     Raises:
         StoreError: naming an archive that cannot be read.
     """
-    return {run_id for archive in _archives(study) if archive.exists() for run_id in names(archive)}
+    return {run_id for archive in _archives(study) for run_id in names(archive)}
+
+
+def archives(paper: str, profile: str, changes: dict[str, Any], figures_dir: Path) -> list[Path]:
+    """Where a study's results lie, if anywhere; those of a changed one, in part, with the profile that was changed."""
+    own = figures_dir / paper
+    folders = [own / folder_name(profile, changes), own / profile, paths.root() / "figures" / paper / profile]
+    return [archive for folder in dict.fromkeys(folders) if (archive := folder / NAME).exists()]
 
 
 def _archives(study: Grid) -> list[Path]:
-    """Where the study's results may lie; those of a changed one, in part, with the profile that was changed."""
-    folders = [study.folder, study.figures_dir / study.paper / study.profile, paths.root() / "figures" / study.paper / study.profile]
-    return list(dict.fromkeys(folder / NAME for folder in folders))
+    return archives(study.paper, study.profile, study.changes, study.figures_dir)
 
 
 def _taken(study: Grid, archive: Path) -> dict[str, Stored]:

@@ -132,7 +132,7 @@ class Teacher(Part):
 
     In an entry: `{origin = {shipped = "dino"}}`, `{origin = {name = "vit_base_patch16_224.dino", pretrained = true}}`,
     `{origin = {file = "my.safetensors", model = {...}, ...}}`; a pretraining run of the study `teachers` by its profile and grid point,
-    `{origin = {run = {profile = "cifar", method = "dino", model = "tiny", seed = 0}}}`.
+    `{origin = {run = {profile = "tiny", method = "dino", model = "tiny", seed = 0}}}`.
     """
 
     origin: Shipped | Timm | Checkpoint | Untrained | SupervisedTeacher | DinoTeacher | MaeTeacher

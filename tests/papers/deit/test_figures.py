@@ -91,4 +91,4 @@ def test_captions_are_prose_without_the_names_of_code(name, smoke):
     caption = artefacts.caption(smoke, name)
     assert caption.endswith(".") and len(caption) > 60
     assert "_" not in caption
-    assert set(caption.split("`")[1::2]) <= {"smoke", "quick", "cifar", "paper"}
+    assert set(caption.split("`")[1::2]) <= {"smoke", "quick", "tiny", "paper"}

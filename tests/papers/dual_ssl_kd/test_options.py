@@ -307,7 +307,7 @@ def test_overrides_reach_the_runs_that_have_the_option_and_every_ablation_can_be
     assert readouts == ["own", "mean"]
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "cifar", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "tiny", "paper"])
 def test_linear_evaluation_is_plain_momentum_on_a_cosine_to_zero(spec, where, watched, profile, tmp_path):
     """DINO's eval_linear.py: torch's SGD of momentum 0.9 without Nesterov's form and without decay, CosineAnnealingLR to 0."""
     short = {"epochs": 3, "batch_size": 10, "lr": 0.3, "precision": "fp32", "augment": Augment(), "eval_every": 1}

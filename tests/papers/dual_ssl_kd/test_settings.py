@@ -93,3 +93,20 @@ def test_every_set_of_paper_is_read_in_a_way_that_its_recipe_honours(tmp_path):
     settings = without_runs("paper", tmp_path).study.settings
     for data in (settings.data, *settings.downstream.values()):
         assert settings.recipe.augment.randaugment and not data.resident and data.source.startswith("folder/")
+
+
+def test_students_of_figure_3_and_their_teachers_may_have_recipes_of_their_own(tmp_path):
+    few, fine = {"epochs": 3, "batch_size": 10, "lr": 0.01}, {"epochs": 2, "batch_size": 10, "lr": 0.02}
+    place = {"results_dir": str(tmp_path), "device": "cpu"}
+    plain = load_study("dual_ssl_kd", "smoke", **place)
+    own = load_study("dual_ssl_kd", "smoke", overrides={"downstream_recipe": few, "downstream_finetune": fine}, **place)
+    runs = {cell.point["method"]: cell.spec for cell in own.cells if cell.table == "downstream"}
+    assert {(run.recipe.epochs, run.recipe.lr) for run in runs.values()} == {(3, 0.01)}
+    assert {(teacher.recipe.epochs, teacher.recipe.lr) for teacher in runs["kd-cl"].teachers} == {(2, 0.02)}
+    for one, other in zip(plain.cells, own.cells, strict=True):
+        assert one.table == "downstream" or one.id == other.id
+
+
+def test_a_recipe_of_figure_3_is_refused_as_the_others_are():
+    with pytest.raises(SpecError, match="ema_decay"):
+        load_study("dual_ssl_kd", "smoke", overrides={"downstream_recipe": {"epochs": 1, "batch_size": 10, "lr": 0.1, "ema_decay": 0.9}})

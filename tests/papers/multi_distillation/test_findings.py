@@ -369,7 +369,7 @@ def cells():
     return nbformat.read(NOTEBOOK, as_version=4).cells
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "desk", "cifar", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "desk", "tiny", "paper"])
 def test_the_title_says_how_many_runs_a_profile_has(cells, profile, tmp_path):
     study = load_study("multi_distillation", profile, results_dir=str(tmp_path), data_dir=str(tmp_path))
     (row,) = [line for line in cells[0].source.splitlines() if line.startswith(f"| `{profile}` |")]

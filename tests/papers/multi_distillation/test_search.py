@@ -200,7 +200,7 @@ def seeds_of(run: RunSpec) -> tuple[set[int], set[int]]:
     return {run.seed}.union(*(batches for batches, _ in others)), set(own).union(*(networks for _, networks in others))
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "desk", "cifar", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "desk", "tiny", "paper"])
 @pytest.mark.parametrize("warm", [False, True])
 def test_no_training_of_the_comparison_has_a_network_or_an_order_of_batches_that_the_selection_saw(profile, warm, tmp_path):
     study = load_study("multi_distillation", profile, overrides={"warm": warm}, results_dir=str(tmp_path), data_dir=str(tmp_path))

@@ -75,7 +75,7 @@ def timed(point):
     ("profile", "sets"),
     [
         ("quick", {"ImageNet-1k": "digits", "CIFAR-100": "shifted"}),
-        ("cifar", {"ImageNet-1k": "cifar10", "CIFAR-100": None}),
+        ("tiny", {"ImageNet-1k": "tiny-imagenet", "CIFAR-100": "cifar100"}),
         ("paper", {"ImageNet-1k": "imagenet", "CIFAR-100": "cifar100"}),
     ],
 )

@@ -10,13 +10,14 @@ from vitlib.inputs.models import Vit
 from vitlib.inputs.sources import Data
 from vitlib.recipe import Recipe
 from vitlib.spec import RunSpec, SpecError
-from vitlib.studies.costs.amounts import Amounts, amounts_of
+from vitlib.studies.costs.amounts import Amounts, amounts, amounts_of
 from vitlib.studies.costs.budget import comparisons, seconds_of, that_fit
 from vitlib.studies.costs.speed import measure
 from vitlib.studies.costs.speed.machine import KEPT, known, rates_for
 from vitlib.studies.costs.speed.rates import SHIPPED
 from vitlib.studies.costs.table import in_words, table
 from vitlib.studies.loading import load_study
+from vitlib.training.work.declared import network_on, training
 from vitlib.training.work.layers import Layer, backward_flops, forward_flops, frozen, gradients, often
 from vitlib.training.work.registry import Sets
 
@@ -100,6 +101,24 @@ def test_wall_time_is_shared_by_the_slots_but_never_by_more_than_there_are_runs(
     assert CPU.slots == 2
     assert CPU.wall(one) == CPU.seconds(one)
     assert CPU.wall(four) == CPU.seconds(four) / 2
+
+
+def test_runs_that_share_a_card_share_its_time_and_overlap_in_what_the_host_does_alone():
+    four = Amounts(half=1e15, elements=1e12, kernels=1e6, runs=4)
+    h100, card = SHIPPED["h100"], Amounts(half=1e15, elements=1e12)
+    assert h100.sharing and h100.slots == 4
+    assert h100.wall(four) == pytest.approx(h100.seconds(card) + (h100.seconds(four) - h100.seconds(card)) / 4)
+    alone = Amounts(half=1e15, kernels=1e6, runs=1)
+    assert h100.wall(alone) == pytest.approx(h100.seconds(alone))
+
+
+def test_activations_in_bf16_are_half_as_much_to_move(tmp_path):
+    data, model = Data(source="digits", image_size=8, per_class=10), Vit(embed_dim=16, depth=2, num_heads=2, patch_size=2)
+    recipe = Recipe(epochs=1, batch_size=20, lr=0.1)
+    full, half = (training(data, recipe.changed(precision=name), network_on(model, data, 10).layers) for name in ("fp32", "bf16"))
+    sets = Sets(tmp_path)
+    assert amounts(half, sets).elements == amounts(full, sets).elements / 2
+    assert amounts(half, sets).half == amounts(full, sets).flops
 
 
 def test_rates_are_found_again_from_times_that_they_gave(tmp_path):

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vitlib.grid.results import Results
 from vitlib.grid.stand_ins import titled
-from vitlib.papers.afr_pruning.specs import CRITERIA
+from vitlib.papers.afr_pruning.specs import CRITERIA, Settings
 from vitlib.papers.afr_pruning.tables import NAMES, TEACHERS
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
 from vitlib.report.statistics import summary
@@ -17,6 +17,7 @@ from vitlib.runs.store import Stored
 
 COLOURS = dict(zip(CRITERIA, (PALETTE[0], PALETTE[1], PALETTE[3], PALETTE[2], "0.55"), strict=True))
 FAMILIES = ("qkv", "proj", "fc1", "fc2")
+WIDE, IN_A_ROW = 2, 5  # sets beside each other whose names take one line; panels in a row
 LINES = ("-", "--", ":")  # of the teachers
 OFFSET = 0.02  # between criteria at one sparsity, of the distance between sparsities
 STATES = {"dense": TEACHER, "pruned": PALETTE[3], "tuned": PALETTE[0]}
@@ -38,7 +39,7 @@ def figure_accuracy(results: Results) -> Figure:
             axes.errorbar(places, rows["measured"], rows["±"], fmt="o-", markersize=4, color=COLOURS[name], label=NAMES[name])
         row = dense[(dense["dataset"] == dataset) & (dense["teacher"] == settings.first_teacher[0])]
         axes.axhline(row["measured"].iloc[0], color=TEACHER, linestyle="--", label="dense")
-        axes.set(title=titled(settings, dataset), xlabel="sparsity (%)", ylabel="top-1 (%)")
+        axes.set(title=titled(settings, dataset, lines=1 + (len(settings.generic) > WIDE)), xlabel="sparsity (%)", ylabel="top-1 (%)")
         axes.set_xticks(range(len(settings.sparsities)), [f"{100 * value:g}" for value in settings.sparsities])
     legend(grid[0, 0], above=True)
     return figure
@@ -52,8 +53,9 @@ def figure_backbones(results: Results) -> Figure:
     settings = results.study.settings
     table = summary(results.frame("fine"), ["teacher", "dataset", "criterion"], "top1")
     dense = summary(results.frame("dense"), ["teacher", "dataset"], "top1")
-    figure, grid = canvas(1, len(settings.fine), height=2.8)
-    for axes, dataset in zip(grid[0], settings.fine, strict=True):
+    figure, panels = _panels(len(settings.fine))
+    framed = _narrow if len(panels) > WIDE else _wide
+    for axes, dataset in zip(panels, settings.fine, strict=True):
         for place, (teacher, colour) in enumerate(zip(settings.teachers, PALETTE, strict=False)):
             rows = table[(table["dataset"] == dataset) & (table["teacher"] == teacher)]
             places = np.arange(len(rows)) + 0.16 * (place - 0.5)
@@ -61,10 +63,8 @@ def figure_backbones(results: Results) -> Figure:
             axes.errorbar(places, rows["measured"], rows["±"], fmt="o", color=colour, label=name)
             best = dense[(dense["dataset"] == dataset) & (dense["teacher"] == teacher)]["measured"]
             axes.axhline(best.iloc[0], color=colour, linestyle="--", label=f"{name}, dense")
-        sparsity = f"{100 * settings.fine_sparsity:g} %"
-        axes.set(title=f"{titled(settings, dataset)}, sparsity {sparsity}", ylabel="top-1 (%)")
-        axes.set_xticks(range(len(CRITERIA)), NAMES.values())
-    legend(grid[0, 0], above=True)
+        framed(axes, settings, dataset)
+    legend(panels[0], above=True)
     return figure
 
 
@@ -164,6 +164,29 @@ def _spread_by_block(axes: Axes, results: Results, name: str, sparsity: float, s
 def _first_seed(results: Results, name: str, sparsity: float) -> list[Stored]:
     wanted = {"criterion": name, "sparsity": sparsity, "seed": results.study.settings.seeds[0]}
     return [run for point, run in results.runs("generic") if wanted.items() <= point.items()][:1]
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """So many axes, a few in a row; the last row may end early."""
+    rows = -(-count // IN_A_ROW)
+    figure, grid = canvas(rows, -(-count // rows), height=2.8 if rows == 1 else 2.3 * rows)
+    for axes in grid.ravel()[count:]:
+        axes.axis("off")
+    return figure, list(grid.ravel()[:count])
+
+
+def _wide(axes: Axes, settings: Settings, dataset: str) -> None:
+    axes.set(title=f"{titled(settings, dataset)}, sparsity {100 * settings.fine_sparsity:g} %", ylabel="top-1 (%)")
+    axes.set_xticks(range(len(CRITERIA)), NAMES.values())
+
+
+def _narrow(axes: Axes, settings: Settings, dataset: str) -> None:
+    axes.set_title(titled(settings, dataset, lines=2), fontsize=7)
+    axes.set_ylabel(f"top-1 (%), sparsity {100 * settings.fine_sparsity:g} %" if axes.get_subplotspec().is_first_col() else "")
+    axes.set_xticks(range(len(CRITERIA)), NAMES.values(), rotation=90)
+    axes.tick_params(labelsize=6.5)
+    for line in axes.lines:
+        line.set_markersize(3)
 
 
 def _middle(results: Results) -> float:

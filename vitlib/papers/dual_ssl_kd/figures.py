@@ -23,6 +23,7 @@ COLOURS = {  # the document: CL red, MIM blue
 }
 TOP1 = {"student": "top1", "cl": "top1 cl", "mim": "top1 mim"}  # how the accuracy of each network is named
 NETWORKS = {"student": "student", "cl": "CL", "mim": "MIM"}
+MANY = 4  # sets beside each other whose names take one line
 BARS = {"baseline": "0.6", "kd-cl": COLOURS["cl"], "kd-mim": COLOURS["mim"], "two-frozen": PALETTE[1], "ours": PALETTE[2]}
 
 
@@ -113,7 +114,8 @@ def figure_downstream(results: Results) -> Figure:
         rows = table[table["method"] == method]
         places = np.arange(len(rows)) + 0.26 * (place - (len(methods) - 1) / 2)
         axes.bar(places, rows["measured"], 0.24, yerr=rows["±"], color=BARS[method], label=METHODS[method], error_kw={"linewidth": 0.8})
-    axes.set_xticks(range(len(sets)), [titled(settings, name) for name in sets])
+    many = len(sets) > MANY
+    axes.set_xticks(range(len(sets)), [titled(settings, name, lines=1 + many) for name in sets], fontsize=6.5 if many else None)
     axes.set_ylabel("top-1 (%)")
     legend(axes, above=True)
     return figure

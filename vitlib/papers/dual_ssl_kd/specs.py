@@ -176,6 +176,7 @@ class Settings(Part):
     Args:
         references: further models of Figure 1.
         downstream: the sets of Figure 3; `stands_for` names the document's set whose place each takes.
+        downstream_recipe, downstream_finetune: of its students and of their teachers, where small sets take more epochs; None: the same.
         distance_data: the images of Figure 1.
         attention, readout, output_ramp_epochs, teacher_lr_scale: of the joint training, see `Joint`; `readout` also of Table 1.
     """
@@ -195,6 +196,8 @@ class Settings(Part):
     finetune: Recipe
     linear: Recipe
     partial1: Recipe
+    downstream_recipe: Recipe | None = None
+    downstream_finetune: Recipe | None = None
     looked_at: Positive
     shown: Positive
     attention: AttentionTerm = AttentionTerm()
@@ -215,8 +218,9 @@ class Settings(Part):
                     f"mim: pretrained with mean {theirs[0]} and std {theirs[1]}, cl with {mean} and {std}; one batch serves all networks, "
                     f"so allowed: the same, or a mean and std of {where}, which then hold for both"
                 )
-        for name in ("recipe", "finetune", "linear", "partial1"):
-            getattr(self, name).require_unset("ema_decay", why="the trained weights are evaluated")
+        for recipe in (self.recipe, self.finetune, self.linear, self.partial1, self.downstream_recipe, self.downstream_finetune):
+            if recipe:
+                recipe.require_unset("ema_decay", why="the trained weights are evaluated")
         return self
 
     @property
@@ -252,27 +256,25 @@ ABLATIONS = {
 OURS = ("cl", "mim", "lambda_1", "lambda_2", "attention", "readout", "output_ramp_epochs", "teacher_lr_scale")  # ours alone has these
 
 
-def run_tuned(settings: Settings, *, protocol: Protocol, teacher: str, seed: int, data: Data | None = None) -> Tuned:
+def run_tuned(settings: Settings, *, protocol: Protocol, teacher: str, seed: int) -> Tuned:
     """Table 1."""
-    origin = settings.teachers[teacher]
-    data = origin.normalised(data or settings.data)
-    recipe, readout = getattr(settings, protocol), getattr(settings.readout, teacher)
-    return Tuned(teacher=origin, data=data, recipe=recipe, seed=seed, protocol=protocol, readout=readout)
+    return _tuned(settings, protocol, teacher, seed, settings.data, getattr(settings, protocol))
 
 
 def run_student(settings: Settings, *, method: str, seed: int) -> Taught | Joint:
     """Table 2; methods: baseline, kd-cl, kd-mim, two-frozen, ours."""
-    return _student(settings, method, seed, settings.data)
+    return _student(settings, method, seed, settings.data, settings.recipe, settings.finetune)
 
 
 def run_downstream(settings: Settings, *, method: str, dataset: str, seed: int) -> Taught | Joint:
     """Figure 3."""
-    return _student(settings, method, seed, settings.downstream[dataset])
+    recipe, finetune = settings.downstream_recipe or settings.recipe, settings.downstream_finetune or settings.finetune
+    return _student(settings, method, seed, settings.downstream[dataset], recipe, finetune)
 
 
 def run_ablation(settings: Settings, *, variant: str, seed: int) -> Joint:
     """Ours with one setting changed."""
-    return _student(settings, "ours", seed, settings.data).changed(**ABLATIONS[variant])
+    return run_student(settings, method="ours", seed=seed).changed(**ABLATIONS[variant])
 
 
 def run_distances(settings: Settings, *, model: str) -> AttentionDistances:
@@ -284,10 +286,15 @@ def run_maps(settings: Settings, *, model: str) -> AttentionMaps:
     return AttentionMaps(teacher=settings.models[model], data=settings.distance_data, images=settings.shown)
 
 
-def _student(settings: Settings, method: str, seed: int, data: Data) -> Taught | Joint:
-    common = {"student": settings.student, "data": settings.cl.normalised(data), "recipe": settings.recipe, "seed": seed}
+def _tuned(settings: Settings, protocol: Protocol, teacher: str, seed: int, data: Data, recipe: Recipe) -> Tuned:
+    origin, readout = settings.teachers[teacher], getattr(settings.readout, teacher)
+    return Tuned(teacher=origin, data=origin.normalised(data), recipe=recipe, seed=seed, protocol=protocol, readout=readout)
+
+
+def _student(settings: Settings, method: str, seed: int, data: Data, recipe: Recipe, finetune: Recipe) -> Taught | Joint:
+    common = {"student": settings.student, "data": settings.cl.normalised(data), "recipe": recipe, "seed": seed}
     if method == "ours":
         return Joint(**{name: getattr(settings, name) for name in OURS}, **common)
     names = {"baseline": (), "kd-cl": ("cl",), "kd-mim": ("mim",), "two-frozen": ("cl", "mim")}[method]
-    tuned = (run_tuned(settings, protocol="finetune", teacher=name, seed=seed, data=data) for name in names)
+    tuned = (_tuned(settings, "finetune", name, seed, data, finetune) for name in names)
     return Taught(teachers=tuple(tuned), **common)

@@ -146,13 +146,18 @@ class StageTimes(OnTeacher):
 
 
 class Settings(Part):
-    """What the entry, a profile and a notebook's overrides may set."""
+    """What the entry, a profile and a notebook's overrides may set.
+
+    Args:
+        shares: of the training images, that students are distilled on beside those that `data` says.
+    """
 
     teacher: Teacher
     data: Data
     downstream: Annotated[dict[str, Data], Field(min_length=1)]
     seeds: Seeds
     reductions: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     rank: Positive
     ranks: Annotated[tuple[Positive, ...], Field(min_length=1)]
     recipe: Recipe
@@ -171,6 +176,10 @@ class Settings(Part):
     def seen(self) -> Data:
         """The images as teacher and student see them."""
         return self.teacher.normalised(self.data)
+
+    def share_seen(self, share: float | None) -> Data:
+        """The same of another share of the training images."""
+        return self.seen if share is None else self.seen.changed(fraction=share, per_class=None)
 
     @property
     def sets(self) -> list[str]:
@@ -193,11 +202,13 @@ class Settings(Part):
         return [self.seeds[0]]
 
 
-def run_distilled(settings: Settings, *, lora_init: Start, schedule: str, reduction: int, seed: int, rank: int | None = None) -> Distilled:
+def run_distilled(
+    settings: Settings, *, lora_init: Start, schedule: str, reduction: int, seed: int, rank: int | None = None, share: float | None = None
+) -> Distilled:
     """A student; schedules: plain, staged."""
     return Distilled(
         teacher=settings.teacher,
-        data=settings.seen,
+        data=settings.share_seen(share),
         recipe=settings.recipe,
         seed=seed,
         reduction=reduction,
@@ -211,10 +222,10 @@ def run_distilled(settings: Settings, *, lora_init: Start, schedule: str, reduct
 
 
 def run_accuracy(
-    settings: Settings, *, lora_init: Start, schedule: str, reduction: int, seed: int, dataset: str, rank: int | None = None
+    settings: Settings, *, dataset: str, seed: int, lora_init: Start, schedule: str, reduction: int, **changed: float
 ) -> Downstream:
-    """Table 1: a distilled student on one of the downstream sets."""
-    student = run_distilled(settings, lora_init=lora_init, schedule=schedule, reduction=reduction, seed=seed, rank=rank)
+    """Table 1: a distilled student on one of the downstream sets; `changed`: its rank, or its share of the training images."""
+    student = run_distilled(settings, lora_init=lora_init, schedule=schedule, reduction=reduction, seed=seed, **changed)
     return _downstream(settings, student, seed, dataset)
 
 

@@ -23,7 +23,7 @@ class Amounts:
 
     Args:
         products, convolutions: FLOPs in float32; half: both in bfloat16.
-        elements: activations written, forward and backward.
+        elements: activations written, forward and backward; one of bfloat16 is half of one.
         kernels: operations asked for, forward and backward.
         steps: updates of weights; `moved`: parameters that they move, each as often as it is moved.
         epochs: of trainings.
@@ -62,7 +62,7 @@ def amounts(work: Work, sets: Sets) -> Amounts:
     asked = work.epochs * batches
     live = _pass(work.chains, seen, asked, backward=work.recipe is not None)
     if work.recipe and work.recipe.precision == "bf16":
-        live = replace(live, products=0.0, convolutions=0.0, half=live.flops)
+        live = replace(live, products=0.0, convolutions=0.0, half=live.flops, elements=live.elements / 2)
     kept = _pass(work.kept, images + 1, 1 - (-images // 256), backward=False)  # one image tells whether they fit into memory
     return live + kept + (_updates(work, asked) if work.recipe else Amounts())
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from vitlib.grid.grid import Grid
-from vitlib.spec import RunSpec
+from vitlib.spec import RunSpec, SpecError
 from vitlib.studies.costs.amounts import Amounts, amounts_of, memory, storage
 from vitlib.studies.costs.speed.rates import Rates
 from vitlib.training.work.registry import Sets
 
 THERE = ("stored", "stale")  # states whose runs are not computed again
+NOT_TO_COMPUTE = (*THERE, "archived", "absent")  # nor those that an archive has, or whose images are not here
 UNITS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
 BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
@@ -64,9 +65,9 @@ def table(study, rates: Rates) -> pd.DataFrame:
 
 
 def _row(state: str, kind: str, specs: list[RunSpec], parents: set[str], rates: Rates, sets: Sets) -> dict[str, str | int]:
-    if state in THERE:
+    cost = None if state in THERE else _cost_if_known(state, specs, parents, sets)
+    if cost is None:
         return {"state": state, "kind": kind, "runs": len(specs), **dict.fromkeys(("epochs", "FLOPs", "memory", "storage", "time"), "")}
-    cost = cost_of(specs, parents, sets)
     return {
         "state": state,
         "kind": kind,
@@ -79,10 +80,20 @@ def _row(state: str, kind: str, specs: list[RunSpec], parents: set[str], rates: 
     }
 
 
+def _cost_if_known(state: str, specs: list[RunSpec], parents: set[str], sets: Sets) -> Cost | None:
+    """None for runs on optional sets that are not here and whose sizes nobody knows."""
+    try:
+        return cost_of(specs, parents, sets)
+    except SpecError:
+        if state == "absent":
+            return None
+        raise
+
+
 def line(study, rates: Rates | None) -> str:
     """The cost of the missing runs for a study's display; without rates, without time."""
     found = states(study)
-    missing = [spec for run_id, spec in family(study).items() if found[run_id] not in (*THERE, "archived")]
+    missing = [spec for run_id, spec in family(study).items() if found[run_id] not in NOT_TO_COMPUTE]
     if not missing:
         return "none are missing"
     cost = cost_of(missing, parents_in(missing), Sets(study.place.data_dir))

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from vitlib.studies.costs.amounts import Amounts
 
 SECONDS = ("products", "convolutions", "half", "elements", "kernels", "moved", "runs")  # of `Amounts`
+HOST = ("kernels", "runs")  # what the processes of a GPU do side by side; the rest is the card's, which they share
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds a unit; `slots` runs are computed at once. `basis` says where the numbers are from."""
+    """Seconds a unit; `basis` says where they are from. `slots` runs are computed at once, on cores of their own or `sharing` a card."""
 
     device: str
     basis: str
@@ -23,6 +24,7 @@ class Rates:
     kernels: float
     moved: float
     runs: float
+    sharing: bool = False
 
     def seconds(self, amounts: Amounts) -> float:
         """Of one worker."""
@@ -30,7 +32,9 @@ class Rates:
 
     def wall(self, amounts: Amounts) -> float:
         """With all slots at work."""
-        return self.seconds(amounts) / max(1, min(self.slots, amounts.runs))
+        together, at_once = self.seconds(amounts), max(1, min(self.slots, amounts.runs))
+        alone = sum(getattr(self, name) * getattr(amounts, name) for name in HOST) if self.sharing else together
+        return together - alone + alone / at_once
 
 
 SHIPPED = {
@@ -49,7 +53,8 @@ SHIPPED = {
     "h100": Rates(
         device="NVIDIA H100 SXM",
         basis="assumed, never measured: 40 % of the data sheet's peak (67 TFLOP/s float32, 989 bfloat16; 3.35 TB/s), 8 us a kernel",
-        slots=1,
+        slots=4,
+        sharing=True,
         products=1 / (0.4 * 67e12),
         convolutions=1 / (0.4 * 67e12),
         half=1 / (0.4 * 989e12),

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import torch
-from _rate import matrix_rate
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,6 +25,7 @@ from vitlib.papers.multi_distillation.training.objective import loss_terms
 from vitlib.papers.multi_distillation.training.reading import Objective
 from vitlib.runs.provenance import device_name
 from vitlib.runs.workers.one import one_thread
+from vitlib.training.cost import matrix_rate
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZE = {"cuda": (ResNet(width=64, blocks=(2, 2, 2, 2)), 128), "cpu": (ResNet(width=8, blocks=(1, 1, 1, 1)), 32)}

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import torch
-from _rate import matrix_rate
 from timm.layers import set_fused_attn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,6 +24,7 @@ from vitlib.paths import data_dir
 from vitlib.runs.provenance import device_name
 from vitlib.runs.workers.one import one_thread
 from vitlib.teachers.pretrain import Pretrained, SupervisedTeacher
+from vitlib.training.cost import matrix_rate
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PROFILES = {"cpu": ["micro_cpu"], "cuda": ["micro", "tiny"]}[DEVICE]

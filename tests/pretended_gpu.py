@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 NAME = "pretended"
 MOVES = {"aten::_to_copy", "aten::copy_", "aten::to", "aten::_has_compatible_shallow_copy_type"}
+watching: list[Callable[[Any, tuple, dict], None]] = []  # told of every operation before it is computed
 ROUNDED = ("linear", "conv2d", "matmul", "mm", "bmm", "addmm", "scaled_dot_product_attention")  # by autocast, as on a GPU
 EXACT = ("layer_norm", "softmax.int", "log_softmax.int", "cross_entropy_loss", "cdist", "norm.ScalarOpt_dim")  # float32, as there
 INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}  # a GPU takes indices from the CPU
@@ -88,6 +89,8 @@ def _cast(name: str, dtype: torch.dtype) -> Callable:
 
 def run(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Compute an operation on what its tensors hold; what it gives is there if it was asked to be, or its arguments are."""
+    for watch in watching:
+        watch(operation, args, kwargs)
     leaves = tree_leaves((args, kwargs))
     there = {id(leaf.held): leaf for leaf in leaves if isinstance(leaf, There)}
     if there:

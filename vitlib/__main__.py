@@ -18,13 +18,15 @@ from vitlib.grid.changes import read_overrides
 from vitlib.grid.entries import documents, merged, read_entry, studies
 from vitlib.messages import brief
 from vitlib.runs import archive
-from vitlib.runs.execute import RunsFailedError
+from vitlib.runs.clock.budget import Budget
+from vitlib.runs.execute import RunsFailedError, TimeIsUpError
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.plan import Place
 from vitlib.runs.preflight import verify_data
 from vitlib.runs.store import Store, require_writable
 from vitlib.spec import SpecError, require
 from vitlib.studies import shipping, travel
+from vitlib.studies.costs.budget import seconds_of
 from vitlib.studies.costs.command import report
 from vitlib.studies.costs.speed.machine import rates_for
 from vitlib.studies.loading import load_study
@@ -34,9 +36,11 @@ from vitlib.studies.verdicts import decide, scoreboard
 if TYPE_CHECKING:
     from vitlib.studies.batch import Receipt
 
+BUDGET = "time to compute in, such as 12m: whole comparisons first; exit status 3 if runs are left, and the same command goes on"
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 something failed, 2 the request was refused before anything was computed."""
+    """Exit status: 0 done, 1 something failed, 2 refused before anything was computed, 3 the time is up and the same command goes on."""
     logging.basicConfig(format="%(message)s")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -50,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     except RunsFailedError as error:
         print(error, file=sys.stderr)
         return 1
+    except TimeIsUpError as error:
+        print(error, file=sys.stderr)
+        return 3
 
 
 def list_documents(options: argparse.Namespace) -> int:
@@ -84,8 +91,8 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compute the runs of a study without a notebook."""
-    _study(options).execute(options.executor, options.mode, options.slots_per_gpu)
+    """Compute the runs of a study without a notebook; 3 if a budget did not suffice for all."""
+    _study(options).execute(options.executor, options.mode, options.slots_per_gpu, options.budget)
     return 0
 
 
@@ -112,7 +119,7 @@ def render(options: argparse.Namespace) -> int:
 
 def decide_claims(options: argparse.Namespace) -> int:
     """Add seeds where verdicts are open, the cheapest claim first, within a budget; running it again goes on."""
-    budget = decide.seconds_of(options.budget)
+    budget = seconds_of(options.budget)
     declared = _study(options)
     changes = _changes(options) | decide.with_more_seeds(declared.settings)
     study = load_study(options.document, options.profile, overrides=changes, device=options.device, **_places(options))
@@ -168,7 +175,8 @@ def export(options: argparse.Namespace) -> int:
     store = Store(study.place.results_dir, writable=False)
     family = {member.id for spec in study.specs.values() for member in spec.family()}
     wanted = [run_id for run_id in store.ids() if run_id in family]
-    archive.export(store, wanted, options.archive, with_weights=not options.without_weights)
+    weights = travel.started_from(study, store) if options.needed_weights else not options.without_weights
+    archive.export(store, wanted, options.archive, weights)
     print(f"{len(wanted)} runs in {options.archive}")
     return 0
 
@@ -182,17 +190,19 @@ def import_archive(options: argparse.Namespace) -> int:
 
 
 def run_notebooks(options: argparse.Namespace) -> int:
-    """Every notebook by papermill, then a summary; 1 if one failed."""
+    """Every notebook by papermill, then a summary; 1 if one failed, 3 if a budget did not suffice for all."""
     from vitlib.studies.batch import notebooks, run_all  # the other commands do without papermill
 
+    budget = Budget(seconds_of(options.budget)) if options.budget else None
     given = {name: getattr(options, name) for name in ("profile", "executor", "mode", "results_dir", "figures_dir", "data_dir")}
     parameters: dict[str, Any] = {name: value for name, value in given.items() if value}
     if overrides := _changes(options):
         parameters["overrides"] = overrides
-    receipts = run_all(options.names or list(notebooks()), parameters)
+    receipts = run_all(options.names or list(notebooks()), parameters, budget)
     print(_summary(receipts))
-    if any(receipt.status != "done" for receipt in receipts):
-        return 1
+    became = {receipt.status for receipt in receipts}
+    if became - {"done"}:
+        return 3 if "unfinished" in became else 1
     if not options.names and not overrides:
         print(f"scoreboard of all documents: {_scoreboard(options)}")
     return 0
@@ -205,7 +215,8 @@ def _summary(receipts: list[Receipt]) -> str:
 
 
 def _study(options: argparse.Namespace) -> Study:
-    study = load_study(options.document, options.profile, overrides=_changes(options), device=options.device, **_places(options))
+    where = _places(options) | {"device": options.device, "capture": not vars(options).get("eager", False)}
+    study = load_study(options.document, options.profile, overrides=_changes(options), **where)
     if options.verify_data:
         verify_data(study.specs.values(), study.place)
     return study
@@ -271,6 +282,8 @@ def _parser() -> argparse.ArgumentParser:
     computing = _command(commands, "run", run, study)
     computing.add_argument("--executor", default="local")
     computing.add_argument("--mode", default="cached")
+    computing.add_argument("--budget", default="", help=BUDGET)
+    computing.add_argument("--eager", action="store_true", help="ask a GPU for every step of a training anew instead of replaying a record")
     computing.add_argument("--slots-per-gpu", type=int, help="runs at once on a GPU, with executor local; default: what its memory bears")
     _command(commands, "render", render, study)
     deciding = _command(commands, "decide", decide_claims, study)
@@ -281,7 +294,9 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "verify", verify, places, device)
     exporting = _command(commands, "export", export, study)
     exporting.add_argument("archive", type=_path)
-    exporting.add_argument("--without-weights", action="store_true")
+    less = exporting.add_mutually_exclusive_group()
+    less.add_argument("--without-weights", action="store_true", help="whoever goes on from them needs an archive that has them")
+    less.add_argument("--needed-weights", action="store_true", help="only of runs that missing ones of the study start from")
     importing = _command(commands, "import", import_archive)
     importing.add_argument("archive", type=_path)
     importing.add_argument("--results-dir", type=_folder, default="", help="default: of the checkout")
@@ -289,6 +304,7 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("names", nargs="*")
     for name in ("profile", "executor", "mode"):
         batch.add_argument(f"--{name}", default="", help="default: the notebook's own")
+    batch.add_argument("--budget", default="", help=BUDGET)
     return parser
 
 

@@ -14,6 +14,33 @@ import pandas as pd
 from vitlib.spec import RunSpec, SpecError
 
 
+class OutOfTimeError(RuntimeError):
+    """A run was interrupted at the deadline; its checkpoint is written.
+
+    Attributes:
+        share: of its work that is done, 0 to 1.
+    """
+
+    def __init__(self, share: float):
+        super().__init__(f"interrupted at the deadline, {share:.0%} done; the checkpoint is written")
+        self.share = share
+
+
+class NoWeightsError(SpecError):
+    """A parent is stored without the weights that are asked of it.
+
+    Attributes:
+        run_id: of the parent.
+    """
+
+    def __init__(self, run_id: str):
+        super().__init__(
+            f"weights of {run_id}: left out of the archive it was imported from; "
+            "import an archive that has them, which adds them, or mode='retry' computes that run again"
+        )
+        self.run_id = run_id
+
+
 @dataclass
 class Result:
     """What a run leaves behind.
@@ -23,14 +50,15 @@ class Result:
         history: one row an epoch, or None.
         arrays: numpy arrays by name; `METRIC by image` (N,) has what a metric is the mean of, image by image (booleans: 100 and 0 percent).
         weights: numpy arrays by parameter name; only where a child needs them.
-        measured: hardware-dependent facts (seconds, images/s, bytes) kept beside the provenance, never in tables' identity.
+        measured: hardware-dependent facts (seconds, images/s, bytes, how steps were taken), kept beside the provenance, no part of the
+            identity.
     """
 
     metrics: dict[str, float | int | str]
     history: pd.DataFrame | None = None
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     weights: dict[str, np.ndarray] | None = None
-    measured: dict[str, float] = field(default_factory=dict)
+    measured: dict[str, float | str] = field(default_factory=dict)
 
 
 @dataclass
@@ -44,6 +72,8 @@ class Context:
         parent: stored result of a parent run.
         tick: called as `tick(epoch, epochs, images)` while a run goes on.
         checkpoint_every: seconds between mid-run checkpoints.
+        deadline: on the clock `time.monotonic`; a training that can be checkpointed ends there, and goes on another time.
+        capture: whether a GPU replays the steps of a training from a record of the first ones, where that is possible.
     """
 
     device: str
@@ -52,18 +82,18 @@ class Context:
     parent: Callable[[RunSpec], Any]
     tick: Callable[[int, int, int], None] = lambda epoch, epochs, images: None
     checkpoint_every: float = 120.0
+    deadline: float = float("inf")
+    capture: bool = True
 
     def weights(self, run: RunSpec) -> dict[str, np.ndarray]:
         """The stored weights of a parent.
 
         Raises:
-            SpecError: if the parent came from an archive that was exported without weights.
+            NoWeightsError: if the parent came from an archive that was exported without weights.
         """
         weights = self.parent(run).weights
         if weights is None:
-            raise SpecError(
-                f"weights of {run.id}: left out of the archive it was imported from; import one with weights, or compute it again"
-            )
+            raise NoWeightsError(run.id)
         return weights
 
 

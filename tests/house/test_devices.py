@@ -1,4 +1,7 @@
-"""No run of any study lets tensors of the CPU meet those of its device, shown without a GPU; test_gpu.py needs a real one."""
+"""No run of any study lets tensors of the CPU meet those of its device, nor waits for it in an update, shown without a GPU.
+
+test_gpu.py and test_gpu_steps.py need a real one.
+"""
 
 import json
 import traceback
@@ -8,10 +11,13 @@ import pytest
 import torch
 
 from tests import pretended_gpu
+from tests.programs import LONG_ENOUGH, Programs
 from vitlib import load_study
 from vitlib.computing import Context, result_of
 from vitlib.grid.entries import studies
 from vitlib.spec import RunSpec
+from vitlib.training import loop
+from vitlib.training.step import steps
 
 
 def in_a_process(forking, tmp_path, target, *args):
@@ -25,9 +31,12 @@ def in_a_process(forking, tmp_path, target, *args):
 
 
 def compute_there(paper: str, report: Path) -> None:
-    """Every run of a smoke study on the device; of each that fails, why."""
+    """Every run of a smoke study on the device; of each that fails, why, and of each training what its updates consist of."""
     torch.set_num_threads(1)
-    study, results, failures = load_study(paper, "smoke", results_dir=str(report.parent)), {}, {}
+    steps.FIRST, trainings = 1, []
+    loop.graphs_of = lambda device: trainings.append(Programs()) or trainings[-1]
+    study = load_study(paper, "smoke", overrides=LONG_ENOUGH.get(paper), results_dir=str(report.parent))
+    results, failures, found = {}, {}, {}
 
     def visit(spec: RunSpec) -> None:
         if spec.id in results or spec.id in failures:
@@ -39,17 +48,57 @@ def compute_there(paper: str, report: Path) -> None:
             results[spec.id] = result_of(spec, context)
         except Exception:
             failures[spec.id] = traceback.format_exc()
+        found[spec.id] = [[training.compared, sorted(training.waits), sorted(training.changes)] for training in trainings if training.asked]
+        trainings.clear()
 
     with pretended_gpu.install():
         for cell in study.cells:
             visit(cell.spec)
-    report.write_text(json.dumps([len(results), failures]))
+    report.write_text(json.dumps([len(results), failures, found]))
 
 
 @pytest.mark.parametrize("paper", studies())
-def test_every_run_stays_on_its_device(forking, tmp_path, paper):
-    computed, failures = in_a_process(forking, tmp_path, compute_there, paper)
+def test_every_run_stays_on_its_device_and_its_updates_can_be_replayed(forking, tmp_path, paper):
+    """They wait for nothing, and those of a kind are one program: operations, numbers and shapes are the same."""
+    computed, failures, found = in_a_process(forking, tmp_path, compute_there, paper)
     assert computed and not failures, "\n".join(failures.values())
+    trainings = [(run, *training) for run, every in found.items() for training in every]
+    classes = {run.partition("-")[0] for run, *_ in trainings}
+    assert classes and classes == {run.partition("-")[0] for run, compared, _, _ in trainings if compared}
+    assert [(run, waits, changes) for run, _, waits, changes in trainings if waits or changes] == []
+
+
+def take_updates(report: Path) -> None:
+    """Each of some updates four times; what is found of it."""
+    with pretended_gpu.install():
+        device = torch.device(pretended_gpu.NAME)
+        there, numbers = torch.arange(6.0, device=device), iter(range(8))
+        works = {
+            "plain": lambda: (there * 2.0 + torch.rand(6, device=device)).sum(),
+            "value": lambda: there.sum() * there[0].item(),
+            "truth": lambda: there.sum() if (there > 0).any() else there[0],
+            "as many as there are": lambda: there[there > 2].sum(),
+            "numbers of Python": lambda: there[[0, 2]].sum(),
+            "made here": lambda: there.sum() * torch.tensor([2.0], device=device)[0],
+            "taken away": lambda: there.cpu().sum(),
+            "another number": lambda: there.sum() * float(next(numbers)),
+            "another shape": lambda: there[: next(numbers) % 3 + 1].sum(),
+        }
+        found = {}
+        for name, work in works.items():
+            programs = Programs()
+            update = programs.record(work)
+            for _ in range(4):
+                update.replay()
+            found[name] = [bool(programs.waits), bool(programs.changes)]
+    report.write_text(json.dumps(found))
+
+
+def test_updates_that_wait_or_change_are_told_from_those_that_do_not(forking, tmp_path):
+    found = in_a_process(forking, tmp_path, take_updates)
+    waiting = {"value", "truth", "as many as there are", "numbers of Python", "made here", "taken away"}
+    assert {name for name, (waits, _) in found.items() if waits} == waiting
+    assert {name for name, (_, changes) in found.items() if changes} == {"another number", "another shape"}
 
 
 def meet(report: Path) -> None:

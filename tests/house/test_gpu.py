@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from vitlib.computing import Context, result_of
+from vitlib.computing import Context, OutOfTimeError, result_of
 from vitlib.inputs.data import ResidentBatches, Training
 from vitlib.inputs.models import ResNet, Vit, build
 from vitlib.inputs.sources import Data
@@ -44,12 +44,12 @@ def model(spec):
     return build(spec, image_size=8, channels=1, num_classes=10)
 
 
-def fit(module, device, **fields):
+def fit(module, device, scratch=None, deadline=math.inf, **fields):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (80, 1, 8, 8), generator=generator, dtype=torch.uint8).to(device)
     labels = torch.randint(10, (80,), generator=generator).to(device)
     batches = ResidentBatches(images, labels, DIGITS, batch_size=16, training=Training(Augment(), seed=0))
-    context = Context(device, Path(), None, parent=None)
+    context = Context(device, Path(), scratch, parent=None, deadline=deadline)
     return train(module, batches, cross_entropy, RECIPE.changed(**fields), num_classes=10, context=context)
 
 
@@ -73,6 +73,17 @@ def test_gpu_and_cpu_agree_on_training(spec, fields):
         assert_close(one.cpu(), other, rtol=1e-3, atol=1e-3)
     if measured.ema:
         assert_close(next(measured.ema.parameters()).cpu(), next(expected.ema.parameters()), rtol=1e-3, atol=1e-3)
+
+
+@MODELS
+def test_a_training_interrupted_at_its_deadline_goes_on_to_the_same_weights(spec, tmp_path):
+    whole, resumed = model(spec).to(DEVICE), model(spec).to(DEVICE)
+    fit(whole, DEVICE)
+    for _ in range(3):
+        with pytest.raises(OutOfTimeError):
+            fit(model(spec).to(DEVICE), DEVICE, tmp_path, deadline=-1.0)
+    fit(resumed, DEVICE, tmp_path)
+    assert_close(resumed.state_dict(), whole.state_dict())
 
 
 @MODELS

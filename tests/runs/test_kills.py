@@ -1,4 +1,4 @@
-"""Kills: whatever is killed, whenever, running again ends in the numbers of an uninterrupted run, to the bit."""
+"""Kills and deadlines: whatever is ended, whenever, running again ends in the numbers of an uninterrupted run, to the bit."""
 
 import os
 import random
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support import Killed, assert_same_arrays, assert_same_result, execute_smoke, files_below
-from vitlib.computing import Context
+from vitlib.computing import Context, OutOfTimeError
 from vitlib.inputs.data import seed_everything, training_batches
 from vitlib.inputs.models import ResNet, Vit, build, weights_of
 from vitlib.inputs.sources import Data
@@ -73,14 +73,14 @@ STEPS = 5  # of 8 images in an epoch of 40
 MODELS = {"vit": Vit(embed_dim=8, depth=2, num_heads=2, patch_size=4), "resnet": ResNet(width=4, blocks=(1, 1, 1, 1))}
 
 
-def train(name: str, scratch: Path | None, tick=lambda *_: None, seed: int = 0, checkpoint_every: float = 0.0):
+def train(name: str, scratch: Path | None, tick=lambda *_: None, seed: int = 0, checkpoint_every: float = 0.0, **more):
     """What `loop.train` gives, and the weights; a checkpoint is written after each step."""
     with one_thread("cpu"):
         seed_everything(seed)
         model = build(MODELS[name], image_size=8, channels=1, num_classes=10, drop_path=RECIPE.drop_path)
         batches = training_batches(DATA, RECIPE, seed=0, device="cpu", data_dir=Path())
         assert batches.steps == STEPS
-        context = Context("cpu", Path(), scratch, parent=None, tick=tick, checkpoint_every=checkpoint_every)
+        context = Context("cpu", Path(), scratch, parent=None, tick=tick, checkpoint_every=checkpoint_every, **more)
         trained = loop.train(model, batches, loop.cross_entropy, RECIPE, num_classes=10, context=context)
     return trained, weights_of(model)
 
@@ -210,6 +210,44 @@ def test_checkpoints_come_by_the_clock(tmp_path, monkeypatch):
     monkeypatch.setattr(loop._State, "save", save)
     train("vit", tmp_path, lambda *_: steps.append(1), checkpoint_every=60.0)
     assert saved == [6, 12]
+
+
+# ------------------------------------------------------------------------------------------------ the deadline
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The steps of the trainings so far; each takes a second."""
+    steps = []
+    clock = SimpleNamespace(monotonic=lambda: float(len(steps)), perf_counter=time.perf_counter)
+    monkeypatch.setattr(loop, "time", clock)
+    return steps
+
+
+def train_until(deadline: float, scratch: Path | None, steps: list, **more):
+    return train("vit", scratch, lambda *_: steps.append(1), checkpoint_every=1e9, deadline=deadline, **more)
+
+
+@pytest.mark.parametrize("deadline", [1, 4, STEPS, STEPS + 2, 3 * STEPS - 1])
+def test_a_training_ends_at_the_deadline_and_goes_on_to_the_same_weights(tmp_path, uninterrupted, steps, deadline):
+    with pytest.raises(OutOfTimeError, match="interrupted at the deadline") as late:
+        train_until(deadline, tmp_path, steps)
+    assert len(steps) == deadline
+    assert late.value.share == deadline / (3 * STEPS)
+    assert_same_training(train_until(1e9, tmp_path, steps, seed=1), uninterrupted["vit"])
+    assert len(steps) == 3 * STEPS  # no step was taken twice
+
+
+def test_a_training_that_finds_its_deadline_passed_gets_on_by_a_step_or_the_end_of_an_epoch(tmp_path, uninterrupted, steps):
+    for _ in range(3 * STEPS + 2):
+        with pytest.raises(OutOfTimeError):
+            train_until(-1.0, tmp_path, steps)
+    assert_same_training(train_until(-1.0, tmp_path, steps), uninterrupted["vit"])  # nothing but its end was left, and that is done
+    assert len(steps) == 3 * STEPS
+
+
+def test_a_training_without_a_place_for_its_checkpoint_passes_the_deadline(uninterrupted, steps):
+    assert_same_training(train_until(2.0, None, steps), uninterrupted["vit"])
 
 
 def test_the_tests_above_would_see_another_seed(uninterrupted):

@@ -109,7 +109,7 @@ def test_more_than_may_be_kept_is_computed_anew(monkeypatch):
 
 def test_images_streamed_from_disk_are_computed_anew():
     class Streamed:
-        images, steps = COUNT, 3
+        images, steps, labels = COUNT, 3, batches().labels
 
         def epoch(self, epoch, start=0):
             return batches().epoch(epoch, start)

@@ -8,6 +8,7 @@ Left out: Gaussian blur, which at 32 px leaves nothing to see.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -128,7 +129,14 @@ def grey(images: Tensor) -> Tensor:
     """Luma of the images; (B, 1, H, W)."""
     if images.shape[1] == 1:
         return images
-    return torch.einsum("bchw,c->bhw", images, images.new_tensor(LUMA))[:, None]
+    return torch.einsum("bchw,c->bhw", images, _luma(images.dtype, images.device))[:, None]
+
+
+@cache
+def _luma(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Once for a device: numbers of Python reach it only while it is waited for."""
+    with torch.inference_mode(False):
+        return torch.tensor(LUMA, dtype=dtype, device=device)
 
 
 def turned_hue(images: Tensor, turns: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -126,7 +127,8 @@ class AttentionTap:
         queries, keys, _ = self._qkv[:, prefix_tokens:].unflatten(-1, (3, module.num_heads, -1)).permute(2, 0, 3, 1, 4)
         queries, keys = module.q_norm(queries), module.k_norm(keys)
         if heads is not None:
-            queries, keys = queries[:, heads], keys[:, heads]
+            places = _places(tuple(heads), queries.device)
+            queries, keys = queries[:, places], keys[:, places]
         with torch.autocast(queries.device.type, enabled=False):
             return F.log_softmax((queries.float() * module.scale) @ keys.float().mT, dim=-1)
 
@@ -136,6 +138,13 @@ class AttentionTap:
 
     def _keep(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         self._qkv = output
+
+
+@cache
+def _places(heads: tuple[int, ...], device: torch.device) -> Tensor:
+    """Once for a device: numbers of Python reach it only while it is waited for."""
+    with torch.inference_mode(False):
+        return torch.tensor(heads, device=device)
 
 
 @contextmanager

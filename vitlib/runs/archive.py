@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import lzma
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,11 @@ LARGEST = 2**29  # bytes that an archive in xz unpacks to; a plain tar is read f
 MEMORY = 2**27  # bytes that unpacking may take beside them; PRESET takes 2**23
 
 
-def export(store: Store, run_ids: Iterable[str], archive: Path, with_weights: bool = True) -> None:
+def export(store: Store, run_ids: Iterable[str], archive: Path, with_weights: bool | Container[str] = True) -> None:
     """One tar of whole runs, in xz where its name ends so; without weights their manifests say so by not naming them.
+
+    Args:
+        with_weights: of all runs, of none, or of those that are in it.
 
     Raises:
         StoreError: for an archive that cannot be written, or a damaged run; nothing of the archive is left then.
@@ -35,7 +38,7 @@ def export(store: Store, run_ids: Iterable[str], archive: Path, with_weights: bo
     try:
         with _new(partial, in_xz=archive.suffix == ".xz") as tar:
             for run_id in sorted(run_ids):
-                _add(tar, store, run_id, with_weights)
+                _add(tar, store, run_id, with_weights if isinstance(with_weights, bool) else run_id in with_weights)
                 if archive.suffix == ".xz" and tar.offset > LARGEST:
                     raise StoreError(f"archive {archive}: holds more than {LARGEST >> 20} MiB; allowed: a plain tar, for instance runs.tar")
         partial.replace(archive)
@@ -145,6 +148,7 @@ def _added(store: Store, tar: tarfile.TarFile, run_id: str, members: Members) ->
         if not mine or _has(store, run_id, WEIGHTS in members):
             return False
         store.install(run_id, _contents(tar, members))
+        store.forget_failure(run_id)
         return True
 
 

@@ -9,16 +9,18 @@ import logging
 import time
 import traceback
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import get_args
 
 from vitlib import distributed
 from vitlib.computing import Context, result_of
+from vitlib.runs.clock.budget import REACHED, Budget, Seconds, Turns, noted
+from vitlib.runs.clock.progress import Progress
 from vitlib.runs.plan import Executor, Mode, Place, Plan, make_plan
 from vitlib.runs.preflight import RECORDED, preflight, require_device
 from vitlib.runs.store import Store, Stored
 from vitlib.runs.workers.local import run_in_workers
 from vitlib.runs.workers.one import compute_one, device_of, one_thread
-from vitlib.runs.workers.progress import Progress
 from vitlib.spec import RunSpec, SpecError, require
 
 log = logging.getLogger("vitlib")
@@ -28,23 +30,50 @@ class RunsFailedError(RuntimeError):
     """Some runs could not be computed; everything else was, and is stored."""
 
 
-def execute(specs: Iterable[RunSpec], place: Place, *, executor: Executor = "inline", mode: Mode = "cached") -> dict[str, Stored]:
-    """Stored results by run id, computing what is missing.
+class TimeIsUpError(RuntimeError):
+    """A budget did not suffice; everything computed in it is stored, and the same call goes on.
+
+    Attributes:
+        left: the runs that remain, parents first; `seconds` that they take, one after the other, by the estimates as they were corrected.
+        failed: the reasons of those that cannot be computed.
+    """
+
+    def __init__(self, message: str, left: dict[str, RunSpec], seconds: float, failed: dict[str, str]):
+        super().__init__(message)
+        self.left, self.seconds, self.failed = left, seconds, failed
+
+
+def execute(
+    specs: Iterable[RunSpec],
+    place: Place,
+    *,
+    executor: Executor = "inline",
+    mode: Mode = "cached",
+    budget: Budget | None = None,
+    seconds: Seconds = lambda spec: 0.0,
+) -> dict[str, Stored]:
+    """Stored results by run id, computing what is missing in the order of `specs`, parents first.
 
     Args:
         executor: 'inline' computes in this process, run after run; 'local' in child processes, several at once (see `Place`).
         mode: 'cached' computes what is missing; 'retry' also what failed before; 'force' computes all anew;
             'read-only' computes nothing, and what is missing is missing from the answer.
+        budget: time to compute in; see `vitlib.runs.clock.budget`.
+        seconds: that a run takes, by an estimate, which a budget needs.
 
     Raises:
-        SpecError: for an unknown executor or mode, or data that cannot be read, before anything is computed.
+        SpecError: for an unknown executor or mode, a mode that has no use for a budget, or data that cannot be read, before anything is
+            computed.
         RunsFailedError: at the end, naming each failed run and its reason.
+        TimeIsUpError: where the budget did not suffice; it names failed runs too.
     """
     require("executor", executor, get_args(Executor))
     require("mode", mode, get_args(Mode))
     specs = list(specs)
     if distributed.launched() > 1 and executor != "inline":
         raise SpecError(f"executor: got {executor!r} in processes that torchrun started; allowed: inline")
+    if budget:
+        require_use_of_budget(mode)
     if mode != "read-only" and not distributed.leads():
         _follow(place)
         mode = "read-only"
@@ -54,16 +83,35 @@ def execute(specs: Iterable[RunSpec], place: Place, *, executor: Executor = "inl
         return plan.stored
     store.sweep()
     preflight(plan.pending.values(), place.data_dir, store.root / RECORDED)
+    if budget is None:
+        budget, seconds, plan.pending = Budget(), lambda spec: 0.0, plan.timed_last()
+    turns = Turns(plan, store, budget, seconds)
+    place = replace(place, deadline=budget.deadline)
     if distributed.launched() > 1:
         with distributed.team(device_of(place.device)):
-            _compute(plan, store, place, executor)
+            _compute(plan, store, place, executor, turns)
+    elif budget.over:
+        plan.left = dict(plan.pending)
+        plan.fail_children(plan.left)
     elif plan.pending:
         require_device(place.device, executor)
-        _compute(plan, store, place, executor)
+        _compute(plan, store, place, executor, turns)
+    if plan.left:
+        raise _time_is_up(plan, store, Turns(plan, store, budget, seconds))  # by what was interrupted meanwhile
     if plan.failed:
         raise RunsFailedError(_failure_report(plan))
     wanted = {spec.id for spec in specs}
     return plan.stored | {run_id: store.read(run_id) for run_id in wanted - plan.stored.keys()}
+
+
+def require_use_of_budget(mode: Mode) -> None:
+    """Refuse a budget where it means nothing: calling again goes on in two modes alone, and a divided run ends for all or none."""
+    if distributed.launched() > 1:
+        raise SpecError("budget: got one in processes that torchrun started; allowed: none")
+    if mode == "read-only":
+        raise SpecError("budget: got one with mode='read-only', which computes nothing; allowed: mode='cached' or 'retry'")
+    if mode == "force":
+        raise SpecError("budget: got one with mode='force', which begins anew in every call; allowed: mode='cached' or 'retry'")
 
 
 def _follow(place: Place) -> None:
@@ -78,49 +126,68 @@ def _follow(place: Place) -> None:
         distributed.follow(compute)
 
 
-def _compute(plan: Plan, store: Store, place: Place, executor: Executor) -> None:
+def _compute(plan: Plan, store: Store, place: Place, executor: Executor, turns: Turns) -> None:
     progress = Progress(len(plan.pending))
     forced = {run_id for run_id in plan.pending if run_id in store}
     try:
         if executor == "inline":
-            _run_inline(plan, store, place, progress, forced)
+            _run_inline(plan, store, place, progress, forced, turns)
         else:
-            run_in_workers(plan, store, place, progress, forced)
+            run_in_workers(plan, store, place, progress, forced, turns)
     finally:
         progress.close()
+    plan.left = {run_id: spec for run_id, spec in plan.left.items() if run_id in forced or run_id not in store}
 
 
-def _run_inline(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str]) -> None:
-    """Run after run; one that another process holds is passed over, with its children, and looked at again later."""
-    waiting = plan.in_order()
+def _run_inline(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str], turns: Turns) -> None:
+    """Run after run; one that another process holds is passed over, with its children, and looked at again when nothing else is to do."""
+    waiting, held = dict(plan.pending), set()
     while waiting:
-        before = len(waiting)
-        for run_id, spec in list(waiting.items()):
-            if waiting.keys() & {parent.id for parent in spec.parents()}:
-                continue
-            if _settled(spec, plan, store, place, progress, again=run_id in forced):
-                del waiting[run_id]
-                progress.finished(run_id)
-        if len(waiting) == before:
+        for child in plan.fail_children(waiting):
+            progress.finished(child)
+        ready = (run_id for run_id in waiting if run_id not in held and waiting.keys().isdisjoint(plan.parents[run_id]))
+        run_id = turns.next(ready, waiting)
+        if run_id is None and held and turns.budget.left > 0:
+            held.clear()
             time.sleep(0.2)
+        elif run_id is None:
+            break
+        elif (outcome := _outcome(run_id, plan, store, place, progress, run_id in forced, turns)) == "held":
+            held.add(run_id)
+        elif outcome != "interrupted":
+            del waiting[run_id]
+            progress.finished(run_id)
+    plan.left = waiting
 
 
-def _settled(spec: RunSpec, plan: Plan, store: Store, place: Place, progress: Progress, again: bool) -> bool:
-    """Whether the run is now stored or has failed; False while another process holds it."""
-    if reason := plan.failed_parent(spec):
-        plan.failed[spec.id] = reason
-        return True
+def _outcome(run_id: str, plan: Plan, store: Store, place: Place, progress: Progress, again: bool, turns: Turns) -> str:
+    """As `compute_one` tells it; 'failed', with the reason in the plan, where it raises."""
     try:
-        return compute_one(spec, store, place, lambda *a: progress.tick(spec.id, *a), again=again) == "stored"
+        outcome = compute_one(plan.pending[run_id], store, place, lambda *a: progress.tick(run_id, *a), again=again)
     except Exception as error:
         if distributed.launched() > 1:
             raise  # the other processes are in the middle of the run: torchrun ends them with this one
         log.debug("%s", traceback.format_exc())
-        plan.failed[spec.id] = f"{type(error).__name__}: {error}"
-        return True
+        plan.failed[run_id] = f"{type(error).__name__}: {error}"
+        return "failed"
+    if outcome.what == "stored":
+        turns.took(run_id, outcome.seconds)
+    return outcome.what
+
+
+def _time_is_up(plan: Plan, store: Store, turns: Turns) -> TimeIsUpError:
+    """What remains, in a line; below it what failed."""
+    said = [f"time is up: {_stored(plan)} run(s) stored, {len(plan.left)} left"]
+    said += [f"{run_id} is at {share:.0%} and goes on from there" for run_id in plan.left if (share := noted(store, run_id, REACHED))]
+    said += turns.remarks(plan.left)
+    failed = f"\n{_failure_report(plan)}" if plan.failed else ""
+    return TimeIsUpError("; ".join(said) + failed, plan.left, sum(map(turns.seconds, plan.left)), plan.failed)
 
 
 def _failure_report(plan: Plan) -> str:
     lines = [f"  {run_id}: {reason}" for run_id, reason in plan.failed.items()]
-    stored = plan.stored.keys() | plan.pending.keys() - plan.failed.keys()
-    return f"{len(lines)} run(s) failed, {len(stored)} are stored:\n" + "\n".join(lines)
+    return f"{len(lines)} run(s) failed, {_stored(plan)} are stored:\n" + "\n".join(lines)
+
+
+def _stored(plan: Plan) -> int:
+    return len(plan.stored.keys() | plan.pending.keys() - plan.failed.keys() - plan.left.keys())

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
@@ -22,13 +23,19 @@ log = logging.getLogger("vitlib")
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs are computed: store folder, data folder, device, seconds between checkpoints, workers on each GPU (executor 'local')."""
+    """Where runs are computed.
+
+    Store folder, data folder, device, seconds between checkpoints, workers on each GPU (executor 'local'), until when (`time.monotonic`),
+    and whether a GPU replays the steps of a training from a record.
+    """
 
     results_dir: Path
     data_dir: Path
     device: str = "auto"
     checkpoint_every: float = 120.0
     slots_per_gpu: int = 1
+    deadline: float = float("inf")
+    capture: bool = True
 
     def __post_init__(self):
         if self.slots_per_gpu < 1:
@@ -53,31 +60,46 @@ class Place:
 
 @dataclass
 class Plan:
-    """What is asked, what is stored of it, and what remains, parents first."""
+    """What is asked, what is stored of it, and what remains, parents first; `left` is what a budget did not suffice for."""
 
     stored: dict[str, Stored]
     pending: dict[str, RunSpec]
     failed: dict[str, str] = field(default_factory=dict)
+    left: dict[str, RunSpec] = field(default_factory=dict)
 
-    def in_order(self) -> dict[str, RunSpec]:
-        """What remains, in the order in which it is best computed: runs that measure time last, since nothing may run beside them."""
+    @cached_property
+    def parents(self) -> dict[str, list[str]]:
+        """Of each pending run: found once, because executors ask often."""
+        return {run_id: [parent.id for parent in spec.parents()] for run_id, spec in self.pending.items()}
+
+    def fail_children(self, waiting: dict[str, RunSpec]) -> list[str]:
+        """Take out of `waiting` the runs that cannot be computed because a parent failed; those of failed ones too."""
+        taken = []
+        for run_id in [run_id for run_id in self.pending if run_id in waiting] if self.failed else ():
+            if failed := [parent for parent in self.parents[run_id] if parent in self.failed]:
+                self.failed[run_id] = f"its parent {failed[0]} failed"
+                taken.append(run_id)
+                del waiting[run_id]
+        return taken
+
+    def timed_last(self) -> dict[str, RunSpec]:
+        """What remains, runs that measure time at the end, since nothing may run beside them."""
         return dict(sorted(self.pending.items(), key=lambda item: item[1].timed))
-
-    def failed_parent(self, spec: RunSpec) -> str | None:
-        """Why `spec` cannot be computed, if one of its parents failed."""
-        failed = [parent.id for parent in spec.parents() if parent.id in self.failed]
-        return f"its parent {failed[0]} failed" if failed else None
 
 
 def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> Plan:
-    """Read what is stored (a damaged run is set aside and counts as missing) and order the rest parents first."""
+    """Read what is stored (a damaged run is set aside and counts as missing) and order the rest parents first.
+
+    'retry' computes a stored run again of which a failure is recorded: under 'force', or for want of its weights.
+    """
     plan = Plan({}, {})
     asked = {spec.id for spec in specs}
 
     def visit(spec: RunSpec) -> None:
         if spec.id in plan.stored or spec.id in plan.pending or spec.id in plan.failed:
             return
-        if not (mode == "force" and spec.id in asked) and (stored := _read(store, spec.id, mode)):
+        anew = (mode == "force" and spec.id in asked) or (mode == "retry" and store.failure(spec.id))
+        if not anew and (stored := _read(store, spec.id, mode)):
             plan.stored[spec.id] = stored
             return
         if mode == "cached" and (reason := store.failure(spec.id)):

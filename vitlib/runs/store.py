@@ -148,11 +148,11 @@ class Store:
         shutil.rmtree(self.scratch(run_id), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what killed processes left behind for runs that nobody holds and that are stored."""
+        """Remove what killed processes left behind for runs that nobody holds and that are stored, if they are not to be computed again."""
         leftovers = [*self.root.glob(".partial/*"), *self.root.glob(".scratch/*"), *self.root.glob(".claims/*")]
         for run_id in {path.name.partition("~")[0] for path in leftovers}:
             with self.claim(run_id) as mine:
-                if mine and run_id in self:
+                if mine and run_id in self and not self.failure(run_id):
                     self.clear_scratch(run_id)
 
     def record_failure(self, run_id: str, reason: str, trace: str = "") -> None:

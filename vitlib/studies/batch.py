@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,11 +29,13 @@ from traitlets import default
 
 from vitlib import paths
 from vitlib.messages import brief, nearest
-from vitlib.runs.manifest import StoreError
+from vitlib.runs.clock.budget import Budget
+from vitlib.runs.clock.progress import PREFIX as PROGRESS
+from vitlib.runs.execute import RunsFailedError, TimeIsUpError, require_use_of_budget
+from vitlib.runs.manifest import MANIFEST, StoreError, json_table
 from vitlib.runs.plan import Executor, Mode
 from vitlib.runs.provenance import commit
-from vitlib.runs.store import require_writable
-from vitlib.runs.workers.progress import PREFIX as PROGRESS
+from vitlib.runs.store import Store, require_writable
 from vitlib.spec import SpecError, require
 from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study
@@ -62,11 +64,15 @@ def notebooks() -> dict[str, Path]:
     return {path.stem: path for path in sorted((paths.root() / "notebooks").glob("*.ipynb"))}
 
 
-def run_all(names: list[str], parameters: dict[str, Any]) -> list[Receipt]:
+def run_all(names: list[str], parameters: dict[str, Any], budget: Budget | None = None) -> list[Receipt]:
     """Run notebooks one after the other, going on after a failing one.
 
+    Args:
+        budget: see `run_within`.
+
     Raises:
-        SpecError: for an unknown notebook or parameter, or where there are no notebooks, before the first kernel starts.
+        SpecError: for an unknown notebook or parameter, a mode that has no use for a budget, or where there are no notebooks, before the
+            first kernel starts.
         StoreError: for a place that cannot be written, before that too.
     """
     known = notebooks()
@@ -76,7 +82,42 @@ def run_all(names: list[str], parameters: dict[str, Any]) -> list[Receipt]:
         if name not in known:
             raise SpecError(f"notebook: got {brief(name)}{nearest(name, list(known))}")
         described(known[name], parameters)
-    return [run_notebook(known[name], parameters) for name in names]
+        if budget:
+            require_use_of_budget((default_parameters(known[name]) | parameters)["mode"])
+    return [run_within(budget, known[name], parameters) if budget else run_notebook(known[name], parameters) for name in names]
+
+
+def run_within(budget: Budget, source: Path, parameters: dict[str, Any]) -> Receipt:
+    """Compute a notebook's runs here within the budget, and execute it once all are stored.
+
+    A notebook with runs left, or one that the time does not suffice for, is not executed and keeps its earlier artefacts; so is one that
+    nothing changed for since it was executed: calling again and again comes to the last notebook.
+    """
+    study, effective = described(source, parameters), default_parameters(source) | parameters
+    receipt = Receipt(source.name, "unfinished", 0.0, commit(), _sha256(source), parameters)
+    try:
+        study.execute(executor=effective["executor"], mode=effective["mode"], budget=budget)
+    except TimeIsUpError as error:
+        return replace(receipt, error=str(error))
+    except (RunsFailedError, SpecError, StoreError) as error:
+        return replace(receipt, status="failed", error=str(error))
+    if is_current(study, source, parameters):
+        return replace(receipt, status="done")
+    if budget.over:
+        return replace(receipt, error="all runs are stored; not executed, for the time is up; the same command goes on")
+    budget.begun = True
+    return run_notebook(source, parameters)
+
+
+def is_current(study: Study, source: Path, parameters: dict[str, Any]) -> bool:
+    """Whether the notebook was executed so, and after its runs, its source and the library were last written."""
+    copy, receipt = study.folder / source.name, study.folder / "receipt.json"
+    found = json_table(receipt.read_bytes()) if receipt.exists() and copy.exists() else None
+    if not found or (found.get("status"), found.get("parameters")) != ("done", parameters):
+        return False
+    store = Store(study.place.results_dir, writable=False)
+    made_of = [source, *(store.root / run_id / MANIFEST for run_id in study.specs), *Path(__file__).parents[1].rglob("*.py")]
+    return receipt.stat().st_mtime > max(path.stat().st_mtime for path in made_of)
 
 
 def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None = None, timeout: float | None = None) -> Receipt:
@@ -97,7 +138,7 @@ def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None =
         status="failed" if error else "done",
         seconds=round(time.monotonic() - started, 1),
         commit=commit(),
-        source_sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+        source_sha256=_sha256(source),
         parameters=parameters,
         error=error,
     )
@@ -105,6 +146,10 @@ def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None =
     partial.write_text(json.dumps(asdict(receipt), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(receipt_file)
     return receipt
+
+
+def _sha256(source: Path) -> str:
+    return hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def described(source: Path, parameters: dict[str, Any]) -> Study:

@@ -38,12 +38,14 @@ def load_study(
     figures_dir: str = "",
     data_dir: str = "",
     device: str = "auto",
+    capture: bool = True,
 ) -> Study:
     """A document's study at a profile.
 
     Args:
         overrides: settings to replace, nested as in the entry, for instance {"seeds": [0], "recipe": {"epochs": 8}}, or that as JSON text.
         results_dir, figures_dir, data_dir: see `vitlib.paths`.
+        capture: whether a GPU replays the steps of a training from a record of the first ones, where that is possible.
 
     Raises:
         SpecError: unknown paper, profile or field, or a value that is not allowed; before anything is computed.
@@ -55,7 +57,7 @@ def load_study(
     entry = read_entry(paper)
     require("profile", profile, list(entry["profile"]))
     module = importlib.import_module(f"vitlib.papers.{paper}")
-    place = Place(_folder("results_dir", results_dir), _folder("data_dir", data_dir), device)
+    place = Place(_folder("results_dir", results_dir), _folder("data_dir", data_dir), device, capture=capture)
     own = merged(entry["base"], entry["profile"][profile])
     before, after = (module.Settings.parse(with_teachers(fields)) for fields in (own, merged(own, given)))
     changes, shown = changes_of(given, before, after), _folder("figures_dir", figures_dir)

@@ -16,7 +16,8 @@ from vitlib.grid.grid import Grid
 from vitlib.grid.results import Results
 from vitlib.inputs.pictures import AbsentError
 from vitlib.report import figures
-from vitlib.runs.execute import execute
+from vitlib.runs.clock.budget import Budget
+from vitlib.runs.execute import TimeIsUpError, execute
 from vitlib.runs.manifest import DamagedError
 from vitlib.runs.plan import Executor, Mode, Place
 from vitlib.runs.preflight import absent, lacking
@@ -24,7 +25,8 @@ from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store
 from vitlib.spec import RunSpec
 from vitlib.studies import artefacts, travel
-from vitlib.studies.costs import slots, table
+from vitlib.studies.costs import remaining, slots, table
+from vitlib.studies.costs.budget import in_order, seconds_of
 from vitlib.studies.costs.speed import machine
 from vitlib.training.work.registry import Sets
 
@@ -35,18 +37,29 @@ log = logging.getLogger("vitlib")
 class Study(Grid):
     """A grid that is executed and drawn; its display says what is stored and what is missing."""
 
-    def execute(self, executor: Executor = "inline", mode: Mode = "cached", slots_per_gpu: int | None = None) -> Results:
+    def execute(
+        self, executor: Executor = "inline", mode: Mode = "cached", slots_per_gpu: int | None = None, budget: str | Budget | None = None
+    ) -> Results:
         """Compute what is missing; see `vitlib.runs.execute.execute` for modes and errors. 'read-only' takes it from `travel.NAME`.
 
         Runs on `optional` sets that are not on this machine are left out, and a line for each set says so.
 
         Args:
             slots_per_gpu: runs that executor 'local' computes at once on each GPU; None finds out how many fit.
+            budget: a time such as '12m'. Whole comparisons are computed first, all arms of a seed before the next seed; at the end of the
+                time what is under way is interrupted, and a TimeIsUpError says what remains: the same call goes on.
         """
+        if isinstance(budget, str):
+            budget = Budget(seconds_of(budget)) if budget else None
         if mode == "read-only":
-            return Results(self, travel.completed(self, execute(self.specs.values(), self.place, executor=executor, mode=mode)))
+            stored = execute(self.specs.values(), self.place, executor=executor, mode=mode, budget=budget)
+            return Results(self, travel.completed(self, stored))
         specs = self._computable()
-        return Results(self, execute(specs, self._with_slots(executor, slots_per_gpu, specs), executor=executor, mode=mode))
+        place = self._with_slots(executor, slots_per_gpu, specs)
+        try:
+            return Results(self, execute(specs, place, executor=executor, mode=mode, budget=budget, seconds=remaining.pricing(self)))
+        except TimeIsUpError as error:
+            raise remaining.with_what_remains(error, self, executor, place) from None
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
         """Write CSV and Markdown; returns the table as a notebook shows it."""
@@ -86,7 +99,7 @@ class Study(Grid):
         return found | dict.fromkeys(lacking(missing, absent(self.optional, self.place.data_dir), store), "absent")
 
     def _computable(self) -> list[RunSpec]:
-        """The runs but for those of optional sets that are not here.
+        """The runs, whole comparisons first, but for those of optional sets that are not here.
 
         Raises:
             AbsentError: if none is left.
@@ -97,7 +110,7 @@ class Study(Grid):
             raise AbsentError(" ".join(f"{self.optional[source]}: {reasons[source]}" for source in dict.fromkeys(without.values())))
         for source, count in Counter(without.values()).items():
             log.warning("%s: %s Its %d of %d runs are left out.", self.optional[source], reasons[source], count, len(self.specs))
-        return [spec for run_id, spec in self.specs.items() if run_id not in without]
+        return [spec for spec in in_order(self) if spec.id not in without]
 
     def _cost(self) -> str:
         """In a line; by the rates of the device where they are known, and never by measuring them."""

@@ -59,6 +59,17 @@ def _is_heavy(store: Store, run_id: str) -> bool:
     return arrays.exists() and arrays.stat().st_size > HEAVY
 
 
+def started_from(study: Grid, store: Store) -> set[str]:
+    """The stored runs that missing ones of the study start from: only their weights are of use where it goes on."""
+    missing = [spec for spec in study.specs.values() if spec.id not in store]
+    found: set[str] = set()
+    while missing:
+        parents = {parent.id: parent for spec in missing for parent in spec.parents()}
+        found |= {run_id for run_id in parents if run_id in store}
+        missing = [parent for run_id, parent in parents.items() if run_id not in found]
+    return found
+
+
 def completed(study: Grid, stored: Mapping[str, Stored]) -> dict[str, Stored]:
     """What is stored, and the study's own runs beyond it that the archive of its profile has, here or in the checkout.
 

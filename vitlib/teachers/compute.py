@@ -45,12 +45,11 @@ def train_dino(spec: DinoTeacher, context: Context) -> Result:
     head = ProjectionHead(spec.model.embed_dim, method.hidden, method.bottleneck, method.prototypes)
     model = SelfDistillation(backbone, head, student_temp=method.student_temp, center_momentum=method.center_momentum)
     views = Views(method.views, spec.data, context.device)
-    temperature = method.teacher_temp_start
+    temperature = torch.zeros((), device=context.device)
 
     @contextmanager
     def around_step(progress: float) -> Iterator[None]:
-        nonlocal temperature
-        temperature = warmed_up(method.teacher_temp_start, method.teacher_temp, progress, method.temp_warmup)
+        temperature.fill_(warmed_up(method.teacher_temp_start, method.teacher_temp, progress, method.temp_warmup))
         head.last.weight.requires_grad_(progress >= method.frozen)
         yield
         follow(model.teacher, model.student, cosine(method.ema, 1.0, progress))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import nn
@@ -91,6 +92,33 @@ def speed(model: nn.Module, image_size: int, channels: int, *, batch_size: int, 
             seconds.append(time.perf_counter() - start)
     median = statistics.median(seconds)
     return Speed(batch_size / median, 1000 * median, batch_size, repeats)
+
+
+@cache
+def matrix_rate(precision: str, device: str) -> float:
+    """FLOP/s of a product of two large square matrices, best of ten, which a share of the peak is a share of.
+
+    Measured once for a process, beside whatever else computes on the device then.
+    """
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    size = 4096 if device.startswith("cuda") else 2048
+    one, other = torch.randn(2, size, size, device=device, dtype=dtype, generator=torch.Generator(device).manual_seed(0))
+    seconds = []
+    for _ in range(10):
+        _synchronise(device)
+        start = time.perf_counter()
+        one @ other
+        _synchronise(device)
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
+
+
+def share_of_peak(flops_per_second: float, precision: str, device: str) -> dict[str, float]:
+    """What is computed of `matrix_rate`, as `share_of_peak`; nothing where the device has no memory left to measure that in."""
+    try:
+        return {"share_of_peak": flops_per_second / matrix_rate(precision, device)}
+    except torch.OutOfMemoryError:
+        return {}
 
 
 def _synchronise(device: str) -> None:

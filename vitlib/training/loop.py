@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,20 +19,22 @@ import pandas as pd
 import torch
 from timm.data.mixup import Mixup, mixup_target
 from timm.loss import SoftTargetCrossEntropy
-from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from vitlib import distributed
-from vitlib.computing import Context
+from vitlib.computing import Context, OutOfTimeError
 from vitlib.inputs.data import Batches
 from vitlib.recipe import Recipe
-from vitlib.training.optimizer import clip_gradients, make_optimizer, make_schedule
+from vitlib.training.cost import share_of_peak
+from vitlib.training.optimizer import Rates, make_optimizer, restore
+from vitlib.training.step.graphs import graphs_of
+from vitlib.training.step.steps import step_of
+from vitlib.training.step.update import Loss, Update
 
-Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Evaluate = Callable[[nn.Module], dict[str, float]]
 Targets = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-AroundStep = Callable[[float], AbstractContextManager]
+AroundStep = Callable[[float], AbstractContextManager[Hashable]]
 
 
 class DivergedError(RuntimeError):
@@ -49,7 +51,7 @@ class Trained:
 
     history: pd.DataFrame
     ema: nn.Module | None
-    measured: dict[str, float]
+    measured: dict[str, float | str]
     epoch_seconds: list[float]
 
     @property
@@ -77,16 +79,22 @@ def train(
     """Train `model` in place; the one training of its run, whose checkpoint stays in `context.scratch` until the result is stored.
 
     Args:
-        loss: `loss(model, images, targets)` -> scalar; images (B, C, H, W), targets (B, num_classes) rows summing to 1.
+        loss: `loss(model, images, targets)` -> scalar; images (B, C, H, W), targets (B, num_classes) rows summing to 1. On a GPU steps
+            are replayed from a record, and numbers of Python that `loss` reads beside its arguments with them: what of these changes from
+            step to step is part of the step's kind, or stands in a tensor.
         num_classes: None hands the loss the labels (B,) as they are.
         evaluate: metrics of the model for the history, every `recipe.eval_every` epochs and after the last.
-        around_step: entered before each step's loss and left after its update, with the share of training done before it.
+        around_step: entered before each step's loss and left after its update, with the share of training done before it; what it
+            gives is the step's kind.
 
     Raises:
         DivergedError: as soon as a non-finite loss is seen (checked every 50 steps and at each epoch's end).
+        OutOfTimeError: at `context.deadline`, the checkpoint written.
     """
-    state = _State.start(model, recipe, batches.steps, context)
+    graphs = graphs_of(context.device)
+    state = _State.start(model, recipe, batches.steps, context, recorded=graphs is not None)
     forward = torch.compile(model) if recipe.compile else model
+    step = step_of(Update(model, forward, loss, recipe, state.optimizer, state.ema), graphs, context)
     mix = target_maker(recipe, num_classes)
     epoch_seconds = []
     while state.epoch < recipe.epochs:
@@ -95,20 +103,23 @@ def train(
         for images, labels in batches.epoch(state.epoch, state.step):
             images, targets = mix(images, labels)
             seen += len(images) * distributed.processes()
-            with around_step(state.updates / (recipe.epochs * batches.steps)):
-                _step(state, forward, loss, images, targets, recipe)
+            with around_step(state.updates / (recipe.epochs * batches.steps)) as kind:
+                state.after_step(step(images, targets, state.updates + 1, kind))
             context.tick(state.epoch, recipe.epochs, len(images))
-            state.checkpoint_if_due(context)
+            state.checkpoint_if_due(context, recipe.epochs)
         state.refuse_divergence()  # waits for the device
         epoch_seconds.append(time.perf_counter() - began)
         state.spent.count(epoch_seconds[-1], seen)
         state.close_epoch(evaluate, recipe)
-        state.checkpoint_if_due(context)
+        state.checkpoint_if_due(context, recipe.epochs)
     measured = {
         "training_seconds": state.spent.seconds,
         "images_per_second": state.spent.images / max(state.spent.stepping, 1e-9),
         "peak_bytes": peak_bytes(context.device),
+        **step.measured,
     }
+    if context.device.startswith("cuda") and "flops_per_image" in measured:
+        measured |= share_of_peak(measured["flops_per_image"] * measured["images_per_second"], recipe.precision, context.device)
     return Trained(pd.DataFrame(state.rows), state.ema.module if state.ema else None, measured, epoch_seconds)
 
 
@@ -138,31 +149,6 @@ def target_maker(recipe: Recipe, num_classes: int | None) -> Targets:
     return lambda images, labels: (images, mixup_target(labels, num_classes, smoothing=recipe.label_smoothing))
 
 
-def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager:
-    """The recipe's precision for what is computed within."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
-
-
-def _step(state: _State, forward: nn.Module, loss: Loss, images: Tensor, targets: Tensor, recipe: Recipe) -> None:
-    if recipe.channels_last:
-        images = images.contiguous(memory_format=torch.channels_last)
-    state.optimizer.zero_grad()
-    parts = zip(images.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True)
-    value = sum(_part(forward, loss, some_images, some_targets, recipe) for some_images, some_targets in parts)
-    distributed.average([value, *(parameter.grad for parameter in state.model.parameters() if parameter.grad is not None)])
-    clip_gradients(state.model, recipe)
-    state.optimizer.step()
-    state.after_step(value)
-
-
-def _part(forward: nn.Module, loss: Loss, images: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
-    """The share of a step's loss, and of its gradients, that some of its images bring."""
-    with autocast(recipe, images.device):
-        value = loss(forward, images, targets) / recipe.accumulate
-    value.backward()
-    return value.detach()
-
-
 @dataclass
 class _Spent:
     """Time and images over all sessions of a training; of a broken epoch, those of the session that ended it."""
@@ -186,7 +172,7 @@ class _State:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    scheduler: CosineLRScheduler
+    rates: Rates
     ema: ModelEmaV3 | None
     steps: int
     file: Path | None
@@ -198,44 +184,36 @@ class _State:
     spent: _Spent = field(default_factory=_Spent)
 
     @classmethod
-    def start(cls, model: nn.Module, recipe: Recipe, steps: int, context: Context) -> _State:
+    def start(cls, model: nn.Module, recipe: Recipe, steps: int, context: Context, *, recorded: bool) -> _State:
         """A fresh state, or the one that an interrupted run left."""
         model.to(context.device)
         if context.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(context.device)
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(model, recipe)
-        scheduler = make_schedule(optimizer, recipe, steps)
+        optimizer = make_optimizer(model, recipe, recorded=recorded)
+        rates = Rates(optimizer, recipe, steps, recorded=recorded)
         ema = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
         file = context.scratch / "checkpoint.pt" if context.scratch else None
-        state = cls(model, optimizer, scheduler, ema, steps, file)
+        state = cls(model, optimizer, rates, ema, steps, file)
         state.resume(context.device)
         distributed.start_alike(model)
-        state.scheduler.step_update(state.updates)
+        state.rates.set(state.updates)
         return state
 
     @property
     def updates(self) -> int:
         return self.epoch * self.steps + self.step
 
-    @property
-    def lr(self) -> float:
-        """Without the layers' shares of it."""
-        group = self.optimizer.param_groups[0]
-        return group["lr"] / group.get("lr_scale", 1.0)
-
     def after_step(self, loss: Tensor) -> None:
         self.loss_sum = self.loss_sum + loss
         self.step += 1
-        self.scheduler.step_update(self.updates)
-        if self.ema:
-            self.ema.update(self.model, step=self.updates)
+        self.rates.set(self.updates)
         if self.updates % 50 == 0:
             self.refuse_divergence()
 
     def close_epoch(self, evaluate: Evaluate, recipe: Recipe) -> None:
-        row = {"epoch": self.epoch + 1, "lr": self.lr, "loss": float(self.loss_sum) / self.steps}
+        row = {"epoch": self.epoch + 1, "lr": self.rates.lr, "loss": float(self.loss_sum) / self.steps}
         last = self.epoch + 1 == recipe.epochs
         if last or (self.epoch + 1) % recipe.eval_every == 0:
             self.model.eval()
@@ -250,9 +228,14 @@ class _State:
                 "lower recipe.lr, raise recipe.warmup_epochs, or set recipe.clip_grad"
             )
 
-    def checkpoint_if_due(self, context: Context) -> None:
-        if self.file and distributed.leads() and time.monotonic() - self.saved >= context.checkpoint_every:
+    def checkpoint_if_due(self, context: Context, epochs: int) -> None:
+        """By the clock, and at the deadline, where a training ends that is not over and has a place for its checkpoint."""
+        now = time.monotonic()
+        late = now >= context.deadline
+        if self.file and distributed.leads() and (late or now - self.saved >= context.checkpoint_every):
             self.save()
+        if self.file and late and self.epoch < epochs:
+            raise OutOfTimeError(self.updates / (epochs * self.steps))
 
     def save(self) -> None:
         """Write the checkpoint beside the old one and rename: a kill leaves one or the other, whole."""
@@ -287,7 +270,7 @@ class _State:
             return
         content = torch.load(io.BytesIO(raw[32:]), map_location=device, weights_only=True)
         self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        restore(self.optimizer, content["optimizer"])
         if self.ema:
             self.ema.load_state_dict(content["ema"])
         self.epoch, self.step = content["position"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
@@ -9,12 +11,17 @@ from torch import nn
 
 from vitlib.recipe import Recipe
 
+FORM = ("capturable", "fused", "foreach")  # of a group of parameters: how its steps are taken, not what they give
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+
+def make_optimizer(model: nn.Module, recipe: Recipe, *, recorded: bool = False) -> torch.optim.Optimizer:
     """timm's optimiser of the recipe's name over the parameters that are trained; biases and norms are spared weight decay.
 
     A model may give some of its parameters a rate of their own by `lr_scales()`: multipliers of the learning rate, at every step, by how
     the parameters' names begin.
+
+    Args:
+        recorded: in a form whose steps can be replayed from a record, and that reads its rates from tensors: see `Rates`.
 
     Raises:
         ValueError: layer-wise rates for a model that names no layers.
@@ -22,10 +29,10 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.layer_decay and not hasattr(model, "group_matcher"):
         raise ValueError(f"recipe.layer_decay={recipe.layer_decay}: {type(model).__name__} names no layers; allowed: None, or a timm model")
     options = {
-        "adamw": {"fused": True, "betas": (0.9, recipe.beta2), "layer_decay": recipe.layer_decay},
+        "adamw": {"fused": True, "capturable": recorded, "betas": (0.9, recipe.beta2), "layer_decay": recipe.layer_decay},
         "sgd": {"fused": True, "layer_decay": recipe.layer_decay},
-        "momentum": {"layer_decay": recipe.layer_decay},  # torch's fused form fails where a parameter first has a gradient after others
-        "lars": {"param_group_fn": _matrices_and_vectors},
+        "momentum": {"fused": recorded or None, "layer_decay": recipe.layer_decay},
+        "lars": {"param_group_fn": partial(_matrices_and_vectors, foreach=recorded or None)},
     }[recipe.optimizer]
     optimizer = create_optimizer_v2(
         model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum, **options
@@ -33,7 +40,37 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     for start, scale in getattr(model, "lr_scales", dict)().items():
         named = {id(parameter) for name, parameter in model.named_parameters() if name.startswith(start)}
         optimizer.param_groups = [part for group in optimizer.param_groups for part in _split(group, named, scale)]
+    if recorded:
+        _start_momenta(optimizer)
     return optimizer
+
+
+def restore(optimizer: torch.optim.Optimizer, saved: dict) -> None:
+    """The state of an interrupted run; how steps are taken stays a matter of the device."""
+    forms = [{name: group[name] for name in FORM if name in group} for group in optimizer.param_groups]
+    for group, form in zip(saved["param_groups"], forms, strict=True):
+        group.update(form)  # before: it says where the counts of steps are kept
+    optimizer.load_state_dict(saved)
+    _start_momenta(optimizer)
+
+
+class Rates:
+    """The learning rates after so many updates, by timm's schedule; of steps that are recorded in tensors that a replay reads anew."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int, *, recorded: bool = False):
+        self._optimizer, self._schedule = optimizer, make_schedule(optimizer, recipe, steps)
+        groups = optimizer.param_groups
+        self._tensors = [torch.zeros((), device=group["params"][0].device) for group in groups] if recorded else None
+        self.lr = recipe.lr
+
+    def set(self, updates: int) -> None:
+        """Those of the next update; `lr` is the rate without the layers' shares of it."""
+        self._schedule.step_update(updates)
+        groups = self._optimizer.param_groups
+        self.lr = groups[0]["lr"] / groups[0].get("lr_scale", 1.0)
+        if self._tensors:
+            for group, rate in zip(groups, self._tensors, strict=True):
+                group["lr"] = rate.fill_(group["lr"])
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> CosineLRScheduler:
@@ -60,6 +97,14 @@ def clip_gradients(model: nn.Module, recipe: Recipe) -> None:
         nn.utils.clip_grad_norm_(group, recipe.clip_grad)
 
 
+def _start_momenta(optimizer: torch.optim.Optimizer) -> None:
+    """Zeros where fused SGD has no momenta yet: it takes all or none, and parameters may first have a gradient after others."""
+    if isinstance(optimizer, torch.optim.SGD) and optimizer.param_groups[0]["fused"]:
+        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+            if optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
 def _split(group: dict, named: set[int], scale: float) -> list[dict]:
     """The group without the named parameters, and these at a scale of its rate, which timm's schedules multiply by `lr_scale`."""
     rest = [parameter for parameter in group["params"] if id(parameter) not in named]
@@ -68,10 +113,11 @@ def _split(group: dict, named: set[int], scale: float) -> list[dict]:
     return [part for part in parts if part["params"]]
 
 
-def _matrices_and_vectors(model: nn.Module) -> list[dict]:
+def _matrices_and_vectors(model: nn.Module, foreach: bool | None) -> list[dict]:
     """LARS as in MAE's linear probe: matrices take steps in proportion to their norm, biases do not (timm's needs to be told)."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices, vectors = ([parameter for parameter in trained if (parameter.ndim > 1) is matrix] for matrix in (True, False))
     return [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "always_adapt": True},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "always_adapt": False, "weight_decay": 0.0},
+        {"params": matrices, "always_adapt": True, "foreach": foreach},
+        {"params": vectors, "always_adapt": False, "foreach": foreach, "weight_decay": 0.0},
     ]

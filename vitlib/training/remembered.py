@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from vitlib.inputs.data import Batches, ResidentBatches
 from vitlib.recipe import Recipe
-from vitlib.training.loop import Loss, Targets, autocast, target_maker
+from vitlib.training.loop import Targets, target_maker
+from vitlib.training.step.update import Loss, autocast
 
 Frozen = Callable[[Tensor], tuple[Tensor, ...]]  # images (B, C, H, W) -> tensors (B, ...)
 Beside = tuple[Tensor, tuple[Tensor, ...], Tensor]  # images, what the frozen networks give for them, targets or labels
@@ -70,7 +71,7 @@ def lessons(frozen: Frozen, batches: Batches, recipe: Recipe, num_classes: int, 
     """
     mix = target_maker(recipe, num_classes)
     if not recipe.plain_images or not _fits(frozen, batches):
-        return _anew(frozen, batches, mix)
+        return _anew(frozen, Mixed(batches, mix))
     with autocast(recipe, batches.labels.device):
         return _looked_up(frozen, batches, mix, ("lessons", source, recipe.precision))
 
@@ -78,14 +79,24 @@ def lessons(frozen: Frozen, batches: Batches, recipe: Recipe, num_classes: int, 
 def examples(frozen: Frozen, batches: Batches, source: Hashable) -> Lessons:
     """The images of a split as they are, with frozen outputs and labels (B,); `source` as in `lessons`, and the split."""
     as_they_are: Targets = lambda images, labels: (images, labels)  # noqa: E731
-    return _looked_up(frozen, batches, as_they_are, ("examples", source)) if _fits(frozen, batches) else _anew(frozen, batches, as_they_are)
+    return _looked_up(frozen, batches, as_they_are, ("examples", source)) if _fits(frozen, batches) else _anew(frozen, batches)
 
 
-def _anew(frozen: Frozen, batches: Batches, mix: Targets) -> Lessons:
-    def unpack(images: Tensor, labels: Tensor) -> Beside:
-        images, targets = mix(images, labels)
-        with torch.no_grad():
-            return images, frozen(images), targets
+class Mixed:
+    """Batches whose images are mixed, and in place of labels what is to be learnt of them."""
+
+    def __init__(self, batches: Batches, mix: Targets):
+        self._batches, self._mix = batches, mix
+        self.steps, self.images, self.labels = batches.steps, batches.images, batches.labels
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self._mix(images, labels) for images, labels in self._batches.epoch(epoch, start))
+
+
+def _anew(frozen: Frozen, batches: Batches) -> Lessons:
+    @torch.no_grad()
+    def unpack(images: Tensor, marks: Tensor) -> Beside:
+        return images, frozen(images), marks
 
     return Lessons(batches, unpack)
 

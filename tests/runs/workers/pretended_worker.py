@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from vitlib.runs.execute import execute
 from vitlib.runs.plan import Place
 from vitlib.runs.workers import one
 from vitlib.spec import RunSpec
+
+WORKERS = 2  # that wait for each other, so that the first does not end before the second begins
 
 
 def compute_alone(specs: list[RunSpec], results_dir: Path, data_dir: Path) -> None:
@@ -37,5 +40,9 @@ def pretending(results_dir: Path):
 if __name__ == "__main__":
     from vitlib.runs.workers import worker
 
-    with pretending(Place.from_json(sys.argv[1]).results_dir):
+    results_dir = Place.from_json(sys.argv[1]).results_dir
+    with pretending(results_dir):
+        results_dir.with_suffix(f".{os.getpid()}").touch()
+        while len([*results_dir.parent.glob(f"{results_dir.name}.[0-9]*")]) < WORKERS:
+            time.sleep(0.05)
         worker.main(*sys.argv[1:])

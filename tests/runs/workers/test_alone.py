@@ -8,7 +8,7 @@ import time
 import pytest
 
 from vitlib.runs.workers import alone
-from vitlib.runs.workers.alone import on_the_host
+from vitlib.runs.workers.alone import NoRoomError, on_the_host
 
 
 @pytest.fixture(autouse=True)
@@ -16,21 +16,23 @@ def _own_host(tmp_path, monkeypatch):
     monkeypatch.setattr(alone.tempfile, "tempdir", str(tmp_path))
 
 
-def compute(folder, number):
-    """Ten short runs, each third alone; when they began and ended is written down."""
+def compute(folder, number, start):
+    """Ten short runs, each third alone, begun when all processes are there; when they began and ended is written down."""
     alone.tempfile.tempdir = str(folder)
     generator = random.Random(number)
+    start.wait()
     with (folder / f"log{number}").open("w") as log:
         for run in range(10):
             by_itself = run % 3 == 0
             with on_the_host(alone=by_itself):
                 began = time.monotonic()
-                time.sleep(generator.random() / 100)
+                time.sleep(generator.random() / 20)
                 log.write(f"{began} {time.monotonic()} {int(by_itself)}\n")
 
 
 def test_no_run_of_any_process_computes_beside_one_that_measures_time_and_others_do(tmp_path, forking):
-    processes = [forking.Process(target=compute, args=(tmp_path, number), daemon=True) for number in range(4)]
+    start = forking.Barrier(4)
+    processes = [forking.Process(target=compute, args=(tmp_path, number, start), daemon=True) for number in range(4)]
     for process in processes:
         process.start()
     for process in processes:
@@ -57,6 +59,21 @@ def test_a_holder_that_is_killed_leaves_the_host_free(tmp_path, forking, by_itse
     assert held.wait(60)
     os.kill(process.pid, signal.SIGKILL)
     with on_the_host(alone=True):
+        pass
+
+
+def test_nobody_waits_for_room_beyond_the_deadline(tmp_path, forking):
+    held = forking.Event()
+    process = forking.Process(target=hold, args=(tmp_path, held), kwargs={"by_itself": True}, daemon=True)
+    process.start()
+    assert held.wait(60)
+    began = time.monotonic()
+    with pytest.raises(NoRoomError), on_the_host(alone=False, deadline=began + 0.2):
+        pass
+    assert 0.2 <= time.monotonic() - began < 5
+    process.kill()
+    process.join()
+    with on_the_host(alone=False, deadline=began):  # the room is free: nobody waits
         pass
 
 

@@ -56,12 +56,12 @@ def test_a_run_of_a_class_that_says_nothing_is_priced_by_its_fields(tmp_path):
     assert two.flops - one.flops > 0
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("12m", 720), ("1.5h", 5400)])
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("12m", 720), ("2h", 7200), ("1.5h", 5400)])
 def test_a_budget_is_a_number_with_its_unit(text, seconds):
     assert seconds_of(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "12", "m", "-3m", "0s", "12 min", "nanm", "1e999h"])
+@pytest.mark.parametrize("text", ["", "12", "m", "-3m", "0s", "12 min", "sixty", "60d", "nanm", "1e999h"])
 def test_what_is_no_budget_is_refused_with_what_is_allowed(text):
     with pytest.raises(SpecError, match=r"budget: got .*allowed: a number above 0"):
         seconds_of(text)

@@ -26,17 +26,6 @@ def wider(declared):
     return load_study("afr_pruning", "smoke", overrides=FIVE, results_dir=str(declared.place.results_dir), device="cpu")
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90.0), ("60m", 3600.0), ("2h", 7200.0)])
-def test_a_budget_is_a_number_and_a_unit(text, seconds):
-    assert decide.seconds_of(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "60", "m", "0m", "-5m", "1.5h", "60 m", "sixty", "60d"])
-def test_any_other_budget_is_refused_with_what_is_allowed(text):
-    with pytest.raises(SpecError, match=r"budget: got .*; allowed: a whole number above 0 with s, m or h"):
-        decide.seconds_of(text)
-
-
 def test_added_seeds_follow_the_declared_ones_up_to_thirty():
     seeds = decide.with_more_seeds(load_study("afr_pruning", "smoke", overrides={"seeds": [0, 7, 3]}).settings)["seeds"]
     assert seeds[:3] == [0, 7, 3] and seeds[3:] == list(range(8, 35)) and len(seeds) == 30

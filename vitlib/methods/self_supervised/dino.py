@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def dino_loss(student_logits: Tensor, teacher_logits: Tensor, center: Tensor, student_temp: float, teacher_temp: float) -> Tensor:
+def dino_loss(student_logits: Tensor, teacher_logits: Tensor, center: Tensor, student_temp: float, teacher_temp: float | Tensor) -> Tensor:
     """H(P_t(x), P_s(x')) over all pairs of a teacher's view and another view of the student, mean over pairs and images (equation 3).
 
     P_s = softmax(Z_s / tau_s); P_t = softmax((Z_t - c) / tau_t), without gradient.
@@ -90,7 +90,7 @@ class SelfDistillation(nn.Module):
         self.teacher.eval()
         return self
 
-    def forward(self, global_views: Tensor, local_views: Tensor, teacher_temp: float) -> Tensor:
+    def forward(self, global_views: Tensor, local_views: Tensor, teacher_temp: float | Tensor) -> Tensor:
         """Loss of global views (2 B, C, H, W) and local views (L B, C, h, w), view after view."""
         with torch.no_grad():
             teacher_logits = self.teacher(global_views)

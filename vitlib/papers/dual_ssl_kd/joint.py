@@ -167,10 +167,10 @@ class Ramp:
         self._length, self.share = epochs / training_epochs, 1.0
 
     @contextmanager
-    def around_step(self, progress: float) -> Iterator[None]:
+    def around_step(self, progress: float) -> Iterator[float]:
         """For `train`, which says the share of training that is done."""
         self.share = 1.0 if progress >= self._length else progress / self._length
-        yield
+        yield self.share
 
 
 def _head(maps: Tensor, head: Tensor) -> Tensor:

@@ -7,23 +7,49 @@ pass: newcomers stay outside until it is done. Both are freed when their holder 
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PAUSE = 0.05  # seconds from one look at a lock to the next
+
+
+class NoRoomError(RuntimeError):
+    """Other runs had the host until the deadline."""
+
 
 @contextmanager
-def on_the_host(*, alone: bool) -> Iterator[None]:
-    """Compute beside other runs, or, after those under way, alone."""
+def on_the_host(*, alone: bool, deadline: float = math.inf) -> Iterator[None]:
+    """Compute beside other runs, or, after those under way, alone.
+
+    Raises:
+        NoRoomError: where there is no room until the deadline (`time.monotonic`).
+    """
     kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     with _opened("turn") as turn, _opened("room") as room:
-        fcntl.flock(turn, kind)
-        fcntl.flock(room, kind)
+        _lock(turn, kind, deadline)
+        _lock(room, kind, deadline)
         if not alone:
             fcntl.flock(turn, fcntl.LOCK_UN)
         yield
+
+
+def _lock(handle: int, kind: int, deadline: float) -> None:
+    if deadline == math.inf:
+        fcntl.flock(handle, kind)
+        return
+    while True:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise NoRoomError("other runs have the host") from None
+            time.sleep(PAUSE)
 
 
 @contextmanager

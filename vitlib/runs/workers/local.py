@@ -12,16 +12,19 @@ import selectors
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vitlib.runs.clock.budget import GRACE, IN_VAIN, Turns, note
+from vitlib.runs.clock.progress import Progress
 from vitlib.runs.plan import Place, Plan
 from vitlib.runs.store import Store
 from vitlib.runs.workers.mps import side_by_side
-from vitlib.runs.workers.progress import Progress
 from vitlib.runs.workers.slots import Slot, slots
 from vitlib.spec import RunSpec, dump
 
 TRIES = 2
+LEAVING = 10.0  # seconds that a worker has to leave at the end of its input before it is killed
 WORKER = ("-m", "vitlib.runs.workers.worker")
 
 
@@ -29,12 +32,13 @@ WORKER = ("-m", "vitlib.runs.workers.worker")
 class _Worker:
     process: subprocess.Popen
     run_id: str | None = None
+    began: float = 0.0
 
 
-def run_in_workers(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str]) -> None:
-    """Compute `plan.pending`; reasons of failures go into `plan.failed`."""
+def run_in_workers(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str], turns: Turns) -> None:
+    """Compute `plan.pending`; reasons of failures go into `plan.failed`, what time did not suffice for into `plan.left`."""
     with side_by_side(slots(place.device, place.slots_per_gpu)[: len(plan.pending)]) as places:
-        driver = _Driver(plan, store, place, progress, forced, places)
+        driver = _Driver(plan, store, place, progress, forced, turns, places)
         try:
             driver.run()
         finally:
@@ -42,9 +46,9 @@ def run_in_workers(plan: Plan, store: Store, place: Place, progress: Progress, f
 
 
 class _Driver:
-    def __init__(self, plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str], places: list[Slot]):
-        self.plan, self.store, self.place, self.progress, self.forced = plan, store, place, progress, forced
-        self.waiting = plan.in_order()
+    def __init__(self, plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str], turns: Turns, places: list[Slot]):
+        self.plan, self.store, self.place, self.progress, self.forced, self.turns = plan, store, place, progress, forced, turns
+        self.waiting = dict(plan.pending)
         self.done: set[str] = set()
         self.tries: dict[str, int] = {}
         self.selector = selectors.DefaultSelector()
@@ -56,28 +60,50 @@ class _Driver:
             for worker in self.workers:
                 if worker.run_id is None and (spec := self._next()):
                     self._hand_out(worker, spec)
+            if self.turns.budget.left < -GRACE:
+                self._give_up()
+            if not any(worker.run_id for worker in self.workers):
+                break
             for key, _ in self.selector.select(timeout=0.2):
                 self._listen(key.data)
+        self.plan.left = self.waiting
 
     def stop(self) -> None:
         for worker in self.workers:
             worker.process.stdin.close()  # the worker leaves at the end of its input, in the middle of a run too
-            worker.process.wait()
+            try:
+                worker.process.wait(timeout=LEAVING)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
             worker.process.stdout.close()
         self.selector.close()
 
+    def _give_up(self) -> None:
+        """Take back the runs that did not end in the grace after the deadline; what kept no checkpoint meanwhile was in vain."""
+        for worker in self.workers:
+            if run_id := worker.run_id:
+                checkpoint = self.store.scratch(run_id) / "checkpoint.pt"
+                taken = time.monotonic() - worker.began
+                if not (checkpoint.exists() and time.time() - checkpoint.stat().st_mtime < taken):
+                    note(self.store, run_id, IN_VAIN, taken)
+                self.waiting[run_id], worker.run_id = self.plan.pending[run_id], None
+
     def _next(self) -> RunSpec | None:
-        """A run whose parents are stored."""
-        for run_id, spec in list(self.waiting.items()):
-            if reason := self.plan.failed_parent(spec):
-                self._settle(run_id, reason)
-            elif all(parent.id not in self.plan.pending or parent.id in self.done for parent in spec.parents()):
-                del self.waiting[run_id]
-                return spec
-        return None
+        """A run whose parents are stored, if there is time for one."""
+        for child in self.plan.fail_children(self.waiting):
+            self._settle(child, self.plan.failed[child])
+        run_id = self.turns.next(self._ready(), self.waiting)
+        return self.waiting.pop(run_id) if run_id else None
+
+    def _ready(self) -> Iterator[str]:
+        """In the plan's order."""
+        for run_id in self.plan.pending:
+            if run_id in self.waiting and all(p not in self.plan.pending or p in self.done for p in self.plan.parents[run_id]):
+                yield run_id
 
     def _hand_out(self, worker: _Worker, spec: RunSpec) -> None:
-        worker.run_id = spec.id
+        worker.run_id, worker.began = spec.id, time.monotonic()
         self.tries[spec.id] = self.tries.get(spec.id, 0) + 1
         order = {"spec": dump(spec), "again": spec.id in self.forced}
         try:
@@ -96,12 +122,14 @@ class _Driver:
             self.progress.tick(worker.run_id, *said["tick"])
             return
         run_id, worker.run_id = worker.run_id, None
-        if said["outcome"] == "held":
+        if said["outcome"] in ("held", "interrupted"):
             self.tries[run_id] -= 1
             self.waiting[run_id] = self.plan.pending[run_id]
             time.sleep(0.2)
-        else:
-            self._settle(run_id, said.get("reason"))
+            return
+        if said["outcome"] == "stored":
+            self.turns.took(run_id, said["seconds"])
+        self._settle(run_id, said.get("reason"))
 
     def _settle(self, run_id: str, reason: str | None) -> None:
         self.waiting.pop(run_id, None)

@@ -2,42 +2,62 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from vitlib import distributed
-from vitlib.computing import Context, result_of
+from vitlib.computing import Context, NoWeightsError, OutOfTimeError, result_of
+from vitlib.runs.clock.budget import REACHED, note
 from vitlib.runs.plan import Place
 from vitlib.runs.provenance import facts, now
 from vitlib.runs.store import Store
-from vitlib.runs.workers.alone import on_the_host
+from vitlib.runs.workers.alone import NoRoomError, on_the_host
 from vitlib.spec import RunSpec, SpecError
 
 Tick = Callable[[int, int, int], None]
 
 
-def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bool = False) -> Literal["stored", "held"]:
-    """Claim one run, compute it and store it; 'held' if another process is at it, 'stored' also if it already was.
+class Outcome(NamedTuple):
+    """What became of a run: stored after `seconds`; found, for another process stored it; held, for one is at it; interrupted."""
+
+    what: Literal["stored", "found", "held", "interrupted"]
+    seconds: float = 0.0
+
+
+def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bool = False) -> Outcome:
+    """Claim one run, compute it and store it; at the place's deadline it is interrupted, its checkpoint written.
 
     Raises:
         Exception: whatever the run raised; its reason is recorded in the store.
     """
     with store.claim(spec.id) as mine:
         if not mine:
-            return "held"
+            return Outcome("held")
         if spec.id in store and not again:
-            return "stored"
+            return Outcome("found")
         device, scratch = device_of(place.device), store.scratch(spec.id)
         about = facts(type(spec), device)  # before: what is edited meanwhile did not compute it
         about["code"] = _code_of(scratch, about["code"])
-        context = Context(device, place.data_dir, scratch, lambda parent: store.read(parent.id), tick, place.checkpoint_every)
+        parent = lambda run: store.read(run.id)  # noqa: E731
+        context = Context(device, place.data_dir, scratch, parent, tick, place.checkpoint_every, place.deadline, place.capture)
         try:
-            with on_the_host(alone=spec.timed), one_thread(device), distributed.divided(spec):
+            with on_the_host(alone=spec.timed, deadline=place.deadline), one_thread(device), distributed.divided(spec):
+                began = time.monotonic()
                 result = result_of(spec, context)
+                seconds = time.monotonic() - began
             store.put(spec, result, about | {"finished": now()})
+        except NoRoomError:
+            return Outcome("held")
+        except OutOfTimeError as late:
+            note(store, spec.id, REACHED, late.share)
+            return Outcome("interrupted")
+        except NoWeightsError as error:
+            store.record_failure(error.run_id, str(error))  # of the parent, which `retry` computes again
+            raise
         except (SpecError, OSError):
             raise  # of this machine rather than of the run: it may be tried again as it is
         except Exception as error:
@@ -45,7 +65,7 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
             raise
         store.clear_scratch(spec.id)
         store.forget_failure(spec.id)
-        return "stored"
+        return Outcome("stored", seconds)
 
 
 def _code_of(scratch: Path, code: str) -> str:

@@ -35,7 +35,8 @@ def _obey(order: dict[str, Any], store: Store, place: Place, answers: Any) -> di
             said[0], images[0] = time.monotonic(), 0
 
     try:
-        return {"outcome": compute_one(rebuild(order["spec"]), store, place, tick, again=order["again"])}
+        outcome = compute_one(rebuild(order["spec"]), store, place, tick, again=order["again"])
+        return {"outcome": outcome.what, "seconds": outcome.seconds}
     except Exception as error:
         return {"outcome": "failed", "reason": f"{type(error).__name__}: {error}"}
 

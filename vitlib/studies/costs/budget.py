@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from vitlib.grid.cells import Cell
 from vitlib.grid.grid import Grid
 from vitlib.spec import RunSpec, SpecError
 from vitlib.studies.costs.amounts import Amounts, amounts_of
@@ -44,19 +45,33 @@ def seconds_of(text: str) -> float:
     return seconds
 
 
+def in_order(study: Grid) -> list[RunSpec]:
+    """The study's own runs, whole comparisons first."""
+    return list({cell.id: cell.spec for cells in _ranked(study).values() for cell in cells}.values())
+
+
 def comparisons(study: Grid, missing: set[str]) -> list[Comparison]:
     """The comparisons that lack runs, in the order in which they are best computed."""
+    return list(_lacking(_ranked(study), set(missing)))
+
+
+def complete(study: Grid, missing: set[str]) -> list[tuple[str, Any]]:
+    """Table and seed of the comparisons none of whose own runs is missing."""
+    return [found for found, cells in _ranked(study).items() if missing.isdisjoint(cell.id for cell in cells)]
+
+
+def _ranked(study: Grid) -> dict[tuple[str, Any], list[Cell]]:
+    """The cells of each table at each seed; those without a seed first, tables in their order."""
     order = {seed: place for place, seed in enumerate(study.settings.seeds)}
-    found: dict[tuple[str, Any], list[RunSpec]] = {}
+    found: dict[tuple[str, Any], list[Cell]] = {}
     for cell in study.cells:
-        found.setdefault((cell.table, cell.point.get("seed")), []).append(cell.spec)
-    ranked = sorted(found.items(), key=lambda item: order.get(item[0][1], -1))  # those without a seed first; tables in their order
-    return list(_lacking(ranked, set(missing)))
+        found.setdefault((cell.table, cell.point.get("seed")), []).append(cell)
+    return dict(sorted(found.items(), key=lambda item: order.get(item[0][1], -1)))
 
 
-def _lacking(ranked: list, missing: set[str]) -> Iterator[Comparison]:
-    for (table, seed), specs in ranked:
-        family = {member.id: member for spec in specs for member in spec.family()}
+def _lacking(ranked: dict[tuple[str, Any], list[Cell]], missing: set[str]) -> Iterator[Comparison]:
+    for (table, seed), cells in ranked.items():
+        family = {member.id: member for cell in cells for member in cell.spec.family()}
         lacking = tuple(spec for run_id, spec in family.items() if run_id in missing)
         missing -= {spec.id for spec in lacking}
         if lacking:

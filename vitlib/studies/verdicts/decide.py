@@ -26,7 +26,6 @@ from vitlib.spec import RunSpec, SpecError
 from vitlib.studies.study import Study
 
 MOST_SEEDS = 30  # of a claim: looks at 3 to 30 seeds are simulated to err in at most 5 %
-UNITS = {"s": 1, "m": 60, "h": 3600}
 Place = tuple[str, frozenset, int]  # of a run in the grid: table, point without its seed, and which seed it is
 
 
@@ -44,18 +43,6 @@ class Step:
     specs: tuple[RunSpec, ...]
     seconds: float
     to_decide: float
-
-
-def seconds_of(text: str) -> float:
-    """A budget such as `90s`, `60m` or `2h`.
-
-    Raises:
-        SpecError: for anything else.
-    """
-    number, unit = text[:-1], text[-1:]
-    if unit not in UNITS or not number.isdecimal() or not int(number):
-        raise SpecError(f"budget: got {text!r}; allowed: a whole number above 0 with s, m or h, for instance 60m")
-    return float(number) * UNITS[unit]
 
 
 def with_more_seeds(settings: Any) -> dict[str, list[int]]:

@@ -29,9 +29,9 @@ class Losses:
         return sum(term for named in terms for term in named.values())
 
     @contextmanager
-    def around_step(self, progress: float) -> Iterator[None]:
+    def around_step(self, progress: float) -> Iterator[tuple[str, ...]]:
         self._groups = groups_at(self._order, round(progress * self._updates), self._updates)
-        yield
+        yield self._groups
 
 
 def groups_at(order: str, update: int, updates: int) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from vitlib.inputs.data import Batches
 from vitlib.papers.multi_distillation.specs import Combined
 from vitlib.papers.multi_distillation.training.objective import label_loss, loss_terms
-from vitlib.training.loop import autocast, set_mode, target_maker
+from vitlib.training.loop import set_mode, target_maker
+from vitlib.training.step.update import autocast
 
 
 def at_equal_step(spec: Combined, model: nn.Module, batches: Batches) -> Combined:

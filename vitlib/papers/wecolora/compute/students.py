@@ -110,7 +110,7 @@ def train_adapters(
     taught = _cached_features(teacher, batches, schedule) if spec.cached else _live_features(teacher)
 
     @contextmanager
-    def around_step(progress: float) -> Iterator[None]:
+    def around_step(progress: float) -> Iterator[Phase]:
         nonlocal current
         if (now := phase_at(progress, spec.recipe.epochs, schedule)) is not current:
             current = now
@@ -118,7 +118,7 @@ def train_adapters(
                 for _, layer in adapters(block):
                     layer.a.requires_grad_(index < now.active)
                     layer.b.requires_grad_(index < now.active)
-        yield
+        yield current
 
     def loss(model: nn.Module, images: Tensor, positions: Tensor) -> Tensor:
         learned, wanted = zip(*current.pairs, strict=True)

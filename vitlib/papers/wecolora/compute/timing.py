@@ -65,6 +65,8 @@ def _cost_of_adapters(spec: Costs, teacher: nn.Module, merged: nn.Module) -> dic
 def time_stages(spec: StageTimes, context: Context) -> Result:
     """Alternating trainings of the same length, every other round in reverse; an epoch before them, not counted, warms up.
 
+    Steps are taken anew: each phase's would be recorded once, which in a short training counts for more than what a phase saves.
+
     Arrays, a row a round: 'seconds NAME' of a whole training, (rounds,); 'epochs of PHASE' in seconds, (rounds, epochs), for each
     phase of staged training and for plain training.
     """
@@ -89,5 +91,5 @@ def _timed(spec: Distilled, context: Context) -> tuple[float, list[float], list[
     """Seconds in all, making the cache included; seconds of each epoch; and the name of each epoch's phase."""
     student, teacher, group_list = adapted_student(spec, context)
     begun = time.perf_counter()
-    trained, schedule = train_adapters(spec, student, teacher, group_list, replace(context, scratch=None))
+    trained, schedule = train_adapters(spec, student, teacher, group_list, replace(context, scratch=None, capture=False))
     return time.perf_counter() - begun, trained.epoch_seconds, [phase.name for phase in schedule for _ in range(phase.epochs)]

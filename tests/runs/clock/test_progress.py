@@ -7,9 +7,9 @@ import pytest
 
 from tests.support import Number, Total
 from vitlib.runs import execute as execute_module
+from vitlib.runs.clock import progress as progress_module
+from vitlib.runs.clock.progress import Progress
 from vitlib.runs.execute import RunsFailedError, execute
-from vitlib.runs.workers import progress as progress_module
-from vitlib.runs.workers.progress import Progress
 
 
 @pytest.fixture

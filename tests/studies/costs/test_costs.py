@@ -14,6 +14,7 @@ from vitlib.studies.costs.amounts import Amounts, amounts, amounts_of
 from vitlib.studies.costs.budget import comparisons, seconds_of, that_fit
 from vitlib.studies.costs.speed import measure
 from vitlib.studies.costs.speed.machine import KEPT, known, rates_for
+from vitlib.studies.costs.speed.probing import probes
 from vitlib.studies.costs.speed.rates import SHIPPED
 from vitlib.studies.costs.table import in_words, table
 from vitlib.studies.loading import load_study
@@ -123,7 +124,7 @@ def test_activations_in_bf16_are_half_as_much_to_move(tmp_path):
 
 def test_rates_are_found_again_from_times_that_they_gave(tmp_path):
     true = {"products": 2e-11, "convolutions": 8e-11, "elements": 6e-10, "kernels": 4.5e-5, "moved": 6e-8, "runs": 0.9}  # CPU's three times
-    asked = measure.probes()
+    asked = probes()
     seconds = np.array([sum(getattr(amounts_of(probe, Sets(tmp_path)), unit) * rate for unit, rate in true.items()) for probe in asked])
     found = measure.fitted(asked, seconds, CPU)
     again = [sum(getattr(amounts_of(probe, Sets(tmp_path)), unit) * rate for unit, rate in found.items()) for probe in asked]
@@ -188,3 +189,13 @@ def test_a_studys_display_tells_the_cost_without_measuring(study):
     html = study._repr_html_()
     assert "cost of the missing runs" in html
     assert "python -m vitlib plan deit --profile smoke" in html
+
+
+def test_rates_are_measured_with_all_cores_at_work(monkeypatch):
+    asked = []
+    popen = measure.subprocess.Popen
+    monkeypatch.setattr(measure.subprocess, "Popen", lambda *args, **options: asked.append(popen(*args, **options)) or asked[-1])
+    monkeypatch.setattr(measure.paths, "cores", lambda: 2)
+    rates = measure.measure("cpu")
+    assert len(asked) == rates.slots == 2 and all(worker.returncode == 0 for worker in asked)
+    assert all(getattr(rates, unit) > 0 for unit in measure.FITTED)

@@ -1,0 +1,145 @@
+"""What a call gives back: the compressed model, and what it cost and what it lost beside the one that it began with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from vitlib.compress.back.taken import METADATA, Form, form_of, plain_weights
+from vitlib.compress.specs import Measured
+from vitlib.inputs.sources import class_names
+from vitlib.report import figures, tables
+from vitlib.runs.plan import Place
+from vitlib.runs.store import Stored
+from vitlib.spec import RunSpec, SpecError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import nn
+
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A compressed model and the models that it is compared with; the last row is the one that is taken away.
+
+    Attributes:
+        runs: what was computed, by the row of the summary.
+        notes: how it was computed, in sentences.
+    """
+
+    runs: dict[str, RunSpec]
+    stored: dict[str, Stored]
+    place: Place
+    notes: tuple[str, ...]
+
+    @property
+    def run(self) -> RunSpec:
+        """The run whose model this is."""
+        return list(self.runs.values())[-1]
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Names of the classes in the order of the logits."""
+        return class_names(self.run.data, self.place.data_dir)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """A plain timm module in eval mode, on the CPU; its `pretrained_cfg` has mean and std."""
+        return self._form.module(self._weights, len(self.classes))
+
+    def summary(self) -> pd.DataFrame:
+        """Before and after, a row a model: top-1 in percent with Wilson's 95 % interval over the test photos, size, and latency of one image.
+
+        File MB are those of the safetensors file, packed MB those of the npz file. Zeros that are scattered change neither MACs nor latency.
+        """
+        return pd.DataFrame([self._row(name, run) for name, run in self.runs.items()])
+
+    def figure(self) -> Figure:
+        """Accuracy, size and latency before and after."""
+        return _drawn(self.summary())
+
+    def how_to_load(self, file: str = "model.safetensors") -> str:
+        """Plain timm that loads the saved file."""
+        return self._form.how_to_load(str(file), len(self.classes))
+
+    def save(self, path: Path | str) -> Path:
+        """Write `x.safetensors`, dense, which `timm.create_model` loads as it is, or `x.npz`, packed, smaller where weights are zero.
+
+        Raises:
+            SpecError: for another suffix.
+        """
+        from safetensors.numpy import save_file
+
+        path = Path(path).expanduser()
+        if path.suffix not in (".safetensors", ".npz"):
+            raise SpecError(f"save: got {path.name!r}; allowed: a name that ends in .safetensors (for timm) or .npz (packed)")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".npz":
+            np.savez_compressed(path, **self._weights)
+            return path
+        facts = {METADATA: self._form.described(self.model), "load": self.how_to_load(path.name), "classes": "\n".join(self.classes)}
+        save_file(self._weights, path, metadata={**facts, "run": self.run.id, "format": "pt"})
+        return path
+
+    def __repr__(self) -> str:
+        return "\n".join([tables.formatted(self.summary()).to_string(index=False), *self.notes])
+
+    def _repr_markdown_(self) -> str:
+        return "\n\n".join([tables.formatted(self.summary()).to_markdown(index=False), *self.notes])
+
+    @property
+    def _form(self) -> Form:
+        return form_of(self.run)
+
+    @cached_property
+    def _weights(self) -> dict[str, np.ndarray]:
+        return plain_weights(self.place.reading().weights(self.run))
+
+    def _row(self, name: str, run: RunSpec) -> dict[str, float | int | str]:
+        measured = self.stored[Measured(model=run).id].metrics
+        right = self.stored[run.id].arrays["top1 by image"]
+        interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+        return {
+            "model": name,
+            "top-1 %": 100 * float(right.mean()),
+            "low": 100 * float(interval.low),
+            "high": 100 * float(interval.high),
+            "test photos": len(right),
+            "parameters": measured["parameters"],
+            "non-zero": measured["non-zero"],
+            "MACs": measured["macs"],
+            "file MB": measured["file bytes"] / MB,
+            "packed MB": measured["packed bytes"] / MB,
+            "latency ms": measured["latency ms"],
+            "latency p90 ms": measured["latency p90 ms"],
+        }
+
+
+@figures.style()
+def _drawn(table: pd.DataFrame) -> Figure:
+    """A panel for each measure, a bar for each model, the last one coloured."""
+    panels = {"top-1 %": 1.0, "non-zero": 1e6, "MACs": 1e9, "packed MB": 1.0, "latency ms": 1.0}
+    titles = ["top-1 (%), 95 %", "non-zero (M)", "MACs (G)", "file, packed (MB)", "latency (ms), p90"]
+    figure, axes = figures.canvas(1, len(panels), height=0.9 + 0.35 * len(table), sharey=True)
+    places = np.arange(len(table))[::-1]
+    colours = ["0.65"] * (len(table) - 1) + ["C0"]
+    for panel, (name, unit), title in zip(axes[0], panels.items(), titles, strict=True):
+        values = table[name] / unit
+        panel.barh(places, values, color=colours, height=0.6)
+        panel.set_title(title, fontsize="small")
+        panel.bar_label(panel.containers[0], fmt="%.3g", fontsize="x-small", label_type="center")
+        panel.set_xlim(0, None)
+    spread = np.abs(table[["low", "high"]].T.to_numpy() - table["top-1 %"].to_numpy())
+    axes[0, 0].errorbar(table["top-1 %"], places, xerr=spread, fmt="none", ecolor="black", elinewidth=1)
+    axes[0, 0].set_xlim(0, 100)
+    axes[0, 0].set_yticks(places, table["model"])
+    axes[0, -1].plot(table["latency p90 ms"], places, "|", color="black")
+    return figure

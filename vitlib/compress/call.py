@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from vitlib.runs.store import Stored
 from vitlib.spec import RunSpec
 from vitlib.teachers.teacher import Teacher
 
+TEACHERS = ("teacher", "cl", "mim")  # fields of runs
 INPUTS = ".inputs"  # below the results: links to photos and files of weights
 LARGEST = 2**32  # bytes of decoded images that are held; larger sets are streamed
-log = logging.getLogger("vitlib")
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ class Call:
     own: dict[str, Any]
     place: Place
     photos: Any
-    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, door: str, photos: Any, keywords: dict[str, Any], own: frozenset[str]) -> Call:
@@ -93,9 +91,3 @@ class Call:
         """The rows, computed and measured."""
         specs = [*runs.values(), *(Measured(model=run) for run in runs.values())]
         return Compressed(runs, self.stored(specs), self.place, tuple(notes))
-
-    def without(self, *names: str) -> Call:
-        return replace(self, own={name: value for name, value in self.own.items() if name not in names})
-
-
-TEACHERS = ("teacher", "cl", "mim")

@@ -119,8 +119,8 @@ def distill(student: str, photos: Any, teachers: Any = (), method: str = "", **k
         student: a timm name; its weights are drawn.
         photos: as for `prune`.
         teachers: none, one, or two (contrastive first, masked-image second), each as `prune` takes models.
-        method: 'deit' (hard labels of one teacher; by the distillation token, if the student has one), 'one-teacher', 'two-teachers', 'multi'
-            (two students that teach each other and, by exits, themselves); by default what the number of teachers says.
+        method: 'deit' (hard labels of one teacher; by the distillation token, if the student has one), 'one-teacher', 'two-teachers',
+            'multi' (two students that teach each other and, by exits, themselves); by default what the number of teachers says.
         keywords: `Options`; fields of `Recipe`, for the student; finetune={...}, for the teachers; what the method's runs have beside them.
 
     Raises:

@@ -8,7 +8,7 @@ from vitlib.spec import RunSpec
 
 
 class Measured(RunSpec):
-    """Parameters, those that are not zero, multiply-accumulates, bytes of the saved files, and latency of one image, of a stored run's model.
+    """Of a stored run's model: parameters, those that are not zero, multiply-accumulates, bytes of the saved files, latency of one image.
 
     Args:
         model: a run that keeps its weights.

@@ -8,7 +8,7 @@ from typing import Any
 from vitlib.compress.back.result import Compressed
 from vitlib.compress.call import Call
 from vitlib.compress.given import recipes
-from vitlib.compress.given.models import architecture_of, parameters, size_of
+from vitlib.compress.given.models import architecture_of, parameters
 from vitlib.inputs.foreign.architecture import known_vit
 from vitlib.inputs.models import Timm, Vit, released
 from vitlib.inputs.sources import Data
@@ -48,8 +48,8 @@ def method_for(student: Any, teachers: int) -> str:
 def by_token(call: Call, student: str, teachers: list[Any]) -> Compressed:
     """DeiT (equation 3): the labels and a fine-tuned teacher's hardened ones, the latter by the distillation token where there is one."""
     (teacher,) = _counted("deit", teachers, 1)
-    model, own = architecture_of(student, call.options), call.teacher(teacher)
-    data, where = call.data(size_of(model))
+    model, own = architecture_of(student), call.teacher(teacher)
+    data, where = call.data(released(model.name)["image_size"])
     images, facts = call.images(data), released(model.name)
     data = data.changed(mean=facts["mean"], std=facts["std"])
     tuned, told = _tuned(call, own, data)
@@ -82,9 +82,7 @@ def by_two_teachers(call: Call, student: str, teachers: list[Any]) -> Compressed
     cl, mim = (call.teacher(teacher) for teacher in _counted("two-teachers", teachers, 2))
     model, data, where = _plain(call, student, cl)
     if mim.normalised(data.changed(mean=None, std=None)).normalisation != data.normalisation:
-        raise SpecError(
-            "teachers: normalised in two ways, and one batch serves both; allowed: equal ones, or mean=(...), std=(...) for both"
-        )
+        raise SpecError("teachers: normalised in two ways, and one batch serves both; allowed: equal ones, or mean=(...) and std=(...)")
     images = call.images(data)
     recipe = recipes.from_scratch(images, call.knobs)
     settings = {
@@ -132,17 +130,15 @@ def _counted(method: str, teachers: list[Any], count: int) -> list[Any]:
 
 def _plain(call: Call, student: str, teacher: Teacher | None) -> tuple[Vit, Data, str]:
     """A student that is a plain Vision Transformer, and the photos at its size, normalised as the teacher's were."""
-    model = architecture_of(student, call.options)
+    model = architecture_of(student)
     facts = released(model.name)
-    data, where = call.data(size_of(model))
+    data, where = call.data(released(model.name)["image_size"])
     mean, std = (call.options.mean, call.options.std) if call.options.mean else (None, None)
     data = data.changed(mean=mean, std=std)
     data = teacher.normalised(data) if teacher else data if mean else data.changed(mean=facts["mean"], std=facts["std"])
     found = known_vit(Timm(name=model.name), data.image_size, data.channels)
     if found is None:
-        raise SpecError(
-            f"student: got {student!r}; allowed: a plain Vision Transformer, such as vit_tiny_patch16_224 or vit_small_patch16_224"
-        )
+        raise SpecError(f"student: got {student!r}; allowed: a plain Vision Transformer, such as vit_tiny_patch16_224")
     return found, data, where
 
 

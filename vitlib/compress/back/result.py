@@ -56,9 +56,9 @@ class Compressed:
         return self._form.module(self._weights, len(self.classes))
 
     def summary(self) -> pd.DataFrame:
-        """Before and after, a row a model: top-1 in percent with Wilson's 95 % interval over the test photos, size, and latency of one image.
+        """Before and after, a row a model: top-1 in percent with Wilson's 95 % interval over the test photos, size, latency of one image.
 
-        File MB are those of the safetensors file, packed MB those of the npz file. Zeros that are scattered change neither MACs nor latency.
+        File MB are those of the safetensors file, packed MB those of the npz file. Scattered zeros change neither MACs nor latency.
         """
         return pd.DataFrame([self._row(name, run) for name, run in self.runs.items()])
 

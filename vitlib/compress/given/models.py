@@ -1,4 +1,4 @@
-"""A model as it comes: a timm name, a checkpoint file, or a module in memory; each becomes a `Teacher`, its weights part of the identity."""
+"""A model as it comes: a timm name, a checkpoint file or a module in memory; each becomes a `Teacher`, its weights part of the identity."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def teacher_of(model: Any, inputs: Path, options: Options) -> Teacher:
     raise SpecError(f"model: got {brief(model)}; {REMEDY}")
 
 
-def architecture_of(model: Any, options: Options) -> Timm:
+def architecture_of(model: Any) -> Timm:
     """The architecture of a student that is trained from the beginning.
 
     Raises:
@@ -51,15 +51,9 @@ def architecture_of(model: Any, options: Options) -> Timm:
     return Timm.made(name=model.partition(".")[0])
 
 
-def size_of(model: Timm | Vit, teacher: Teacher | None = None) -> int:
-    """Pixels that a model is made for."""
-    return teacher.image_size if teacher else released(model.name)["image_size"] if isinstance(model, Timm) else 224
-
-
 def parameters(model: Model, image_size: int, channels: int) -> int:
-    return parameter_count(
-        sketch(model.changed(pretrained=False) if isinstance(model, Timm) else model, image_size=image_size, channels=channels)
-    )
+    plain = model.changed(pretrained=False) if isinstance(model, Timm) else model
+    return parameter_count(sketch(plain, image_size=image_size, channels=channels))
 
 
 def require_weights(teacher: Teacher) -> None:
@@ -77,8 +71,8 @@ def require_weights(teacher: Teacher) -> None:
     except (RuntimeError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise SpecError(
-            f"model: weights of {teacher.origin.name!r} could not be had ({type(error).__name__}: {reason}); allowed: put them into the hub "
-            "cache (HF_HOME), name a checkpoint file, or pretrained=False for an untrained network"
+            f"model: weights of {teacher.origin.name!r} could not be had ({type(error).__name__}: {reason}); allowed: with them in the hub "
+            "cache (HF_HOME), a checkpoint file, or pretrained=False, an untrained network"
         ) from None
 
 
@@ -129,9 +123,10 @@ def _described(path: Path, options: Options) -> tuple[Timm | Vit, dict[str, Any]
         return Timm.made(name=options.architecture.partition(".")[0]), released(options.architecture)
     if (said := description(path)) is not None:
         cls = {"Timm": Timm, "Vit": Vit}[said["type"]]
-        return cls.parse(said["model"]), {name: said[name] for name in ("image_size", "mean", "std")}
+        return cls.parse(said["model"]), {"image_size": said["image_size"], "mean": tuple(said["mean"]), "std": tuple(said["std"])}
     raise SpecError(
-        f"model: {path.name} does not say which network its weights are of; allowed: with architecture='vit_small_patch16_224' or another timm name"
+        f"model: {path.name} does not say which network its weights are of; allowed: with architecture='vit_small_patch16_224', "
+        "or another name that timm has for it"
     )
 
 

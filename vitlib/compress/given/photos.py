@@ -36,9 +36,8 @@ def placed(photos: str | os.PathLike, inputs: Path, data_dir: Path, *, test_shar
         return _named(text, inputs, data_dir)
     folder = Path(text).expanduser().absolute()
     if not folder.is_dir():
-        raise DataError(
-            f"photos: {folder} is {'a file' if folder.exists() else 'not there'}; {LAYOUT}, 'digits', or one of {', '.join(NAMED)}NAME"
-        )
+        what = "a file" if folder.exists() else "not there"
+        raise DataError(f"photos: {folder} is {what}; {LAYOUT}, 'digits', or one of {', '.join(NAMED)} with a name")
     return _split(folder, inputs) if _has_splits(folder) else _unsplit(folder, inputs, test_share, seed)
 
 

@@ -43,7 +43,8 @@ def said(name: str, recipe: Recipe, images: int, given: dict[str, Any]) -> str:
     falling = f", layer decay {recipe.layer_decay}" if recipe.layer_decay else ""
     views = recipe.augment.model_dump(exclude_defaults=True)
     augment = f", augment {views}" if views else ", no augmentation"
-    return f"{name}: {recipe.epochs} epochs of {images} photos, batch {recipe.batch_size}, {recipe.optimizer}, rate {recipe.lr:g}{falling}{augment}{own}"
+    rate = f"{recipe.optimizer}, rate {recipe.lr:g}{falling}"
+    return f"{name}: {recipe.epochs} epochs of {images} photos, batch {recipe.batch_size}, {rate}{augment}{own}"
 
 
 def _made(images: int, epochs: int, lr: float, named: dict[str, Any], more: dict[str, Any]) -> Recipe:

@@ -10,9 +10,11 @@ from safetensors.numpy import save
 from vitlib.compress.back.taken import form_of, plain_weights
 from vitlib.compress.specs import Measured
 from vitlib.computing import Context, Result, computes
+from vitlib.inputs.data import test_batches
 from vitlib.inputs.models import parameter_count
 from vitlib.inputs.sources import class_names
 from vitlib.training.cost import counted_macs, timings
+from vitlib.training.evaluate import judged, labels_of, scores_of
 
 REPEATS = 40  # timed passes of one image
 
@@ -25,6 +27,8 @@ def measure(spec: Measured, context: Context) -> Result:
     packed = io.BytesIO()
     np.savez_compressed(packed, **weights)
     seconds = 1000 * np.array(timings(model, data.image_size, data.channels, batch_size=1, device=context.device, repeats=REPEATS))
+    test = test_batches(data, device=context.device, data_dir=context.data_dir)
+    top1, right = judged(scores_of(model, test), labels_of(test))
     sizes = {
         "parameters": parameter_count(model),
         "non-zero": sum(int(parameter.count_nonzero()) for parameter in model.parameters()),
@@ -32,4 +36,5 @@ def measure(spec: Measured, context: Context) -> Result:
         "file bytes": len(save(weights)),
         "packed bytes": packed.getbuffer().nbytes,
     }
-    return Result(sizes | {"latency ms": float(np.median(seconds)), "latency p90 ms": float(np.quantile(seconds, 0.9))})
+    latency = {"latency ms": float(np.median(seconds)), "latency p90 ms": float(np.quantile(seconds, 0.9))}
+    return Result(top1 | sizes | latency, arrays=right)

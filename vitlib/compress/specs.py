@@ -10,6 +10,8 @@ from vitlib.spec import RunSpec
 class Measured(RunSpec):
     """Of a stored run's model: parameters, those that are not zero, multiply-accumulates, bytes of the saved files, latency of one image.
 
+    Its top-1 is that of timm's forward pass, which takes the mean of a distilled model's two logits.
+
     Args:
         model: a run that keeps its weights.
     """

@@ -76,7 +76,7 @@ class Compressed:
         Raises:
             SpecError: for another suffix.
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         path = Path(path).expanduser()
         if path.suffix not in (".safetensors", ".npz"):
@@ -86,7 +86,7 @@ class Compressed:
             np.savez_compressed(path, **self._weights)
             return path
         facts = {METADATA: self._form.described(self.model), "load": self.how_to_load(path.name), "classes": "\n".join(self.classes)}
-        save_file(self._weights, path, metadata={**facts, "run": self.run.id, "format": "pt"})
+        path.write_bytes(save(self._weights, metadata={**facts, "run": self.run.id, "format": "pt"}))
         return path
 
     def __repr__(self) -> str:
@@ -104,8 +104,8 @@ class Compressed:
         return plain_weights(self.place.reading().weights(self.run))
 
     def _row(self, name: str, run: RunSpec) -> dict[str, float | int | str]:
-        measured = self.stored[Measured(model=run).id].metrics
-        right = self.stored[run.id].arrays["top1 by image"]
+        stored = self.stored[Measured(model=run).id]
+        measured, right = stored.metrics, stored.arrays["top1 by image"]
         interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
         return {
             "model": name,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlib.compress.given.options import Options
+from vitlib.inputs.checkpoints.reading import WeightsError
 from vitlib.inputs.foreign.architecture import sizes_of
 from vitlib.inputs.models import Model, Timm, Vit, build, parameter_count, released, sketch, weights_of
 from vitlib.messages import brief
@@ -111,7 +112,10 @@ def _of_file(path: Path, inputs: Path, options: Options) -> Teacher:
         (inputs / place).symlink_to(path.absolute())
     facts = _input(said, options)
     origin = Checkpoint.made(file=place, model=model, key=options.key, sha256=sha256, **facts)
-    origin.fitted(inputs)
+    try:
+        origin.fitted(inputs)
+    except WeightsError as error:
+        raise SpecError(str(error).replace(f"teacher.origin.file {inputs / place}", f"model {path}").replace("origin.key", "key")) from None
     return Teacher.made(origin=origin)
 
 

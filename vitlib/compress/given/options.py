@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vitlib.messages import nearest
-from vitlib.recipe import MOST, Recipe
+from vitlib.messages import brief, nearest
+from vitlib.recipe import MOST, Augment, Recipe
 from vitlib.spec import Part, SpecError
 
 KNOBS = frozenset(Recipe.model_fields)
@@ -51,6 +51,11 @@ def sorted_out(door: str, keywords: dict[str, Any], own: frozenset[str]) -> tupl
     allowed = {*Options.model_fields, *KNOBS, *own}
     if unknown := [name for name in keywords if name not in allowed]:
         raise SpecError(f"{door}: unknown keyword {unknown[0]!r}{nearest(unknown[0], sorted(allowed))}")
+    for name in ("finetune", "augment"):
+        if not isinstance(keywords.get(name, {}), dict | Augment):
+            raise SpecError(f"{name}: got {brief(keywords[name])}; allowed: a table, as {name}={{...}}")
+    if unknown := [name for name in keywords.get("finetune", {}) if name not in KNOBS]:
+        raise SpecError(f"{door}: finetune has an unknown keyword {unknown[0]!r}{nearest(unknown[0], sorted(KNOBS))}")
     plain = {name: _plain(value) for name, value in keywords.items()}
     options = Options.made(**{name: value for name, value in plain.items() if name in Options.model_fields})
     methods = {name: value for name, value in plain.items() if name in own}

@@ -18,6 +18,7 @@ from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sets.fingerprints import Files
 from vitlib.inputs.sets.folders import SUFFIXES, SplitFolder
 from vitlib.inputs.sources import Data, class_names, fingerprint
+from vitlib.messages import brief
 
 NAMED = ("torchvision/", "hfds/", "torch/", "folder/")
 LAYOUT = "allowed: train|test/<class>/* or <class>/*"
@@ -29,6 +30,8 @@ def placed(photos: str | os.PathLike, inputs: Path, data_dir: Path, *, test_shar
     Raises:
         DataError: nothing there, no photos, one class, a class with a single photo.
     """
+    if not isinstance(photos, str | os.PathLike):
+        raise DataError(f"photos: got {brief(photos)}; {LAYOUT}, or the name of a set")
     text = os.fspath(photos)
     if text == "digits":
         return text, "handwritten digits of scikit-learn, with their own split"

@@ -50,14 +50,13 @@ def said(name: str, recipe: Recipe, images: int, given: dict[str, Any]) -> str:
 def _made(images: int, epochs: int, lr: float, named: dict[str, Any], more: dict[str, Any]) -> Recipe:
     """The starting point with what is named instead; a warm-up of a tenth of the epochs, no longer than they are."""
     epochs = named.get("epochs", epochs)
-    batch = _batch(images)
-    fields = {"epochs": epochs, "batch_size": batch, "lr": lr, "weight_decay": 0.05, "min_lr": 0.0, "eval_every": epochs, **more}
+    fields = {"epochs": epochs, "batch_size": _batch(images), "lr": lr, "weight_decay": 0.05, "min_lr": 0.0, **more}
     if isinstance(epochs, int) and epochs > 1:
-        fields["warmup_epochs"] = float(max(1, epochs // 10))
+        fields |= {"warmup_epochs": float(max(1, epochs // 10)), "eval_every": max(1, epochs // 5)}
     return Recipe.made(**{name: value for name, value in fields.items() if name not in named}, **_whole(named))
 
 
-def _whole(named: dict[str, Any]) -> dict[str, Any]:
+def _whole(named: Any) -> dict[str, Any]:
     augment = named.get("augment")
     return named | ({"augment": Augment.made(**augment)} if isinstance(augment, dict) else {})
 

@@ -61,7 +61,8 @@ def compress(options: argparse.Namespace) -> int:
         compressed.save(out / name)
     loading = "\n".join(f"    {line}" for line in compressed.how_to_load(str(out / "model.safetensors")).splitlines())
     tables.save(compressed.summary(), out / "summary", *compressed.notes, loading)
-    figures.save(compressed.figure(), out / "figure", "; ".join(compressed.notes[:1]))
+    photos = int(compressed.summary()["test photos"].iloc[-1])
+    figures.save(compressed.figure(), out / "figure", f"{options.method}; {photos} test photos, one training of each model")
     print(f"{compressed}\n\n{loading.strip()}")
     return 0
 

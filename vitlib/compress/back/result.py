@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 MB = 1e6
+PANELS = {  # columns of the summary, with a title and a unit
+    "top-1 %": ("top-1 (%), 95 %", 1.0),
+    "non-zero": ("non-zero (M)", 1e6),
+    "MACs": ("MACs (G)", 1e9),
+    "packed MB": ("packed file (MB)", 1.0),
+    "latency ms": ("latency (ms), p90", 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -125,21 +132,20 @@ class Compressed:
 
 @figures.style()
 def _drawn(table: pd.DataFrame) -> Figure:
-    """A panel for each measure, a bar for each model, the last one coloured."""
-    panels = {"top-1 %": 1.0, "non-zero": 1e6, "MACs": 1e9, "packed MB": 1.0, "latency ms": 1.0}
-    titles = ["top-1 (%), 95 %", "non-zero (M)", "MACs (G)", "file, packed (MB)", "latency (ms), p90"]
-    figure, axes = figures.canvas(1, len(panels), height=0.9 + 0.35 * len(table), sharey=True)
+    """A panel for each measure, a bar for each model with its value above, the last one coloured."""
+    figure, axes = figures.canvas(1, len(PANELS), height=0.8 + 0.42 * len(table), sharey=True)
     places = np.arange(len(table))[::-1]
-    colours = ["0.65"] * (len(table) - 1) + ["C0"]
-    for panel, (name, unit), title in zip(axes[0], panels.items(), titles, strict=True):
+    colours = ["0.65"] * (len(table) - 1) + [figures.PALETTE[0]]
+    for panel, (name, (title, unit)) in zip(axes[0], PANELS.items(), strict=True):
         values = table[name] / unit
-        panel.barh(places, values, color=colours, height=0.6)
+        panel.barh(places, values, color=colours, height=0.4)
         panel.set_title(title, fontsize="small")
-        panel.bar_label(panel.containers[0], fmt="%.3g", fontsize="x-small", label_type="center")
-        panel.set_xlim(0, None)
+        panel.set(xlim=(0, 1.15 * values.max()), ylim=(-0.5, len(table) - 0.2))
+        for place, value in zip(places, values, strict=True):
+            panel.text(0, place + 0.24, f" {value:.3g}", fontsize="x-small", va="bottom")
     spread = np.abs(table[["low", "high"]].T.to_numpy() - table["top-1 %"].to_numpy())
     axes[0, 0].errorbar(table["top-1 %"], places, xerr=spread, fmt="none", ecolor="black", elinewidth=1)
-    axes[0, 0].set_xlim(0, 100)
-    axes[0, 0].set_yticks(places, table["model"])
+    axes[0, 0].set(xlim=(0, 100), yticks=places, yticklabels=table["model"])
     axes[0, -1].plot(table["latency p90 ms"], places, "|", color="black")
+    axes[0, -1].set_xlim(0, 1.15 * table["latency p90 ms"].max())
     return figure

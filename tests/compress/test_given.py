@@ -1,5 +1,6 @@
 """What a call is given: photos with and without splits, models of every kind, recipes for them."""
 
+import json
 import os
 from collections import Counter
 
@@ -13,8 +14,9 @@ from vitlib.compress.given.models import teacher_of
 from vitlib.compress.given.options import Options
 from vitlib.compress.given.photos import placed
 from vitlib.compress.given.recipes import adapters, fine_tuning, from_scratch
+from vitlib.compress.specs import Measured
 from vitlib.inputs.sources import Data, listing
-from vitlib.spec import SpecError
+from vitlib.spec import SpecError, dump, rebuild
 from vitlib.teachers.teacher import Checkpoint, Timm, Untrained
 
 SPLIT = {"test_share": 0.2, "seed": 0}
@@ -134,3 +136,13 @@ def test_recipes_fit_the_number_of_photos(images):
     assert all(2 <= recipe.batch_size <= max(2, images // 2) and recipe.batch_size % 2 == 0 for recipe in found)
     assert found[0].lr < found[1].lr and found[0].layer_decay != 1
     assert fine_tuning(images, 5_000_000, is_trained=True, named={"lr": 0.5, "epochs": 3}).lr == 0.5
+
+
+def test_a_module_in_half_precision_or_compiled_is_taken_as_what_it_is(tmp_path):
+    plain, half, wrapped = (teacher_of(model, tmp_path, Options()) for model in (network(), network().bfloat16(), torch.compile(network())))
+    assert plain == wrapped and half.origin.sha256 != plain.origin.sha256 and half.model == plain.model
+
+
+def test_workers_are_told_what_is_measured(pruned):
+    spec = Measured(model=pruned.run)
+    assert rebuild(json.loads(json.dumps(dump(spec)))) == spec

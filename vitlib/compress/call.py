@@ -51,7 +51,7 @@ class Call:
         return teacher_of(model, self.place.data_dir, self.options)
 
     def data(self, image_size: int) -> tuple[Data, str]:
-        """The photos at a size, with their fingerprint, and where its test photos come from.
+        """The photos at a size, with their fingerprint and the normalisation that was asked for, and where its test photos come from.
 
         Raises:
             DataError: for photos that are not there, cannot be read, or are all of one class.
@@ -59,7 +59,7 @@ class Call:
         size, inputs = self.options.image_size or image_size, self.place.data_dir
         own = {"test_share": self.options.test_share, "seed": self.options.split_seed}
         source, where = placed(self.photos, inputs, Path(paths.data_dir(self.options.data_dir)), **own)
-        data = Data.made(source=source, image_size=size)
+        data = Data.made(source=source, image_size=size, mean=self.options.mean, std=self.options.std)
         require_classes(data, inputs)
         check(data, inputs)
         if source.startswith("folder/") and 3 * size**2 * training_count(data, inputs) > LARGEST:

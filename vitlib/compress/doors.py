@@ -13,16 +13,13 @@ from vitlib.compress.back.distances import Distances
 from vitlib.compress.back.result import Compressed
 from vitlib.compress.call import Call
 from vitlib.compress.given import recipes
-from vitlib.compress.given.models import parameters
 from vitlib.compress.students import METHODS, OWN, method_for
 from vitlib.inputs.foreign.architecture import architecture
 from vitlib.messages import brief
 from vitlib.papers.afr_pruning.specs import CRITERIA, Criterion, Pruned, Pruning
 from vitlib.papers.teachers.measure import AttentionDistances
 from vitlib.papers.wecolora.specs import Distilled, Downstream, Start
-from vitlib.recipe import Recipe
 from vitlib.spec import SpecError, require
-from vitlib.teachers.teacher import Teacher, Untrained
 
 ADAPTED = frozenset({"rank", "staged_epochs", "stage_targets", "final_targets", "cached", "finetune"})
 HELD = 2**30  # bytes of a teacher's features that are kept
@@ -49,7 +46,7 @@ def prune(model: Any, photos: Any, criterion: Criterion = "afr", sparsity: float
     data, where = call.data(teacher.image_size)
     data = teacher.normalised(data)
     images, found = call.images(data), architecture(teacher.model, data.image_size, teacher.channels)
-    recipe = _fine_tuning(call, teacher, data.image_size, images, call.knobs)
+    recipe = recipes.for_weights(teacher, data, images, call.knobs)
     rows = {} if found.class_token else {"rows": "patch_mean"}
     common = {"teacher": teacher, "data": data, "recipe": recipe, "seed": call.options.seed, "keep_weights": True}
     common |= {"pruning": Pruning.made(**rows | call.own)}
@@ -97,7 +94,7 @@ def weight_copy(
         recipe=recipe, reduction=reduction, lora_init=start, **adapted | {"staged_epochs": staged}, **common
     )  # fmt: skip
     named = call.own.get("finetune", {})
-    tuned = _fine_tuning(call, teacher, data.image_size, images, named)
+    tuned = recipes.for_weights(teacher, data, images, named)
     tuning = {"recipe": tuned, "protocol": "finetune", "keep_weights": True, **common}
     runs = {
         "before": Downstream.made(student=None, **tuning),
@@ -155,11 +152,6 @@ def attention_distance(models: Mapping[str, Any], photos: Any, images: int = 100
         data, where = call.data(teacher.image_size)
         runs[name] = AttentionDistances.made(teacher=teacher, data=teacher.normalised(data), images=images)
     return Distances(runs, call.stored(list(runs.values())), where)
-
-
-def _fine_tuning(call: Call, teacher: Teacher, image_size: int, images: int, named: dict[str, Any]) -> Recipe:
-    size = parameters(teacher.model, image_size, teacher.channels)
-    return recipes.fine_tuning(images, size, is_trained=not isinstance(teacher.origin, Untrained), named=named)
 
 
 def _width(model: Any, image_size: int, channels: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from vitlib.compress.back.result import Compressed
 from vitlib.compress.call import Call
 from vitlib.compress.given import recipes
-from vitlib.compress.given.models import architecture_of, parameters
+from vitlib.compress.given.models import architecture_of
 from vitlib.inputs.foreign.architecture import known_vit
 from vitlib.inputs.models import Timm, Vit, released
 from vitlib.inputs.sources import Data
@@ -17,9 +17,8 @@ from vitlib.papers.dual_ssl_kd.specs import AttentionTerm, Joint, Readouts, Taug
 from vitlib.papers.multi_distillation.search.space import LETTERS, Weights
 from vitlib.papers.multi_distillation.specs import Alone, Combined
 from vitlib.papers.multi_distillation.training.reading import Objective, Reading
-from vitlib.recipe import Recipe
 from vitlib.spec import SpecError
-from vitlib.teachers.teacher import Teacher, Untrained
+from vitlib.teachers.teacher import Teacher
 
 PRIOR = {"a": 0.1, "b": 0.05, "c": 0.09, "d": 25.0, "e": 50.0, "f": 1.0, "g": 1.0, "h": 0.1, "i": 0.066}  # the document's Table 1
 JOINT = frozenset(Joint.model_fields) - {"student", "cl", "mim", "data", "recipe", "seed", "keep_weights"}
@@ -49,10 +48,9 @@ def by_token(call: Call, student: str, teachers: list[Any]) -> Compressed:
     """DeiT (equation 3): the labels and a fine-tuned teacher's hardened ones, the latter by the distillation token where there is one."""
     (teacher,) = _counted("deit", teachers, 1)
     model, own = architecture_of(student), call.teacher(teacher)
-    data, where = call.data(released(model.name)["image_size"])
-    images, facts = call.images(data), released(model.name)
-    data = data.changed(mean=facts["mean"], std=facts["std"])
-    tuned, told = _tuned(call, own, data)
+    photos, where = call.data(released(model.name)["image_size"])
+    data, images = _as_released(model, photos), call.images(photos)
+    tuned, told = _tuned(call, own, photos)
     recipe = recipes.from_scratch(images, call.knobs)
     common = {"model": model, "data": data, "recipe": recipe, "seed": call.options.seed}
     settings = {"objective": "hard", **{name: value for name, value in call.own.items() if name != "finetune"}}
@@ -68,9 +66,9 @@ def by_one_teacher(call: Call, student: str, teachers: list[Any]) -> Compressed:
     """Cross-entropy and KL(teacher || student) of one fine-tuned teacher."""
     (teacher,) = _counted("one-teacher", teachers, 1)
     own = call.teacher(teacher)
-    model, data, where = _plain(call, student, own)
-    tuned, told = _tuned(call, own, data)
-    images = call.images(data)
+    model, photos, where = _plain(call, student)
+    data, images = own.normalised(photos), call.images(photos)
+    tuned, told = _tuned(call, own, photos)
     recipe = recipes.from_scratch(images, call.knobs)
     common = {"student": model, "data": data, "recipe": recipe, "seed": call.options.seed, "keep_weights": True}
     runs = {"teacher": tuned, "student alone": Taught.made(**common), "student distilled": Taught.made(teachers=(tuned,), **common)}
@@ -80,16 +78,16 @@ def by_one_teacher(call: Call, student: str, teachers: list[Any]) -> Compressed:
 def by_two_teachers(call: Call, student: str, teachers: list[Any]) -> Compressed:
     """A contrastive and a masked-image teacher whose last blocks train along (equation 4)."""
     cl, mim = (call.teacher(teacher) for teacher in _counted("two-teachers", teachers, 2))
-    model, data, where = _plain(call, student, cl)
-    if mim.normalised(data.changed(mean=None, std=None)).normalisation != data.normalisation:
+    model, photos, where = _plain(call, student)
+    data, images = cl.normalised(photos), call.images(photos)
+    if mim.normalised(photos).normalisation != data.normalisation:
         raise SpecError("teachers: normalised in two ways, and one batch serves both; allowed: equal ones, or mean=(...) and std=(...)")
-    images = call.images(data)
     recipe = recipes.from_scratch(images, call.knobs)
     settings = {
         name: PARTS[name].made(**value) if isinstance(value, dict) else value for name, value in call.own.items() if name != "finetune"
     }
     common = {"student": model, "data": data, "recipe": recipe, "seed": call.options.seed, "keep_weights": True}
-    tuned = {name: _tuned(call, teacher, data) for name, teacher in {"contrastive teacher": cl, "masked-image teacher": mim}.items()}
+    tuned = {name: _tuned(call, teacher, photos) for name, teacher in {"contrastive teacher": cl, "masked-image teacher": mim}.items()}
     joint = Joint.made(cl=cl, mim=mim, **{"lambda_1": 0.5, "lambda_2": 0.0} | settings, **common)
     runs = {**{name: run for name, (run, _) in tuned.items()}, "student alone": Taught.made(**common), "student distilled": joint}
     notes = [where, *dict.fromkeys(told for _, told in tuned.values()), recipes.said("student", recipe, images, call.knobs)]
@@ -99,8 +97,8 @@ def by_two_teachers(call: Call, student: str, teachers: list[Any]) -> Compressed
 def by_each_other(call: Call, student: str, teachers: list[Any]) -> Compressed:
     """Multi-distillation: two students that teach each other outputs and relations, and by exits themselves; the first is taken away."""
     _counted("multi", teachers, 0)
-    model, data, where = _plain(call, student, None)
-    images = call.images(data)
+    model, photos, where = _plain(call, student)
+    data, images = _as_released(architecture_of(student), photos), call.images(photos)
     recipe = recipes.peers(images, call.knobs)
     weights = Weights.made(**PRIOR | {name: float(value) for name, value in call.own.items() if name in LETTERS})
     reading = {name: value for name, value in call.own.items() if name in Reading.model_fields}
@@ -128,26 +126,25 @@ def _counted(method: str, teachers: list[Any], count: int) -> list[Any]:
     return teachers
 
 
-def _plain(call: Call, student: str, teacher: Teacher | None) -> tuple[Vit, Data, str]:
-    """A student that is a plain Vision Transformer, and the photos at its size, normalised as the teacher's were."""
+def _plain(call: Call, student: str) -> tuple[Vit, Data, str]:
+    """A student that is a plain Vision Transformer, the photos at its size, and where the test photos come from."""
     model = architecture_of(student)
-    facts = released(model.name)
-    data, where = call.data(released(model.name)["image_size"])
-    mean, std = (call.options.mean, call.options.std) if call.options.mean else (None, None)
-    data = data.changed(mean=mean, std=std)
-    data = teacher.normalised(data) if teacher else data if mean else data.changed(mean=facts["mean"], std=facts["std"])
-    found = known_vit(Timm(name=model.name), data.image_size, data.channels)
+    photos, where = call.data(released(model.name)["image_size"])
+    found = known_vit(model, photos.image_size, photos.channels)
     if found is None:
         raise SpecError(f"student: got {student!r}; allowed: a plain Vision Transformer, such as vit_tiny_patch16_224")
-    return found, data, where
+    return found, photos, where
 
 
-def _tuned(call: Call, teacher: Teacher, data: Data) -> tuple[Tuned, str]:
+def _as_released(model: Timm, photos: Data) -> Data:
+    """Normalised as timm's weights of that name are, unless something else was asked for."""
+    facts = released(model.name)
+    return photos if photos.mean else photos.changed(mean=facts["mean"], std=facts["std"])
+
+
+def _tuned(call: Call, teacher: Teacher, photos: Data) -> tuple[Tuned, str]:
     """The teacher fine-tuned on the photos, and how."""
-    own, named = teacher.normalised(data.changed(mean=None, std=None)), call.own.get("finetune", {})
-    if call.options.mean:
-        own = own.changed(mean=call.options.mean, std=call.options.std)
-    images, size = call.images(data), parameters(teacher.model, data.image_size, teacher.channels)
-    recipe: Recipe = recipes.fine_tuning(images, size, is_trained=not isinstance(teacher.origin, Untrained), named=named)
-    tuned = Tuned.made(teacher=teacher, data=own, recipe=recipe, seed=call.options.seed, protocol="finetune")
+    data, named, images = teacher.normalised(photos), call.own.get("finetune", {}), call.images(photos)
+    recipe = recipes.for_weights(teacher, data, images, named)
+    tuned = Tuned.made(teacher=teacher, data=data, recipe=recipe, seed=call.options.seed, protocol="finetune")
     return tuned, recipes.said("fine-tuning of the teachers", recipe, images, named)

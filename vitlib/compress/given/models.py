@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from pathlib import Path
@@ -35,8 +36,9 @@ def teacher_of(model: Any, inputs: Path, options: Options) -> Teacher:
         text = os.fspath(model)
         is_file = Path(text).expanduser().is_file() or text.endswith(SUFFIXES) or isinstance(model, os.PathLike)
         return _of_file(Path(text).expanduser(), inputs, options) if is_file else _of_name(text, options)
-    if hasattr(model, "state_dict") and hasattr(model, "forward_features"):
-        return _of_module(model, inputs, options)
+    module = getattr(model, "_orig_mod", getattr(model, "module", model))  # of torch.compile, of parallel training
+    if hasattr(module, "state_dict") and hasattr(module, "forward_features"):
+        return _of_module(module, inputs, options)
     raise SpecError(f"model: got {brief(model)}; {REMEDY}")
 
 
@@ -137,6 +139,7 @@ def _described(path: Path, options: Options) -> tuple[Timm | Vit, dict[str, Any]
 def _of_module(module: nn.Module, inputs: Path, options: Options) -> Teacher:
     from safetensors.numpy import save
 
+    module = copy.deepcopy(module).cpu().float()
     facts = _facts(module)
     model = _same(module, facts)
     packed = save(dict(sorted(weights_of(module).items())))
@@ -194,10 +197,9 @@ def _difference(module: nn.Module, model: Timm | Vit, sizes: dict[str, int]) -> 
 
     try:
         other = build(model, num_classes=getattr(module, "num_classes", 0), **sizes)
-        other.load_state_dict({name: tensor.cpu() for name, tensor in module.state_dict().items()})
+        other.load_state_dict(module.state_dict())
     except (RuntimeError, SpecError):
         return float("inf")
-    device = next(module.parameters()).device
     image = torch.randn(1, sizes["channels"], sizes["image_size"], sizes["image_size"], generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(), in_eval_mode(module):
-        return float((module(image.to(device)).float().cpu() - other.eval()(image)).abs().max())
+        return float((module(image) - other.eval()(image)).abs().max())

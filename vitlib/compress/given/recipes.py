@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from vitlib.compress.given.models import parameters
+from vitlib.inputs.sources import Data
 from vitlib.recipe import Augment, Recipe
+from vitlib.teachers.teacher import Teacher, Untrained
 
 FEW = 1_000  # training images
+
+
+def for_weights(teacher: Teacher, data: Data, images: int, named: dict[str, Any]) -> Recipe:
+    """Fine-tuning of this very model."""
+    size = parameters(teacher.model, data.image_size, teacher.channels)
+    return fine_tuning(images, size, is_trained=not isinstance(teacher.origin, Untrained), named=named)
 
 
 def fine_tuning(images: int, parameters: int, *, is_trained: bool, named: dict[str, Any]) -> Recipe:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from vitlib.inputs.pictures import DataError
@@ -122,7 +123,9 @@ def _lay_out(place: Path, root: Path, splits: dict[str, str]) -> None:
     with place.with_name(f"{place.name}.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("photo", "split"), *splits.items()])
     shutil.rmtree(place, ignore_errors=True)
-    aside.rename(place)
+    with suppress(OSError):  # another process was first
+        aside.rename(place)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _link(place: Path, target: Path) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import vitlib
 from tests.compress.conftest import network
+from vitlib.compress import call
 from vitlib.papers.dual_ssl_kd.specs import Joint
 from vitlib.runs import execute
 from vitlib.runs.workers import one
@@ -172,3 +173,10 @@ def test_the_figure_has_a_bar_for_each_model_in_each_panel(pruned):
     panels = pruned.figure().axes
     assert [len(panel.patches) for panel in panels] == [2] * 5
     assert [bar.get_width() for bar in panels[1].patches] == list(pruned.summary()["non-zero"] / 1e6)
+
+
+def test_sets_too_large_to_hold_are_streamed(photos, places, monkeypatch, tmp_path):
+    monkeypatch.setattr(call, "LARGEST", 0)
+    streamed = vitlib.prune(network(), photos, sparsity=0.5, **places | {"results_dir": tmp_path})
+    assert not streamed.run.data.resident and streamed.model.pretrained_cfg["crop_pct"] == 0.875
+    assert streamed.summary()["test photos"].tolist() == [6, 6]

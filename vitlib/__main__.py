@@ -1,4 +1,4 @@
-"""python -m vitlib: list | status | plan | run | render | decide | scoreboard | export | import | notebooks | ship | verify."""
+"""python -m vitlib: list | status | plan | run | render | decide | scoreboard | export | import | notebooks | ship | verify | compress."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from vitlib import paths
+from vitlib.compress import shell
 from vitlib.grid.changes import read_overrides
 from vitlib.grid.entries import documents, merged, read_entry, studies
 from vitlib.messages import brief
@@ -305,6 +306,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("profile", "executor", "mode"):
         batch.add_argument(f"--{name}", default="", help="default: the notebook's own")
     batch.add_argument("--budget", default="", help=BUDGET)
+    shell.add_to(commands)
     return parser
 
 

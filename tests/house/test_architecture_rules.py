@@ -17,9 +17,9 @@ from vitlib.spec import RunSpec
 ROOT = Path(vitlib.__file__).parent
 ROOMS = [  # in order of import
     "messages", "spec", "computing", "recipe", "distributed", "inputs", "methods", "training", "teachers", "runs", "grid",
-    "papers", "studies",
+    "papers", "studies", "compress",
 ]  # fmt: skip
-SHOWING = ("grid", "papers", "studies")
+SHOWING = ("grid", "papers", "studies", "compress")
 FREE = {"paths"}  # imports nothing of vitlib, and anyone may import it
 LONGEST = 320
 FULLEST = 7

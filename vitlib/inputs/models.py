@@ -225,7 +225,7 @@ def _timm(model: Timm, image_size: int, common: dict) -> nn.Module:
     import timm
 
     native = released(model.name)["image_size"]
-    sized = {"img_size": image_size} if _has_size(model.architecture) else {}
+    sized = {"img_size": image_size} if has_size(model.architecture) else {}
     try:
         module = timm.create_model(model.name, pretrained=model.pretrained, **sized, **common)
     except (TypeError, ValueError, AssertionError) as error:
@@ -243,7 +243,7 @@ def _timm(model: Timm, image_size: int, common: dict) -> nn.Module:
 
 
 @lru_cache(maxsize=256)
-def _has_size(architecture: str) -> bool:
+def has_size(architecture: str) -> bool:
     """Whether the architecture is built for images of one size, as timm's transformers are; its convnets take any."""
     import timm
     import torch

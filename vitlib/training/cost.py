@@ -76,9 +76,18 @@ class Speed:
     repeats: int
 
 
-@torch.inference_mode()
 def speed(model: nn.Module, image_size: int, channels: int, *, batch_size: int, device: str, repeats: int = 20, warm_up: int = 5) -> Speed:
     """Time forward passes of random images of the model's precision in eval mode, synchronised on a GPU."""
+    sizes = {"batch_size": batch_size, "device": device, "repeats": repeats, "warm_up": warm_up}
+    median = statistics.median(timings(model, image_size, channels, **sizes))
+    return Speed(batch_size / median, 1000 * median, batch_size, repeats)
+
+
+@torch.inference_mode()
+def timings(
+    model: nn.Module, image_size: int, channels: int, *, batch_size: int, device: str, repeats: int = 20, warm_up: int = 5
+) -> list[float]:
+    """Seconds of each of `repeats` such passes, after warm-up."""
     model.eval().to(device)
     precision = next(model.parameters()).dtype
     images = torch.randn(batch_size, channels, image_size, image_size, device=device, dtype=precision)
@@ -90,8 +99,7 @@ def speed(model: nn.Module, image_size: int, channels: int, *, batch_size: int, 
         _synchronise(device)
         if repeat >= warm_up:
             seconds.append(time.perf_counter() - start)
-    median = statistics.median(seconds)
-    return Speed(batch_size / median, 1000 * median, batch_size, repeats)
+    return seconds
 
 
 @cache

@@ -252,7 +252,7 @@ def test_a_run_of_another_readout_neither_shares_features_nor_is_taught_with_the
         monkeypatch.setattr(remembered, "MOST_BYTES", most)
         losses.append([result_of(run, where()).history["loss"].item() for run in (tuned, mean)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5) and losses[0][0] != pytest.approx(losses[0][1], rel=1e-5)
-    frozen = compute._frozen(mean.changed(protocol="finetune"), where(parent=lambda run: result_of(run, where())))
+    frozen = compute.frozen_teacher(mean.changed(protocol="finetune"), where(parent=lambda run: result_of(run, where())))
     _, tokens = by_hand(frozen, images())
     expected = tokens[:, 1:].mean(dim=1) @ frozen.head.weight.double().T + frozen.head.bias
     assert_close(frozen(images()).double(), expected, rtol=1e-4, atol=1e-6)

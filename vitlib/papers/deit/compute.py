@@ -26,6 +26,8 @@ from vitlib.methods.distillation.losses import (
     weighted,
 )
 from vitlib.papers.deit.specs import Anatomy, Released, Student, Throughput, Tokens
+from vitlib.papers.dual_ssl_kd.compute import frozen_teacher as fine_tuned_teacher
+from vitlib.papers.dual_ssl_kd.specs import Tuned
 from vitlib.training.cost import VitCost, counted_macs, speed
 from vitlib.training.evaluate import judged, labels_of, outputs, real_label_accuracy, top_k_accuracy
 from vitlib.training.loop import Loss, train
@@ -91,6 +93,8 @@ def frozen_teacher(spec: Student, num_classes: int, context: Context) -> nn.Modu
         return None
     if isinstance(spec.teacher, Released):
         teacher = released_model(spec.teacher, context, image_size=spec.data.image_size)
+    elif isinstance(spec.teacher, Tuned):
+        teacher = fine_tuned_teacher(spec.teacher, context)
     else:
         teacher = _build(spec.teacher, num_classes, image_size=spec.data.image_size)
         load_weights(teacher, context.weights(spec.teacher))

@@ -12,6 +12,7 @@ from vitlib.inputs.foreign.demands import TrainsOn, Uses
 from vitlib.inputs.models import ResNet, Timm, Vit, check_tiling
 from vitlib.inputs.sources import Data
 from vitlib.methods import needs
+from vitlib.papers.dual_ssl_kd.specs import Tuned
 from vitlib.recipe import Recipe
 from vitlib.spec import Demand, RunSpec
 
@@ -50,7 +51,8 @@ class Student(RunSpec):
     """A model trained from scratch or from `start`, on labels alone or also on a teacher (equations 2 and 3).
 
     A distilled model reads the teacher with its distillation token; a plain one with its only head. Without a teacher
-    both tokens of a distilled model learn the label. The convnet teachers are Students too, with objective 'none'.
+    both tokens of a distilled model learn the label. The convnet teachers are Students too, with objective 'none'; a teacher may also be
+    any pretrained model that was fine-tuned to the labels.
 
     Args:
         kd_weight: lambda of equation 2, 1/2 in equation 3.
@@ -69,7 +71,7 @@ class Student(RunSpec):
     recipe: Recipe
     seed: int
     objective: Objective = "none"
-    teacher: Student | Released | None = None
+    teacher: Student | Released | Tuned | None = None
     start: Student | None = None
     kd_weight: Weight = 0.5
     temperature: Annotated[float, Field(gt=0)] = 3.0

@@ -69,13 +69,14 @@ def adapt(model: nn.Module, protocol: Protocol) -> int:
 
 @computes(Taught)
 def teach(spec: Taught, context: Context) -> Result:
-    teachers = [_frozen(teacher, context) for teacher in spec.teachers]
+    teachers = [frozen_teacher(teacher, context) for teacher in spec.teachers]
     student = scratch(spec, context)
     source = (spec.teachers, spec.data)
     taught = lessons(logits_of(teachers), _training(spec, context), spec.recipe, student.num_classes, source)
     trained = train(student, taught.batches, taught.loss(taught_loss), spec.recipe, num_classes=None, context=context)
     metrics, right = accuracies(student, spec, context)
-    return Result(metrics, trained.history, right, measured=trained.measured)
+    kept = weights_of(student) if spec.keep_weights else None
+    return Result(metrics, trained.history, right, kept, trained.measured)
 
 
 def logits_of(teachers: list[nn.Module]) -> Frozen:
@@ -117,7 +118,8 @@ def train_jointly(spec: Joint, context: Context) -> Result:
     metrics, right = top1_of_each(model, examples(model.frozen, _images(spec.data, context), (source, "test")))
     metrics |= {"validation top1": trained.metrics["validation top1"]} if split == "validation" else {}
     arrays = {f"confidence {name}": confidences(net, images, spec).cpu().numpy() for name, net in model.named_children()}
-    return Result(metrics, trained.history, arrays | right, measured=trained.measured)
+    kept = weights_of(model.student) if spec.keep_weights else None
+    return Result(metrics, trained.history, arrays | right, kept, trained.measured)
 
 
 def three_networks(spec: Joint, context: Context) -> TwoTeachers:
@@ -188,7 +190,8 @@ def accuracies(model: nn.Module, spec: Tuned | Taught, context: Context) -> tupl
     return metrics | validated(model, spec.data, context), right
 
 
-def _frozen(spec: Tuned, context: Context) -> nn.Module:
+def frozen_teacher(spec: Tuned, context: Context) -> nn.Module:
+    """A stored, fine-tuned teacher in eval mode, without gradients."""
     model = ready(spec.teacher, spec.readout, spec, context)
     load_weights(model, context.weights(spec))
     return model.to(context.device).eval().requires_grad_(False)

@@ -86,6 +86,11 @@ class Tuned(OnTeacher):
             self.recipe.require_unset("drop_path", why="frozen blocks run whole")
         return self
 
+    @property
+    def model(self) -> Model:
+        """The architecture."""
+        return self.teacher.model
+
     def demands(self) -> Iterator[Demand]:
         trained = {"finetune": (), "linear": (needs.LINEAR,), "partial1": (needs.LAST_BLOCKS,)}[self.protocol]
         yield self.uses(*trained, *needs.READOUTS[self.readout])
@@ -93,7 +98,10 @@ class Tuned(OnTeacher):
 
 
 class Taught(RunSpec):
-    """A student from scratch with frozen, fine-tuned teachers: cross-entropy and the mean of KL(teacher || student); none: the baseline."""
+    """A student from scratch with frozen, fine-tuned teachers: cross-entropy and the mean of KL(teacher || student); none: the baseline.
+
+    `keep_weights` stores the student, to be taken away.
+    """
 
     version: ClassVar[int] = 3
 
@@ -102,6 +110,7 @@ class Taught(RunSpec):
     recipe: Recipe
     seed: int
     teachers: tuple[Tuned, ...] = ()
+    keep_weights: bool = False
 
     def demands(self) -> Iterator[Demand]:
         yield _uses(self, "student", self.student)
@@ -120,6 +129,7 @@ class Joint(RunSpec):
         readout: what the teachers' classifiers read.
         output_ramp_epochs: epochs over which the output term's weight grows linearly from 0; 0 is none, the document's.
         teacher_lr_scale: multiplies the learning rate of what is trained of the teachers, at every step.
+        keep_weights: store the student, to be taken away.
     """
 
     version: ClassVar[int] = 5
@@ -138,6 +148,7 @@ class Joint(RunSpec):
     readout: Readouts = Readouts()
     output_ramp_epochs: NonNegative = 0.0
     teacher_lr_scale: Scale = 1.0
+    keep_weights: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -57,6 +57,7 @@ class Combined(RunSpec):
         warm_start: networks that the peers start from.
         held_out, measured_on: as in `Alone`; whatever the result is measured on, the history is of held-out images.
         equal_step: scales the total so that its first gradient is as long as that of cross-entropy alone at this label weight.
+        keep_weights: store the first network without its exits, to be taken away.
     """
 
     version: ClassVar[int] = 2
@@ -73,6 +74,7 @@ class Combined(RunSpec):
     teacher: Alone | None = None
     warm_start: tuple[Alone, Alone] | None = None
     equal_step: Above | None = None
+    keep_weights: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

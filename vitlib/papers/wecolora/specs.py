@@ -77,7 +77,7 @@ class Distilled(OnTeacher):
 class Downstream(OnTeacher):
     """Accuracy of a backbone on a labelled set: a linear probe of what its classifier would read, or fine-tuning of all weights.
 
-    `student` None is the teacher itself.
+    `student` None is the teacher itself. `keep_weights` stores a fine-tuned model, to be taken away.
     """
 
     version: ClassVar[int] = 2
@@ -86,9 +86,12 @@ class Downstream(OnTeacher):
     recipe: Recipe
     seed: int
     protocol: Literal["probe", "finetune"] = "probe"
+    keep_weights: bool = False
 
     @model_validator(mode="after")
     def _nothing_ignored(self) -> Self:
+        if self.keep_weights and self.protocol == "probe":
+            raise ValueError("keep_weights=True with protocol='probe', whose backbone stays as it was; allowed: with protocol='finetune'")
         self.recipe.require_unset("ema_decay", "drop_path", why="the trained weights are evaluated, and all blocks run")
         if self.protocol == "probe":
             self.recipe.require_unset("augment", "repeats", why="features are computed once")

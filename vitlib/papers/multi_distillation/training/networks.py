@@ -48,7 +48,8 @@ def train_combined(spec: Combined, context: Context) -> Result:
     metrics, by_image = accuracies(model, measured)
     metrics |= exit_accuracies(model.networks[0], measured) if spec.objective.weights.c else {}
     metrics |= spec.objective.weights.model_dump() | {"label weight": spec.objective.label_weight, "scale": spec.objective.scale}
-    return Result(metrics, trained.history, by_image, measured=trained.measured)
+    kept = weights_of(model.networks[0].backbone) if spec.keep_weights else None
+    return Result(metrics, trained.history, by_image, kept, trained.measured)
 
 
 def untrained(spec: Alone | Combined, seed: int, context: Context) -> nn.Module:

@@ -278,7 +278,8 @@ def _fine_tuned(spec: Downstream, backbone: nn.Module, context: Context) -> Resu
     trained = train(backbone, batches, cross_entropy, spec.recipe, num_classes=classes, context=context)
     test = test_batches(spec.data, device=context.device, data_dir=context.data_dir)
     metrics, right = _accuracies(scores_of(backbone, test), labels_of(test))
-    return Result(metrics | validated(backbone, spec.data, context), trained.history, right, measured=trained.measured)
+    kept = weights_of(backbone) if spec.keep_weights else None
+    return Result(metrics | validated(backbone, spec.data, context), trained.history, right, kept, trained.measured)
 
 
 def _accuracies(scores: Tensor, labels: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]]:

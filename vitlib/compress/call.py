@@ -1,0 +1,93 @@
+"""One call: its keywords sorted out, its photos and its place found, its runs checked and computed, or read where they are stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitlib import paths
+from vitlib.compress.back.result import Compressed
+from vitlib.compress.given.models import require_weights, teacher_of
+from vitlib.compress.given.options import Options, sorted_out
+from vitlib.compress.given.photos import placed, require_classes
+from vitlib.compress.specs import Measured
+from vitlib.inputs.sources import Data, check, fingerprint, training_count
+from vitlib.runs.execute import execute
+from vitlib.runs.plan import Place
+from vitlib.runs.store import Stored
+from vitlib.spec import RunSpec
+from vitlib.teachers.teacher import Teacher
+
+TEACHERS = ("teacher", "cl", "mim")  # fields of runs
+INPUTS = ".inputs"  # below the results: links to photos and files of weights
+LARGEST = 2**32  # bytes of decoded images that are held; larger sets are streamed
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is known before a method's runs are described.
+
+    Attributes:
+        knobs: of the recipe, as given; `own` are the method's own keywords.
+        place: whose data folder is the one of links.
+    """
+
+    options: Options
+    knobs: dict[str, Any]
+    own: dict[str, Any]
+    place: Place
+    photos: Any
+
+    @classmethod
+    def of(cls, door: str, photos: Any, keywords: dict[str, Any], own: frozenset[str]) -> Call:
+        """Raises SpecError for a keyword that nobody knows."""
+        fingerprint.cache_clear()
+        options, knobs, methods = sorted_out(door, keywords, own)
+        results = paths.results_dir(options.results_dir)
+        return cls(options, knobs, methods, Place(results, results / INPUTS, options.device), photos)
+
+    def teacher(self, model: Any) -> Teacher:
+        return teacher_of(model, self.place.data_dir, self.options)
+
+    def data(self, image_size: int) -> tuple[Data, str]:
+        """The photos at a size, with their fingerprint and the normalisation that was asked for, and where its test photos come from.
+
+        Raises:
+            DataError: for photos that are not there, cannot be read, or are all of one class.
+        """
+        size, inputs = self.options.image_size or image_size, self.place.data_dir
+        own = {"test_share": self.options.test_share, "seed": self.options.split_seed}
+        source, where = placed(self.photos, inputs, Path(paths.data_dir(self.options.data_dir)), **own)
+        data = Data.made(source=source, image_size=size, mean=self.options.mean, std=self.options.std)
+        require_classes(data, inputs)
+        check(data, inputs)
+        if source.startswith("folder/") and 3 * size**2 * training_count(data, inputs) > LARGEST:
+            data = data.changed(resident=False)
+        return data.pinned(inputs), where
+
+    def images(self, data: Data) -> int:
+        """Training photos."""
+        return training_count(data, self.place.data_dir)
+
+    def stored(self, runs: list[RunSpec]) -> dict[str, Stored]:
+        """The runs, computed where they are missing: a killed call goes on, and a second one reads them.
+
+        Raises:
+            SpecError: for a model or photos that a run cannot be computed with, before anything is.
+        """
+        family = {member.id: member for run in runs for member in run.family()}
+        for demand in dict.fromkeys(demand for member in family.values() for demand in member.demands()):
+            demand.check(self.place.data_dir)
+        found = execute(runs, self.place, mode="read-only")
+        if all(run.id in found for run in runs):
+            return found
+        for value in dict.fromkeys(getattr(run, name) for run in family.values() for name in type(run).model_fields if name in TEACHERS):
+            if isinstance(value, Teacher):
+                require_weights(value)
+        return execute(runs, self.place, executor=self.options.executor, mode="retry")
+
+    def compressed(self, runs: dict[str, RunSpec], notes: list[str]) -> Compressed:
+        """The rows, computed and measured."""
+        specs = [*runs.values(), *(Measured(model=run) for run in runs.values())]
+        return Compressed(runs, self.stored(specs), self.place, tuple(notes))

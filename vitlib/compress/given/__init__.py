@@ -1,0 +1,1 @@
+"""What a call is given: a model, photos, and options; each becomes what runs are described by."""

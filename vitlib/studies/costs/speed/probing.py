@@ -20,7 +20,7 @@ ROUNDS = 3  # one after the other, so that a load that comes and goes falls on a
 
 
 def probes() -> list[SupervisedTeacher]:
-    """Runs that lean on one rate each: a run itself, kernels, activations, products, weights, convolutions; of the sizes of profile quick."""
+    """Runs that lean on one rate each: a run itself, kernels, activations, products, weights, convolutions; as large as those of quick."""
     sizes = [
         (Vit(embed_dim=16, depth=2, num_heads=2, patch_size=2), 8, 30, 20, 2),
         (Vit(embed_dim=16, depth=2, num_heads=2, patch_size=2), 8, 30, 20, 40),

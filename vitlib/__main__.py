@@ -241,20 +241,13 @@ def _overrides(text: str) -> dict[str, Any]:
 
 def _settings(path: str) -> dict[str, Any]:
     try:
-        return read_overrides(tomllib.loads(_path(path).read_text(encoding="utf-8-sig")))
+        return read_overrides(tomllib.loads(shell.path_given(path).read_text(encoding="utf-8-sig")))
     except (OSError, ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"from: got {brief(path)}; allowed: a TOML file of settings ({error})") from None
 
 
-def _path(given: str) -> Path:
-    try:
-        return paths.from_shell(given)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"got {brief(given)}; allowed: a path ({error})") from None
-
-
 def _folder(given: str) -> str:
-    return str(_path(given)) if given else ""
+    return str(shell.path_given(given)) if given else ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -294,12 +287,12 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "ship", ship, places, overrides, device).add_argument("--profile", default="micro")
     _command(commands, "verify", verify, places, device)
     exporting = _command(commands, "export", export, study)
-    exporting.add_argument("archive", type=_path)
+    exporting.add_argument("archive", type=shell.path_given)
     less = exporting.add_mutually_exclusive_group()
     less.add_argument("--without-weights", action="store_true", help="whoever goes on from them needs an archive that has them")
     less.add_argument("--needed-weights", action="store_true", help="only of runs that missing ones of the study start from")
     importing = _command(commands, "import", import_archive)
-    importing.add_argument("archive", type=_path)
+    importing.add_argument("archive", type=shell.path_given)
     importing.add_argument("--results-dir", type=_folder, default="", help="default: of the checkout")
     batch = _command(commands, "notebooks", run_notebooks, places, overrides)
     batch.add_argument("names", nargs="*")

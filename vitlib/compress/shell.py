@@ -73,7 +73,7 @@ KEYWORDS = ("architecture", "image_size", "epochs", "seed", "device", "executor"
 def _common(parser: argparse.ArgumentParser, model: str) -> None:
     parser.add_argument("--model", required=True, help=model)
     parser.add_argument("--data", required=True, help="folder of photos, or a set by its name (torchvision/dtd)")
-    parser.add_argument("--out", required=True, type=_path, help="folder that the results are written to")
+    parser.add_argument("--out", required=True, type=path_given, help="folder that the results are written to")
     parser.add_argument("--architecture", help="of a checkpoint file: the timm name of the network whose weights it holds")
     parser.add_argument("--untrained", action="store_true", help="begin from random weights instead of released ones (models and teachers)")
     parser.add_argument("--image-size", type=int, help="pixels; default: the model's own size")
@@ -109,7 +109,8 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _path(given: str) -> Path:
+def path_given(given: str) -> Path:
+    """An argument that is a path; argparse says what is wrong with it."""
     try:
         return paths.from_shell(given)
     except ValueError as error:
@@ -117,4 +118,4 @@ def _path(given: str) -> Path:
 
 
 def _folder(given: str) -> str:
-    return str(_path(given))
+    return str(path_given(given))

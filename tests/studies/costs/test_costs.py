@@ -16,7 +16,7 @@ from vitlib.studies.costs.speed import measure
 from vitlib.studies.costs.speed.machine import KEPT, known, rates_for
 from vitlib.studies.costs.speed.probing import probes
 from vitlib.studies.costs.speed.rates import SHIPPED
-from vitlib.studies.costs.table import in_words, table
+from vitlib.studies.costs.table import in_words, table, to_compute
 from vitlib.studies.loading import load_study
 from vitlib.training.work.declared import network_on, training
 from vitlib.training.work.layers import Layer, backward_flops, forward_flops, frozen, gradients, often
@@ -198,3 +198,13 @@ def test_rates_are_measured_with_all_cores_at_work(monkeypatch):
     rates = measure.measure("cpu")
     assert asked == [rates.slots] == [2]
     assert all(getattr(rates, unit) > 0 for unit in measure.FITTED)
+
+
+def test_a_missing_parent_of_stored_runs_costs_nothing_and_one_of_missing_runs_does(study):
+    first, *others = [spec for spec in study.specs.values() if spec.parents()]
+    found = dict.fromkeys((member.id for spec in study.specs.values() for member in spec.family()), "missing")
+    found |= dict.fromkeys(study.specs, "stored")
+    assert to_compute(study, found) == {}
+    needed = to_compute(study, found | {first.id: "missing"})
+    assert list(needed)[-1] == first.id and others
+    assert needed.keys() == {member.id for member in first.family() if member.id == first.id or found[member.id] == "missing"}

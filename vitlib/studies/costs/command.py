@@ -6,7 +6,7 @@ from vitlib.spec import SpecError
 from vitlib.studies.costs.amounts import Amounts, amounts_of
 from vitlib.studies.costs.budget import comparisons, seconds_of, that_fit
 from vitlib.studies.costs.speed.rates import Rates
-from vitlib.studies.costs.table import NOT_TO_COMPUTE, family, in_words, states, table
+from vitlib.studies.costs.table import family, in_words, states, table, to_compute
 from vitlib.training.work.registry import Sets
 
 
@@ -30,8 +30,7 @@ def _text(study, rates: Rates) -> str:
 
 
 def _fitting(study, rates: Rates, budget: str, seconds: float) -> str:
-    found = states(study)
-    missing = {run_id for run_id, state in found.items() if state not in NOT_TO_COMPUTE}
+    missing = {*to_compute(study, states(study))}
     every, sets = comparisons(study, missing), Sets(study.place.data_dir)
     fit = that_fit(every, rates, sets, seconds)
     if len(fit) == len(every):

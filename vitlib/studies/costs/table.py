@@ -50,6 +50,21 @@ def states(study) -> dict[str, str]:
     return dict(zip(frame["run"], frame["state"], strict=True))
 
 
+def to_compute(study, found: dict[str, str]) -> dict[str, RunSpec]:
+    """The runs that an execution would compute, parents first: up from those of the grid, and no further than what is there."""
+    needed: dict[str, RunSpec] = {}
+
+    def visit(spec: RunSpec) -> None:
+        if found[spec.id] not in NOT_TO_COMPUTE and spec.id not in needed:
+            for parent in spec.parents():
+                visit(parent)
+            needed[spec.id] = spec
+
+    for spec in study.specs.values():
+        visit(spec)
+    return needed
+
+
 def table(study, rates: Rates) -> pd.DataFrame:
     """One row a state and kind of run; what is there costs nothing. The last rows are the sums of what is archived and what is missing."""
     sets, runs, found = Sets(study.place.data_dir), family(study), states(study)
@@ -92,8 +107,7 @@ def _cost_if_known(state: str, specs: list[RunSpec], parents: set[str], sets: Se
 
 def line(study, rates: Rates | None) -> str:
     """The cost of the missing runs for a study's display; without rates, without time."""
-    found = states(study)
-    missing = [spec for run_id, spec in family(study).items() if found[run_id] not in NOT_TO_COMPUTE]
+    missing = list(to_compute(study, states(study)).values())
     if not missing:
         return "none are missing"
     cost = cost_of(missing, parents_in(missing), Sets(study.place.data_dir))

@@ -13,8 +13,8 @@ from vitlib.computing import result_of
 from vitlib.grid.entries import studies
 from vitlib.inputs.sources import Data
 from vitlib.spec import RunSpec
-from vitlib.studies.costs.amounts import Amounts, amounts_of
 from vitlib.studies.costs.budget import Comparison, comparisons
+from vitlib.studies.costs.schedule import wall
 from vitlib.studies.costs.speed.rates import SHIPPED
 from vitlib.training.work import images
 from vitlib.training.work.registry import Sets
@@ -71,7 +71,7 @@ def test_every_kind_of_run_cut_down_is_computed_on_this_cpu(document, made):
 
 def minutes(specs: Iterable[RunSpec], sets: Sets) -> float:
     """By plan on an H100."""
-    return SHIPPED["h100"].wall(sum((amounts_of(spec, sets) for spec in specs), Amounts())) / 60
+    return wall([*specs], SHIPPED["h100"], sets) / 60
 
 
 def own_comparisons(document: str) -> list[Comparison]:

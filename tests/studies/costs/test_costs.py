@@ -10,7 +10,7 @@ from vitlib.inputs.models import Vit
 from vitlib.inputs.sources import Data
 from vitlib.recipe import Recipe
 from vitlib.spec import RunSpec, SpecError
-from vitlib.studies.costs.amounts import Amounts, amounts, amounts_of
+from vitlib.studies.costs.amounts import amounts, amounts_of
 from vitlib.studies.costs.budget import comparisons, seconds_of, that_fit
 from vitlib.studies.costs.speed import measure
 from vitlib.studies.costs.speed.machine import KEPT, known, rates_for
@@ -86,7 +86,7 @@ def test_no_run_is_counted_in_two_comparisons_and_parents_come_first(study):
 
 def test_more_time_never_fits_fewer_comparisons_and_enough_fits_all(study):
     every, sets = comparisons(study, set(study.specs)), Sets(study.place.data_dir)
-    counts = [len(that_fit(every, CPU, sets, seconds)) for seconds in (1e-3, 1, 5, 1e6)]
+    counts = [len(that_fit(every, CPU, sets, seconds)) for seconds in (1, 10, 12, 1e6)]
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == (0, len(every))
 
@@ -95,22 +95,6 @@ def test_an_empty_store_lacks_every_run_of_the_family(study):
     rows = table(study, CPU)
     family = {member.id for spec in study.specs.values() for member in spec.family()}
     assert rows.loc[rows["kind"] == "all", "runs"].sum() == len(family)
-
-
-def test_wall_time_is_shared_by_the_slots_but_never_by_more_than_there_are_runs():
-    one, four = Amounts(runs=1), Amounts(runs=4)
-    assert CPU.slots == 2
-    assert CPU.wall(one) == CPU.seconds(one)
-    assert CPU.wall(four) == CPU.seconds(four) / 2
-
-
-def test_runs_that_share_a_card_share_its_time_and_overlap_in_what_the_host_does_alone():
-    four = Amounts(half=1e15, elements=1e12, kernels=1e6, runs=4)
-    h100, card = SHIPPED["h100"], Amounts(half=1e15, elements=1e12)
-    assert h100.sharing and h100.slots == 4
-    assert h100.wall(four) == pytest.approx(h100.seconds(card) + (h100.seconds(four) - h100.seconds(card)) / 4)
-    alone = Amounts(half=1e15, kernels=1e6, runs=1)
-    assert h100.wall(alone) == pytest.approx(h100.seconds(alone))
 
 
 def test_activations_in_bf16_are_half_as_much_to_move(tmp_path):
@@ -123,7 +107,15 @@ def test_activations_in_bf16_are_half_as_much_to_move(tmp_path):
 
 
 def test_rates_are_found_again_from_times_that_they_gave(tmp_path):
-    true = {"products": 2e-11, "convolutions": 8e-11, "elements": 6e-10, "kernels": 4.5e-5, "moved": 6e-8, "runs": 0.9}  # CPU's three times
+    true = {
+        "products": 2e-11,
+        "convolutions": 1.1e-10,
+        "elements": 2e-9,
+        "heads": 4e-6,
+        "kernels": 3e-5,
+        "moved": 1.6e-8,
+        "runs": 0.15,
+    }  # CPU's three times
     asked = probes()
     seconds = np.array([sum(getattr(amounts_of(probe, Sets(tmp_path)), unit) * rate for unit, rate in true.items()) for probe in asked])
     found = measure.fitted(asked, seconds, CPU)

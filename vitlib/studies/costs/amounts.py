@@ -24,6 +24,7 @@ class Amounts:
     Args:
         products, convolutions: FLOPs in float32; half: both in bfloat16.
         elements: activations written, forward and backward; one of bfloat16 is half of one.
+        heads: of attention, each of each image, forward and backward.
         kernels: operations asked for, forward and backward.
         steps: updates of weights; `moved`: parameters that they move, each as often as it is moved.
         epochs: of trainings.
@@ -34,6 +35,7 @@ class Amounts:
     convolutions: float = 0.0
     half: float = 0.0
     elements: float = 0.0
+    heads: float = 0.0
     kernels: float = 0.0
     steps: float = 0.0
     moved: float = 0.0
@@ -88,14 +90,15 @@ def _pass(chains: tuple[Chain, ...], images: float, asked: float, *, backward: b
     for chain in chains:
         by_kind = {kind: tuple(layer for layer in chain if layer.kind == kind) for kind in ("product", "convolution")}
         flops = {kind: images * forward_flops(layers) for kind, layers in by_kind.items()}
-        elements, kernels = sum(layer.elements for layer in chain), sum(layer.kernels for layer in chain)
+        elements, heads, kernels = (sum(getattr(layer, name) for layer in chain) for name in ("elements", "heads", "kernels"))
         if backward:
             taken = gradients(chain)
             for layer, count in zip(chain, taken, strict=True):
                 flops[layer.kind] += images * 2 * count * layer.macs
             elements += 2 * sum(layer.elements for layer, count in zip(chain, taken, strict=True) if count)
+            heads += sum(count * layer.heads for layer, count in zip(chain, taken, strict=True))
             kernels += sum(BACKWARD[layer.kind] * layer.kernels for layer, count in zip(chain, taken, strict=True) if count)
-        total += Amounts(flops["product"], flops["convolution"], elements=images * elements, kernels=asked * kernels)
+        total += Amounts(flops["product"], flops["convolution"], elements=images * elements, heads=images * heads, kernels=asked * kernels)
     return total
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from vitlib.grid.cells import Cell
 from vitlib.grid.grid import Grid
 from vitlib.spec import RunSpec, SpecError
-from vitlib.studies.costs.amounts import Amounts, amounts_of
+from vitlib.studies.costs.schedule import ends
 from vitlib.studies.costs.speed.rates import Rates
 from vitlib.training.work.registry import Sets
 
@@ -79,11 +80,6 @@ def _lacking(ranked: dict[tuple[str, Any], list[Cell]], missing: set[str]) -> It
 
 
 def that_fit(every: list[Comparison], rates: Rates, sets: Sets, seconds: float) -> list[Comparison]:
-    """The longest beginning of the order whose wall time is within the budget."""
-    fit, total = [], Amounts()
-    for comparison in every:
-        total += sum((amounts_of(spec, sets) for spec in comparison.missing), Amounts())
-        if rates.wall(total) > seconds:
-            break
-        fit.append(comparison)
-    return fit
+    """The longest beginning of the order that ends within the budget, counted from the command's start."""
+    end = ends([spec for comparison in every for spec in comparison.missing], rates, sets)
+    return list(takewhile(lambda comparison: all(end[spec.id] <= seconds for spec in comparison.missing), every))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vitlib.spec import SpecError
-from vitlib.studies.costs.amounts import Amounts, amounts_of
 from vitlib.studies.costs.budget import comparisons, seconds_of, that_fit
+from vitlib.studies.costs.schedule import wall
 from vitlib.studies.costs.speed.rates import Rates
 from vitlib.studies.costs.table import family, in_words, states, table, to_compute
 from vitlib.training.work.registry import Sets
@@ -37,12 +37,8 @@ def _fitting(study, rates: Rates, budget: str, seconds: float) -> str:
         return f"budget {budget}: all {len(every)} comparisons fit"
     after = every[len(fit)]
     seed = "" if after.seed is None else f" at seed {after.seed}"
-    needed = in_words(_next(after, rates, sets))
+    needed = in_words(wall(after.missing, rates, sets))
     return f"budget {budget}: {len(fit)} of {len(every)} comparisons fit; the next, {after.table}{seed}, takes about {needed}"
-
-
-def _next(comparison, rates: Rates, sets: Sets) -> float:
-    return rates.wall(sum((amounts_of(spec, sets) for spec in comparison.missing), Amounts()))
 
 
 def _runs(count: int) -> str:

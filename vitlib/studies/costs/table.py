@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from vitlib.grid.grid import Grid
 from vitlib.spec import RunSpec, SpecError
 from vitlib.studies.costs.amounts import Amounts, amounts_of, memory, storage
+from vitlib.studies.costs.schedule import wall
 from vitlib.studies.costs.speed.rates import Rates
 from vitlib.training.work.registry import Sets
 
 THERE = ("stored", "stale")  # states whose runs are not computed again
+NOT_NEEDED = "not needed"  # a run that is not there, and that only runs start from which are
 NOT_TO_COMPUTE = (*THERE, "archived", "absent")  # nor those that an archive has, or whose images are not here
 UNITS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
 BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -66,21 +68,35 @@ def to_compute(study, found: dict[str, str]) -> dict[str, RunSpec]:
 
 
 def table(study, rates: Rates) -> pd.DataFrame:
-    """One row a state and kind of run; what is there costs nothing. The last rows are the sums of what is archived and what is missing."""
-    sets, runs, found = Sets(study.place.data_dir), family(study), states(study)
+    """One row a state and kind of run, its time that of computing; what is there costs nothing.
+
+    The last rows are the sums of what is archived and what is missing, each with the time of a command that computes it from its start on.
+    """
+    sets, runs, found = Sets(study.place.data_dir), family(study), _told(study)
     groups: dict[tuple[str, str], list[RunSpec]] = {}
     for run_id, spec in runs.items():
         groups.setdefault((found[run_id], type(spec).__name__), []).append(spec)
-    parents = parents_in(runs.values())
-    rows = [_row(state, kind, specs, parents, rates, sets) for (state, kind), specs in sorted(groups.items())]
-    for state in dict.fromkeys(state for state, _ in sorted(groups) if state not in THERE):
+    parents, begun = parents_in(runs.values()), replace(rates, start=0.0)
+    rows = [_row(state, kind, specs, parents, begun, sets) for (state, kind), specs in sorted(groups.items())]
+    for state in dict.fromkeys(state for state, _ in sorted(groups) if _costs(state)):
         every = [spec for run_id, spec in runs.items() if found[run_id] == state]
         rows.append(_row(state, "all", every, parents, rates, sets))
     return pd.DataFrame(rows)
 
 
+def _told(study) -> dict[str, str]:
+    """States, with those of runs that nobody needs."""
+    found = states(study)
+    needed = to_compute(study, found)
+    return {run_id: state if run_id in needed or state in NOT_TO_COMPUTE else NOT_NEEDED for run_id, state in found.items()}
+
+
+def _costs(state: str) -> bool:
+    return state not in (*THERE, NOT_NEEDED)
+
+
 def _row(state: str, kind: str, specs: list[RunSpec], parents: set[str], rates: Rates, sets: Sets) -> dict[str, str | int]:
-    cost = None if state in THERE else _cost_if_known(state, specs, parents, sets)
+    cost = _cost_if_known(state, specs, parents, sets) if _costs(state) else None
     if cost is None:
         return {"state": state, "kind": kind, "runs": len(specs), **dict.fromkeys(("epochs", "FLOPs", "memory", "storage", "time"), "")}
     return {
@@ -91,7 +107,7 @@ def _row(state: str, kind: str, specs: list[RunSpec], parents: set[str], rates: 
         "FLOPs": with_unit(cost.amounts.flops, UNITS),
         "memory": with_unit(cost.memory, BYTES),
         "storage": with_unit(cost.storage, BYTES),
-        "time": in_words(rates.wall(cost.amounts)),
+        "time": in_words(wall(specs, rates, sets)),
     }
 
 
@@ -110,11 +126,12 @@ def line(study, rates: Rates | None) -> str:
     missing = list(to_compute(study, states(study)).values())
     if not missing:
         return "none are missing"
-    cost = cost_of(missing, parents_in(missing), Sets(study.place.data_dir))
+    sets = Sets(study.place.data_dir)
+    cost = cost_of(missing, parents_in(missing), sets)
     known = f"{cost.amounts.epochs:,.0f} epochs, {with_unit(cost.amounts.flops, UNITS)}, {with_unit(cost.memory, BYTES)} of memory"
     if rates is None:
         return f"{known}; time: python -m vitlib plan {study.paper} --profile {study.profile}"
-    return f"{known}, about {in_words(rates.wall(cost.amounts))} on {rates.device}"
+    return f"{known}, about {in_words(wall(missing, rates, sets))} on {rates.device}"
 
 
 def with_unit(value: float, units: tuple[tuple[float, str], ...]) -> str:

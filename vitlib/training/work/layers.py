@@ -27,6 +27,7 @@ class Layer:
         elements: activations that one image leaves in memory.
         kernels: operations that a device is asked for, whatever the number of images.
         trains: whether its weights do.
+        heads: of attention; a CPU multiplies the small matrices of each head of each image by themselves.
     """
 
     macs: float
@@ -35,6 +36,7 @@ class Layer:
     kernels: int
     kind: Literal["product", "convolution"] = "product"
     trains: bool = True
+    heads: float = 0
 
 
 Chain = tuple[Layer, ...]
@@ -64,7 +66,7 @@ def frozen(chain: Iterable[Layer]) -> Chain:
 
 def often(chain: Iterable[Layer], times: float) -> Chain:
     """The same for so many views of an image."""
-    return tuple(replace(layer, macs=times * layer.macs, elements=times * layer.elements) for layer in chain)
+    return tuple(replace(layer, macs=times * layer.macs, elements=times * layer.elements, heads=times * layer.heads) for layer in chain)
 
 
 def operations(count: int) -> Chain:
@@ -115,7 +117,7 @@ def block(width: int, tokens: int, heads: int, mlp_ratio: float = 4.0) -> Chain:
     here, wide = tokens * width, tokens * hidden
     return (
         Layer(3 * here * width, 3 * width * (width + 1) + 2 * width, 4 * here, 3),
-        Layer(2 * tokens * here, 0, 2 * heads * tokens**2 + here, 2),
+        Layer(2 * tokens * here, 0, 2 * heads * tokens**2 + here, 2, heads=heads),
         Layer(here * width, width * (width + 1), 2 * here, 2),
         Layer(here * hidden, (width + 1) * hidden + 2 * width, here + 2 * wide, 3),
         Layer(wide * width, (hidden + 1) * width, 2 * here, 2),

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from vitlib.studies.costs.speed.rates import SHIPPED, Rates
 from vitlib.teachers.pretrain import SupervisedTeacher
 from vitlib.training.work.registry import Sets
 
-FITTED = ("products", "convolutions", "elements", "kernels", "moved", "runs")
-DRAWN = 0.3  # how much a rate that is off the usual by a factor of e weighs, beside a probe that is
+FITTED = ("products", "convolutions", "elements", "heads", "kernels", "moved", "runs")
+DRAWN = 1.0  # how much a rate that is off the usual by a factor of e weighs, beside a probe that is
 PROBING = (sys.executable, "-m", "vitlib.studies.costs.speed.probing")
 
 
@@ -30,19 +31,22 @@ def measure(device: str) -> Rates:
     here = device_of(device)
     cuda = here.startswith("cuda")
     slots = 1 if cuda else paths.cores()
-    found = fitted(probes(), _side_by_side(here, slots), SHIPPED["h100" if cuda else "cpu-2-cores"])
+    start, seconds = _side_by_side(here, slots)
+    found = fitted(probes(), seconds, SHIPPED["h100" if cuda else "cpu-2-cores"])
     half = found["products"] / (10 if cuda else 1)  # a GPU's bfloat16 units beside float32
-    return Rates(facts(SupervisedTeacher, here)["device"], "measured here", slots, half=half, **found)
+    return Rates(facts(SupervisedTeacher, here)["device"], "measured here", slots, half=half, start=2 * start, **found)
 
 
-def _side_by_side(device: str, slots: int) -> np.ndarray:
-    """Mean seconds of each probe in as many processes as compute at once: cores that share units slow each other."""
+def _side_by_side(device: str, slots: int) -> tuple[float, np.ndarray]:
+    """Seconds until a process computes, and the mean of each probe in as many as compute at once: cores share units."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    began = time.monotonic()
     workers = [subprocess.Popen([*PROBING, device], **options) for _ in range(slots)]
     for worker in workers:
         worker.stdout.readline()
-    return np.mean([json.loads(answer) for answer in _answers(workers)], axis=0)
+    start = time.monotonic() - began
+    return start, np.mean([json.loads(answer) for answer in _answers(workers)], axis=0)
 
 
 def _answers(workers: list[subprocess.Popen]) -> list[str]:

@@ -20,14 +20,14 @@ ROUNDS = 3  # one after the other, so that a load that comes and goes falls on a
 
 
 def probes() -> list[SupervisedTeacher]:
-    """Runs that lean on one rate each: a run itself, kernels, activations, products, weights, convolutions; as large as those of quick."""
+    """Runs that lean on one rate each: a run itself, kernels, heads, activations, products, convolutions; as large as those of quick."""
     sizes = [
         (Vit(embed_dim=16, depth=2, num_heads=2, patch_size=2), 8, 30, 20, 2),
         (Vit(embed_dim=16, depth=2, num_heads=2, patch_size=2), 8, 30, 20, 40),
+        (Vit(embed_dim=32, depth=2, num_heads=8, patch_size=2), 8, 30, 20, 12),
         (Vit(embed_dim=48, depth=2, num_heads=4, patch_size=2), 8, 30, 20, 20),
         (Vit(embed_dim=192, depth=2, num_heads=3, patch_size=4), 16, 30, 12, 4),
         (ResNet(width=8, blocks=(1, 1, 1, 1)), 8, 30, 18, 24),
-        (ResNet(width=16, blocks=(1, 1, 1, 1)), 8, 30, 18, 12),
     ]
     return [_probe(*size) for size in sizes]
 

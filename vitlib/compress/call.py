@@ -11,8 +11,8 @@ from vitlib.compress.back.result import Compressed
 from vitlib.compress.given.models import require_weights, teacher_of
 from vitlib.compress.given.options import Options, sorted_out
 from vitlib.compress.given.photos import placed, require_classes
-from vitlib.compress.specs import Measured
 from vitlib.inputs.sources import Data, check, fingerprint, training_count
+from vitlib.papers.comparison.left.measured import Measured
 from vitlib.runs.execute import execute
 from vitlib.runs.plan import Place
 from vitlib.runs.store import Stored

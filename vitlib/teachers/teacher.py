@@ -1,6 +1,6 @@
 """The model that a method starts from, wherever it comes from.
 
-`Teacher` names one of four origins: weights shipped with vitlib, a released timm model, a file, or a run that pretrains it.
+`Teacher` names its origin: shipped weights, a released timm model, a file, a run that pretrains it, or one that leaves it behind.
 Its weights, size and normalisation follow from that; `Teacher.module` builds it for the images at hand.
 """
 
@@ -31,7 +31,7 @@ from vitlib.inputs.models import (
     without_classifier,
 )
 from vitlib.inputs.sources import Data
-from vitlib.spec import Part, SpecError
+from vitlib.spec import Part, RunSpec, SpecError
 from vitlib.teachers import shipped
 from vitlib.teachers.pretrain import DinoTeacher, MaeTeacher, SupervisedTeacher
 
@@ -127,6 +127,16 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 REMEDY = "put the file there, or set data_dir (notebook parameter, --data-dir, VITLIB_DATA); the shipped teachers need no file"
 
 
+class Kept(Part):
+    """The network that a run leaves behind, by timm's names, so that another method may begin with it."""
+
+    run: RunSpec
+    model: Vit | ResNet | Timm
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+
 class Teacher(Part):
     """A pretrained model: exactly one origin, given by its own fields; or, as a control, an untrained one.
 
@@ -135,7 +145,7 @@ class Teacher(Part):
     `{origin = {run = {profile = "tiny", method = "dino", model = "tiny", seed = 0}}}`.
     """
 
-    origin: Shipped | Timm | Checkpoint | Untrained | SupervisedTeacher | DinoTeacher | MaeTeacher
+    origin: Shipped | Timm | Checkpoint | Untrained | Kept | SupervisedTeacher | DinoTeacher | MaeTeacher
 
     @field_validator("origin")
     @classmethod
@@ -228,7 +238,7 @@ class Teacher(Part):
             return shipped.read(self.origin.shipped, self.origin.sha256)
         if isinstance(self.origin, Checkpoint):
             return self.origin.fitted(context.data_dir).weights
-        return context.weights(self.origin)
+        return context.weights(self.origin.run if isinstance(self.origin, Kept) else self.origin)
 
     def _facts(self) -> dict[str, Any]:
         """image_size, mean, std."""
@@ -238,7 +248,7 @@ class Teacher(Part):
             return {"image_size": given["image_size"], "mean": tuple(given["mean"]), "std": tuple(given["std"])}
         if isinstance(origin, Timm):
             return released(origin.name)
-        if isinstance(origin, Checkpoint | Untrained):
+        if isinstance(origin, Checkpoint | Untrained | Kept):
             return origin.model_dump(include={"image_size", "mean", "std"})
         mean, std = origin.data.normalisation
         return {"image_size": origin.data.image_size, "mean": mean, "std": std}

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from vitlib.compress.back.taken import METADATA, Form, form_of, plain_weights
-from vitlib.compress.specs import Measured
 from vitlib.inputs.sources import class_names
+from vitlib.papers.comparison.left.forms import METADATA, Form, form_of, plain_weights
+from vitlib.papers.comparison.left.measured import Measured
 from vitlib.report import figures, tables
 from vitlib.runs.plan import Place
 from vitlib.runs.store import Stored

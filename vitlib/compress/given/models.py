@@ -123,7 +123,7 @@ def _of_file(path: Path, inputs: Path, options: Options) -> Teacher:
 
 def _described(path: Path, options: Options) -> tuple[Timm | Vit, dict[str, Any]]:
     """The architecture, asked for or written into the file when it was saved here, and what is known of its images."""
-    from vitlib.compress.back.taken import description
+    from vitlib.papers.comparison.left.forms import description
 
     if options.architecture:
         return Timm.made(name=options.architecture.partition(".")[0]), released(options.architecture)

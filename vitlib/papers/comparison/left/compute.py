@@ -1,18 +1,22 @@
-"""How the model of a run is measured."""
+"""How the model that a run leaves behind is measured."""
 
 from __future__ import annotations
 
 import io
 
 import numpy as np
+import torch
 from safetensors.numpy import save
+from torch import nn
 
-from vitlib.compress.back.taken import form_of, plain_weights
-from vitlib.compress.specs import Measured
 from vitlib.computing import Context, Result, computes
+from vitlib.deploy.timing import deployed
 from vitlib.inputs.data import test_batches
 from vitlib.inputs.models import parameter_count
 from vitlib.inputs.sources import class_names
+from vitlib.papers.comparison.left.forms import form_of, plain_weights
+from vitlib.papers.comparison.left.measured import Exported, Measured
+from vitlib.spec import RunSpec
 from vitlib.training.cost import counted_macs, timings
 from vitlib.training.evaluate import judged, labels_of, scores_of
 
@@ -21,9 +25,9 @@ REPEATS = 40  # timed passes of one image
 
 @computes(Measured)
 def measure(spec: Measured, context: Context) -> Result:
-    run, data = spec.model, spec.model.data
-    weights = plain_weights(context.weights(run))
-    model = form_of(run).module(weights, len(class_names(data, context.data_dir))).to(context.device)
+    data = spec.model.data
+    model, weights = _left(spec.model, context)
+    model = model.to(context.device)
     packed = io.BytesIO()
     np.savez_compressed(packed, **weights)
     seconds = 1000 * np.array(timings(model, data.image_size, data.channels, batch_size=1, device=context.device, repeats=REPEATS))
@@ -38,3 +42,17 @@ def measure(spec: Measured, context: Context) -> Result:
     }
     latency = {"latency ms": float(np.median(seconds)), "latency p90 ms": float(np.quantile(seconds, 0.9))}
     return Result(top1 | sizes | latency, arrays=right)
+
+
+@computes(Exported)
+def export(spec: Exported, context: Context) -> Result:
+    model, _ = _left(spec.model, context)
+    test = test_batches(spec.model.data, device="cpu", data_dir=context.data_dir, count=spec.images)
+    images = torch.cat([images for images, _ in test.epoch(0)]).numpy()
+    return Result(deployed(model, images, threads=spec.threads) | {"images": len(images)})
+
+
+def _left(run: RunSpec, context: Context) -> tuple[nn.Module, dict[str, np.ndarray]]:
+    """The module, on the CPU, and its weights."""
+    weights = plain_weights(context.weights(run))
+    return form_of(run).module(weights, len(class_names(run.data, context.data_dir))), weights

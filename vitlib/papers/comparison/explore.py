@@ -1,0 +1,38 @@
+"""The comparison's explorer: how much accuracy you are ready to give, and what that saves."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vitlib.grid.results import Results
+from vitlib.papers.comparison.figures import COSTS
+from vitlib.papers.comparison.models import DENSE
+from vitlib.papers.comparison.tables import table_models
+from vitlib.report.figures import PALETTE, canvas, style
+from vitlib.report.widgets import Explorer, NothingToExplore, slider
+
+
+def explore_loss(results: Results) -> Explorer | NothingToExplore:
+    """Pick the points of top-1 that may be lost against the dense model: what remains, and the least of each cost among it."""
+    table = table_models(results).dropna(subset=["top-1"])
+    if DENSE not in set(table["model"]):
+        return NothingToExplore()
+    return Explorer(lambda points: draw_within(table, points), {"points": slider("points lost", 2.0, 0.0, 30.0, 0.5)}, width=760)
+
+
+@style()
+def draw_within(table: pd.DataFrame, points: float) -> Figure:
+    """Costs in percent of the dense model's; coloured is the least of each cost among the models that lose at most so many points."""
+    dense = table.set_index("model").loc[DENSE]
+    allowed = table["top-1"] >= dense["top-1"] - points - 1e-9
+    figure, axes = canvas(1, len(COSTS), height=0.9 + 0.26 * len(table), sharey=True)
+    places = range(len(table), 0, -1)
+    for panel, (column, (label, _)) in zip(axes[0], COSTS.items(), strict=True):
+        share = 100 * table[column] / dense[column]
+        least = share.where(allowed).min()
+        colours = [PALETTE[0] if ok and value == least else "0.6" if ok else "0.9" for ok, value in zip(allowed, share, strict=True)]
+        panel.barh(list(places), share, color=colours, height=0.7)
+        panel.set_title(label, fontsize="small")
+        panel.set(xlabel="% of dense", yticks=list(places), yticklabels=table["model"])
+    return figure

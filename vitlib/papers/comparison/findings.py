@@ -1,0 +1,34 @@
+"""The comparison in words, made from its numbers."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from vitlib.grid.results import Results
+from vitlib.papers.comparison.models import DENSE, KINDS
+from vitlib.papers.comparison.tables import sized, table_models
+from vitlib.report.statistics import NOT_YET, against, difference
+
+
+def finding_answer(results: Results) -> str:
+    """What stays of the dense model's accuracy at each kind's smallest, and which model is the smallest or fastest within a point of it."""
+    table = table_models(results).dropna(subset=["top-1"])
+    if DENSE not in set(table["model"]):
+        return f"The dense model is {NOT_YET}."
+    frame = sized(results)
+    kinds = [table[table["model"].isin(models)] for kind, models in KINDS.items() if kind != "dense"]
+    smallest = [rows.loc[rows["packed MB"].idxmin(), "model"] for rows in kinds if len(rows)]
+    said = [
+        against(model, "the dense model", difference(frame, "top1", {"model": model}, {"model": DENSE}, ["seed"])) for model in smallest
+    ]
+    within = table[table["top-1"] >= table.loc[table["model"] == DENSE, "top-1"].item() - 1]
+    return f"{'; '.join(said)}. Within one point of the dense model: {_least(within, 'packed MB', 'file, packed', 'MB')}{_fastest(within)}."
+
+
+def _fastest(within: pd.DataFrame) -> str:
+    return f", {_least(within, 'ONNX ms', 'latency by ONNX Runtime', 'ms')}" if within["ONNX ms"].notna().any() else ""
+
+
+def _least(table: pd.DataFrame, column: str, what: str, unit: str) -> str:
+    row = table.loc[table[column].idxmin()]
+    return f"smallest {what} {row[column]:.3g} {unit} ({row['model']})"

@@ -1,0 +1,36 @@
+"""What the runs do that measure models which others leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vitlib.papers.comparison.left.forms import form_of
+from vitlib.papers.comparison.left.measured import Exported, Measured
+from vitlib.spec import RunSpec
+from vitlib.training.work.declared import Work, looking, network_on, timing
+from vitlib.training.work.layers import Chain
+from vitlib.training.work.registry import Sets, does
+
+LATENCIES, COUNTED = 45, 1  # passes of one image with those to warm up; the one that multiply-accumulates are counted on
+EAGER = 43 + 6 * 64  # images that PyTorch sees while it is timed beside ONNX Runtime, which takes as long again
+
+
+@does(Measured)
+def measured(spec: Measured, sets: Sets) -> Iterator[Work]:
+    chain = _left(spec.model, sets)
+    yield looking(spec.model.data, "test", chain)
+    yield timing(LATENCIES + COUNTED, chain)
+
+
+@does(Exported)
+def exported(spec: Exported, sets: Sets) -> Iterator[Work]:
+    chain = _left(spec.model, sets)
+    yield looking(spec.model.data, "test", chain, most=spec.images)
+    yield timing(EAGER, chain)
+
+
+def _left(run: RunSpec, sets: Sets) -> Chain:
+    """The layers of the model as it is left."""
+    form, network = form_of(run), network_on(form_of(run).model, run.data, sets.classes(run.data))
+    blocks = network.blocks if form.depth is None else network.blocks[: form.depth]
+    return network.front + sum(blocks, ()) + network.end

@@ -14,8 +14,8 @@ from vitlib.compress.given.models import teacher_of
 from vitlib.compress.given.options import Options
 from vitlib.compress.given.photos import placed
 from vitlib.compress.given.recipes import adapters, fine_tuning, from_scratch
-from vitlib.papers.comparison.left.measured import Measured
 from vitlib.inputs.sources import Data, listing
+from vitlib.papers.comparison.left.measured import Measured
 from vitlib.spec import SpecError, dump, rebuild
 from vitlib.teachers.teacher import Checkpoint, Timm, Untrained
 

@@ -10,7 +10,7 @@ from safetensors.numpy import save
 from torch import nn
 
 from vitlib.computing import Context, Result, computes
-from vitlib.deploy.timing import deployed
+from vitlib.deploy.speed import deployed
 from vitlib.inputs.data import test_batches
 from vitlib.inputs.models import parameter_count
 from vitlib.inputs.sources import class_names

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
-from vitlib.deploy.needed import require
 from vitlib.inputs.models import Positive
-from vitlib.spec import Demand, RunSpec
+from vitlib.spec import RunSpec
 
 
 class Measured(RunSpec):
@@ -29,6 +25,8 @@ class Measured(RunSpec):
 class Exported(RunSpec):
     """The same model as an ONNX file: how far its logits are from PyTorch's, its size, and both ways' latency and images/s in turns.
 
+    It fails, and nothing else with it, where the extra `deploy` is not installed.
+
     Args:
         model: a run that keeps its weights.
         images: evenly spaced test images on which logits are compared.
@@ -40,14 +38,3 @@ class Exported(RunSpec):
     model: RunSpec
     images: Positive = 100
     threads: Positive = 1
-
-    def demands(self) -> Iterator[Demand]:
-        yield CanExport()
-
-
-@dataclass(frozen=True)
-class CanExport:
-    """That the extra `deploy` is installed."""
-
-    def check(self, data_dir: Path) -> None:
-        require()

@@ -1,0 +1,123 @@
+"""The comparison: equal footing, and what the rows of its tables are of."""
+
+from itertools import product
+
+import pandas as pd
+import pytest
+
+from vitlib import load_study
+from vitlib.papers import comparison
+from vitlib.papers.comparison.explore import draw_within
+from vitlib.papers.comparison.figures import front
+from vitlib.papers.comparison.models import DENSE, KINDS, MODELS
+from vitlib.papers.dual_ssl_kd.specs import Tuned
+from vitlib.spec import SpecError
+from vitlib.studies.costs.amounts import amounts_of
+from vitlib.training.work.registry import Sets
+
+AFR = {"AFR 50 %": 0.5, "AFR 80 %": 0.8, "AFR 90 %": 0.9, "WeCoLoRA r = 2, AFR 50 %": 0.5}
+
+
+@pytest.fixture(scope="module")
+def results(finished):
+    return finished("comparison").execute(mode="read-only")
+
+
+@pytest.fixture(scope="module")
+def table(results):
+    return comparison.table_models(results).set_index("model")
+
+
+def own(run):
+    """A row's run and those that it begins with; what teaches it is left out."""
+    return [member for member in run.family() if not isinstance(member, Tuned)]
+
+
+@pytest.mark.parametrize(("profile", "name"), list(product(["smoke", "quick"], MODELS)))
+def test_every_model_is_made_in_the_same_number_of_passes_over_the_same_images(profile, name):
+    settings = load_study("comparison", profile, data_dir="/nowhere").settings
+    runs = own(MODELS[name](settings, 0))
+    assert sum(run.recipe.epochs for run in runs) == settings.epochs
+    assert sum(amounts_of(run, Sets(None)).epochs for run in runs) == settings.epochs, "by what the runs do"
+    assert {(run.data.source, run.data.per_class, run.data.image_size, run.data.mean) for run in runs} == {
+        (settings.data.source, settings.data.per_class, settings.data.image_size, settings.teacher.normalised(settings.data).mean)
+    }
+
+
+@pytest.mark.parametrize("name", ["tuning", "scratch"])
+def test_a_budget_of_its_own_is_refused(name):
+    with pytest.raises(SpecError, match=rf"{name}\.epochs=9 beside epochs=2; allowed: 2"):
+        load_study("comparison", "smoke", overrides={name: {"epochs": 9}}, data_dir="/nowhere")
+
+
+def test_adapters_leave_something_of_the_budget():
+    with pytest.raises(SpecError, match=r"adapters\.epochs=2; allowed: below epochs=2"):
+        load_study("comparison", "smoke", overrides={"adapters": {"epochs": 2}}, data_dir="/nowhere")
+
+
+def test_the_rows_are_all_kinds_of_compressed_models_and_the_dense_one(table):
+    assert list(table.index) == list(MODELS) == [name for models in KINDS.values() for name in models]
+    assert table["top-1"].notna().all() and (table["n"] == 1).all()
+
+
+def test_scattered_zeros_change_the_packed_file_and_neither_arithmetic_nor_the_dense_one(table):
+    rows = table.loc[[DENSE, "AFR 50 %", "AFR 80 %", "AFR 90 %"]]
+    assert rows[["parameters", "MACs"]].nunique().eq(1).all()
+    assert rows["file MB"].nunique() == 1
+    assert rows["non-zero"].is_monotonic_decreasing and rows["packed MB"].is_monotonic_decreasing
+
+
+def test_dropped_blocks_are_gone_from_parameters_and_arithmetic(table):
+    """A plain transformer of 12, 6 and 4 equal blocks: what the blocks hold falls in that proportion."""
+    whole, half, third = (table.loc[name] for name in (DENSE, "WeCoLoRA r = 2", "WeCoLoRA r = 3"))
+    for column in ("parameters", "MACs"):
+        assert (whole[column] - half[column]) / (whole[column] - third[column]) == pytest.approx(6 / 8)
+
+
+@pytest.mark.parametrize(("name", "sparsity"), AFR.items())
+def test_of_the_weights_of_the_blocks_the_asked_share_is_zero(results, name, sparsity):
+    run = results.run("models", model=name)
+    beside = DENSE if name.startswith("AFR") else "WeCoLoRA r = 2"
+    dense = results.run("models", model=beside).metrics["non-zero"]
+    width, depth = 64, 12 if beside == DENSE else 6
+    scored = depth * 12 * width**2  # qkv 3, projection 1, perceptron 8 square matrices
+    assert dense - run.metrics["non-zero"] == pytest.approx(sparsity * scored, rel=0.01)
+
+
+def test_files_say_what_pytorch_says(results):
+    exported = comparison.table_exported(results)
+    assert (exported["largest |Δ logit|"] < 1e-4).all() and (exported["in another class"] == 0).all()
+    assert (exported["images"] == 100).all() and (exported["threads"] == 1).all()
+
+
+def test_the_front_is_what_no_other_model_beats_in_both():
+    costs, gains = pd.Series([1.0, 2, 2, 3, 4, 4]), pd.Series([50.0, 60, 40, 60, 70, 70])
+    beaten = {
+        one
+        for one in costs.index
+        for other in costs.index
+        if (costs[other], -gains[other]) != (costs[one], -gains[one]) and costs[other] <= costs[one] and gains[other] >= gains[one]
+    }
+    found = front(costs, gains)
+    assert {(costs[place], gains[place]) for place in found} == {
+        (costs[place], gains[place]) for place in costs.index if place not in beaten
+    }
+    assert found == [0, 1, 4]
+
+
+def test_the_answer_names_models_of_the_table_and_says_what_is_missing(results, tmp_path):
+    said = comparison.finding_answer(results)
+    assert "the dense model" in said and "Within one point" in said
+    empty = load_study("comparison", "smoke", results_dir=str(tmp_path), data_dir="/nowhere").execute(mode="read-only")
+    assert comparison.finding_answer(empty) == "The dense model is not measured yet."
+    assert comparison.table_models(empty)["top-1"].isna().all()
+
+
+def test_the_explorer_colours_the_least_of_each_cost_among_what_is_allowed(results):
+    table = comparison.table_models(results)
+    figure = draw_within(table, 100.0)
+    for axes, column in zip(figure.axes, ("non-zero", "packed MB", "MACs", "ONNX ms"), strict=True):
+        widths = [bar.get_width() for bar in axes.patches]
+        coloured = [bar.get_width() for bar in axes.patches if bar.get_facecolor()[2] > bar.get_facecolor()[0]]
+        assert set(coloured) == {min(widths)}
+        assert min(widths) == pytest.approx(100 * (table[column] / table[column][0]).min())

@@ -28,7 +28,7 @@ def draw_within(table: pd.DataFrame, points: float) -> Figure:
     allowed = table["top-1"] >= dense["top-1"] - points - 1e-9
     figure, axes = canvas(1, len(COSTS), height=0.9 + 0.26 * len(table), sharey=True)
     places = range(len(table), 0, -1)
-    for panel, (column, (label, _)) in zip(axes[0], COSTS.items(), strict=True):
+    for panel, (column, (label, _, _)) in zip(axes[0], COSTS.items(), strict=True):
         share = 100 * table[column] / dense[column]
         least = share.where(allowed).min()
         colours = [PALETTE[0] if ok and value == least else "0.6" if ok else "0.9" for ok, value in zip(allowed, share, strict=True)]

@@ -5,17 +5,18 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from vitlib.grid.results import Results
 from vitlib.papers.comparison.models import KINDS
 from vitlib.papers.comparison.tables import table_models
 from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
 
-COSTS = {  # columns of the table, with their label and unit
-    "non-zero": ("non-zero parameters", 1),
-    "packed MB": ("packed file (MB)", 1),
-    "MACs": ("MACs (M)", 1e6),
-    "ONNX ms": ("ONNX Runtime latency (ms)", 1),
+COSTS = {  # columns of the table, with their label, unit and its size
+    "non-zero": ("non-zero parameters", "M", 1e6),
+    "packed MB": ("packed file", "MB", 1),
+    "MACs": ("MACs", "M", 1e6),
+    "ONNX ms": ("ONNX latency", "ms", 1),
 }
 COLOURS = dict(zip(KINDS, [TEACHER, *PALETTE], strict=False))
 MARKS = "osD^vP*X"
@@ -28,9 +29,12 @@ def figure_pareto(results: Results) -> Figure:
     """
     table = table_models(results)
     figure, axes = canvas(2, 2, height=5.2, sharey=True)
-    for panel, (column, (label, unit)) in zip(axes.flat, COSTS.items(), strict=True):
-        _draw(panel, table.dropna(subset=["top-1", column]), column, unit)
-        panel.set(xlabel=label, xscale="log")
+    for panel, (column, (label, unit, size)) in zip(axes.flat, COSTS.items(), strict=True):
+        _draw(panel, table.dropna(subset=["top-1", column]), column, size)
+        panel.set(xlabel=f"{label} ({unit})", xscale="log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
     for row in axes:
         row[0].set_ylabel("top-1 (%)")
     legend(axes[0, 0], above=True, ncols=3)

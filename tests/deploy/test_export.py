@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 
+from vitlib.deploy import export as export_module
 from vitlib.deploy import needed
 from vitlib.deploy.export import agreement, export, logits_of
 from vitlib.deploy.int8 import quantise
@@ -86,6 +87,26 @@ def test_a_file_with_other_logits_is_not_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"] and (tmp_path / "x.onnx").read_text() == "of before"
 
 
+class Untraceable(torch.nn.Module):
+    """Decides by the values of its images, which no graph can."""
+
+    def forward(self, images):
+        return images.flatten(1)[:, :3] * (2.0 if float(images.sum()) > 0 else 1.0)
+
+
+def test_what_cannot_be_traced_is_refused_in_a_line(tmp_path, capfd):
+    with pytest.raises(SpecError, match="onnx: torch cannot write this Untraceable") as refused:
+        export(Untraceable(), tmp_path / "x.onnx", pictures(2))
+    assert "\n" not in str(refused.value) and not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_does_not_fit_into_one_file_is_refused(module, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_module, "LARGEST", 10_000)
+    with pytest.raises(SpecError, match=r"onnx: VisionTransformer has 0\.0 GB of weights; allowed: below"):
+        export(module, tmp_path / "x.onnx", pictures(2))
+
+
 def test_nothing_is_said_and_the_log_is_as_before(module, tmp_path, capfd):
     handlers, level = list(logging.getLogger().handlers), logging.root.manager.disable
     export(module, tmp_path / "x.onnx", pictures(5))
@@ -105,8 +126,9 @@ def test_weights_of_eight_bits_are_within_a_step_of_each_channels_range(module, 
     for whole, weight in zip(found, matrices, strict=True):
         step = np.abs(weight).max(axis=1) / 127
         assert np.abs(whole.T * step[:, None] - weight).max() <= 0.51 * step.max()
-    images = pictures(20)
-    assert agreement(evaluated(module), OnnxModel(tmp_path / "x.int8.onnx"), images).largest < 0.1
+    for count in (1, 7, 100):
+        assert agreement(evaluated(module), OnnxModel(tmp_path / "x.int8.onnx"), pictures(count)).largest < 0.1
+    assert {entry.key: entry.value for entry in model.metadata_props}["classes"] == "a\nb"
 
 
 @pytest.mark.parametrize("name", needed.NEEDED)

@@ -18,6 +18,7 @@ from vitlib.spec import SpecError
 if TYPE_CHECKING:
     from torch import nn
 
+LARGEST = 2**31  # bytes of a file in one piece, a limit of the format
 LIMIT = 1e-3  # of the largest difference of a logit; float32 leaves some 1e-6
 
 
@@ -47,10 +48,12 @@ def export(module: nn.Module, path: Path | str, images: np.ndarray, facts: Mappi
         facts: what the file's metadata say.
 
     Raises:
-        SpecError: if the extra `deploy` is not installed, or the file's logits differ by more than 1e-3; then nothing is written.
+        SpecError: if the extra `deploy` is not installed, the module is too large for one file or has what torch cannot write, or the
+            file's logits differ by more than 1e-3; then nothing is written.
     """
     require()
-    plain = copy.deepcopy(module).cpu().float().eval()
+    plain = as_written(module)
+    _require_one_piece(plain)
     with written_whole(path) as unfinished:
         _write(plain, unfinished, images, facts or {})
         found = agreement(plain, OnnxModel(unfinished), images)
@@ -58,6 +61,11 @@ def export(module: nn.Module, path: Path | str, images: np.ndarray, facts: Mappi
             said = f"the file's logits differ by up to {found.largest:.2g} on {len(images)} images"
             raise SpecError(f"onnx: {said}; allowed: at most {LIMIT:g}; {Path(path).name} was not written")
     return found
+
+
+def as_written(module: nn.Module) -> nn.Module:
+    """A copy on the CPU, float32, in eval mode."""
+    return copy.deepcopy(module).cpu().float().eval()
 
 
 def agreement(module: nn.Module, file: OnnxModel, images: np.ndarray) -> Agreement:
@@ -87,12 +95,22 @@ def written_whole(path: Path | str) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def _require_one_piece(module: nn.Module) -> None:
+    size = sum(tensor.nbytes for tensor in module.state_dict().values())
+    if size >= LARGEST:
+        raise SpecError(f"onnx: {type(module).__name__} has {size / 1e9:.1f} GB of weights; allowed: below {LARGEST / 1e9:.1f}")
+
+
 def _write(module: nn.Module, path: Path, images: np.ndarray, facts: Mapping[str, str]) -> None:
     import torch
 
     example = torch.zeros(2, *images.shape[1:])  # a batch of one would be taken for a constant
     options = {"input_names": [IMAGES], "output_names": [LOGITS], "dynamic_shapes": ({0: torch.export.Dim("batch")},)}
     with quiet(), torch.no_grad():
-        program = torch.onnx.export(module, (example,), dynamo=True, verbose=False, **options)
+        try:
+            program = torch.onnx.export(module, (example,), dynamo=True, verbose=False, **options)
+        except torch.onnx.OnnxExporterError as error:
+            why = str(error.__cause__ or error).strip().partition("\n")[0]
+            raise SpecError(f"onnx: torch cannot write this {type(module).__name__} ({why}); allowed: what torch.export traces") from error
         program.model.metadata_props.update(facts)
         program.save(path, external_data=False)

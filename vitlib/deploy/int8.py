@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from vitlib.deploy.needed import quiet, require
 from vitlib.deploy.export import written_whole
+from vitlib.deploy.needed import quiet, require
 
 LINEAR = ["MatMul", "Gemm"]  # convolutions stay float32: whole-number ones are slower, and some versions run them with other types alone
 

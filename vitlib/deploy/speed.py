@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitlib.deploy.export import export
+from vitlib.deploy.export import as_written, export
 from vitlib.deploy.session import BATCH, OnnxModel
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ def deployed(module: nn.Module, images: np.ndarray, *, threads: int = 1, repeats
     """What the module is as an ONNX file: `onnx bytes`, `onnx largest |Δlogit|` and `onnx changed` on the images, and `speeds`.
 
     Args:
-        module: on the CPU, in eval mode.
         images: (N, C, H, W) float32, as the module takes them.
 
     Raises:
@@ -32,9 +31,10 @@ def deployed(module: nn.Module, images: np.ndarray, *, threads: int = 1, repeats
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        found = export(module, file, images)
+        plain = as_written(module)
+        found = export(plain, file, images)
         facts = {"onnx bytes": float(file.stat().st_size), "onnx largest |Δlogit|": found.largest, "onnx changed": float(found.changed)}
-        return facts | speeds(module, file, images, threads=threads, repeats=repeats)
+        return facts | speeds(plain, file, images, threads=threads, repeats=repeats)
 
 
 def speeds(
@@ -42,7 +42,7 @@ def speeds(
 ) -> dict[str, float]:
     """Of `eager` and of `onnx`: `latency ms` and `latency p90 ms` of one image over `repeats` passes, `images/s` at batch 64 (median).
 
-    `timed passes`, `timed batches` and `threads` say how it was timed.
+    The module is in eval mode, on the CPU. `timed passes`, `timed batches` and `threads` say how it was timed.
     """
     with torch_threads(threads):
         ways = {"eager": eager(module), "onnx": OnnxModel(file, threads).once}

@@ -47,7 +47,7 @@ def _places(width: pd.Series) -> list[int]:
 
 
 def _writer(column: pd.Series) -> Callable[[Any], str]:
-    """How a column's numbers are written: whole, with one or with three decimals by its largest; p and differences of logits by their size."""
+    """How a column's numbers are written: whole, with one or three decimals by its largest; p and differences of logits by their size."""
     if not pd.api.types.is_float_dtype(column):
         return lambda value: DASH if pd.isna(value) else f"{value:,}" if isinstance(value, (int, np.integer)) else str(value)
     if column.name == "p":

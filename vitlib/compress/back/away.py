@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitlib.deploy.export import Agreement, export, logits_of
+from vitlib.deploy.export import Agreement, export
 from vitlib.deploy.int8 import quantise
 from vitlib.deploy.session import IMAGES, LOGITS, OnnxModel
 from vitlib.inputs.sources import Data
@@ -58,9 +58,9 @@ def written_int8(module: nn.Module, photos: Photos, path: Path, facts: dict[str,
     """
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "model.onnx"
-        export(module, whole, photos.images, facts)
+        eager = export(module, whole, photos.images, facts).module
         quantise(whole, path)
-    found = Agreement(logits_of(module, photos.images), OnnxModel(path).logits(photos.images))
+    found = Agreement(eager, OnnxModel(path).logits(photos.images))
     top1 = accuracy(found.file.argmax(axis=1), photos.labels)
     return {"int8 MB": path.stat().st_size / MB, "int8 top-1 %": top1, **_compared("int8", found, photos)}
 

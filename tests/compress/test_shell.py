@@ -1,5 +1,7 @@
 """The front door from a shell."""
 
+import sys
+
 import pandas as pd
 import pytest
 import timm
@@ -17,15 +19,27 @@ def file(pruned, tmp_path):
 
 def test_a_file_and_a_folder_become_a_model_a_summary_and_a_figure(file, photos, places, tmp_path, capsys):
     given = ["--model", str(file), "--data", str(photos), "--results-dir", str(places["results_dir"]), "--device", "cpu"]
-    given += ["--out", str(tmp_path / "out"), "--sparsity", "0.5", "--epochs", "1", "--set", "batch_size=6"]
+    given += ["--out", str(tmp_path / "out"), "--sparsity", "0.5", "--epochs", "1", "--set", "batch_size=6", "--onnx", "--int8"]
     assert main(["compress", "afr", *given]) == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "model.safetensors", "model.npz", "summary.csv", "summary.md", "figure.png", "figure.pdf", "figure.csv",
+        "model.safetensors", "model.npz", "model.onnx", "model.int8.onnx",
+        "summary.csv", "summary.md", "figure.png", "figure.pdf", "figure.csv",
     }  # fmt: skip
-    assert list(pd.read_csv(tmp_path / "out" / "summary.csv")["model"]) == ["before", "afr 50 %"]
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert list(summary["model"]) == ["before", "afr 50 %"]
+    assert summary["ONNX largest |Δlogit|"].iloc[-1] < 1e-4 and summary["int8 top-1 %"].notna().tolist() == [False, True]
     model = timm.create_model("vit_tiny_patch16_224", num_classes=3, **SIZES, checkpoint_path=str(tmp_path / "out" / "model.safetensors"))
     assert len(model.blocks) == 4
-    assert "timm.create_model(" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "timm.create_model(" in said and said.count("onnxruntime.InferenceSession(") == 2
+
+
+def test_a_machine_without_the_extra_is_told_before_anything_is_computed(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    given = ["--model", "vit_tiny_patch16_224", "--data", str(photos), "--results-dir", str(tmp_path / "results")]
+    assert main(["compress", "afr", *given, "--out", str(tmp_path / "out"), "--onnx"]) == 2
+    assert capsys.readouterr().err == "refused: onnx: onnx not installed; allowed: after pip install 'vitlib[deploy]'\n"
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_bad_call_is_refused_with_status_2(photos, tmp_path, capsys):

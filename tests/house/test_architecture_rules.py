@@ -16,8 +16,8 @@ from vitlib.spec import RunSpec
 
 ROOT = Path(vitlib.__file__).parent
 ROOMS = [  # in order of import
-    "messages", "spec", "computing", "recipe", "distributed", "inputs", "methods", "training", "teachers", "runs", "grid",
-    "papers", "studies", "compress",
+    "messages", "spec", "computing", "recipe", "distributed", "inputs", "methods", "training", "deploy", "teachers", "runs",
+    "grid", "papers", "studies", "compress",
 ]  # fmt: skip
 SHOWING = ("grid", "papers", "studies", "compress")
 FREE = {"paths"}  # imports nothing of vitlib, and anyone may import it

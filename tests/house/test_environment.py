@@ -3,6 +3,7 @@
 import re
 import tomllib
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -50,6 +51,12 @@ def test_every_locked_package_has_hashes_and_no_address():
     text = (ROOT / "requirements.lock").read_text()
     assert text.count("--hash=sha256:") >= sum(map(len, locked().values()))
     assert "://" not in text
+
+
+@pytest.mark.parametrize("extra", ["hub", "deploy"])
+def test_those_who_develop_have_what_an_extra_adds(extra):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(project[extra]) <= set(project["dev"])
 
 
 def test_every_package_that_the_user_asked_for_is_declared():

@@ -24,7 +24,8 @@ example:
   python -m vitlib compress afr --model vit_small_patch16_224 --data photos --out out --sparsity 0.9
 
 photos is a folder with a folder for each class, or with train/ and test/ that hold such folders; nothing in it is changed. out/ then has
-model.safetensors (for timm), model.npz (packed, smaller where weights are zero), summary.md and .csv (before and after), and figure.png.
+model.safetensors (for timm), model.npz (packed, smaller where weights are zero), summary.md and .csv (before and after), and figure.png;
+with --onnx and --int8 also model.onnx and model.int8.onnx (for ONNX Runtime).
 A command that was interrupted goes on where it was when it is given again.
 """
 
@@ -44,11 +45,15 @@ def add_to(commands: Any) -> None:
 def compress(options: argparse.Namespace) -> int:
     """Compute, print the summary, and write model, summary and figure."""
     from vitlib.compress import doors
+    from vitlib.deploy import needed
     from vitlib.report import figures, tables
     from vitlib.runs.store import require_writable
 
     out = options.out
     require_writable("out", out, "choose a folder you may write to")
+    files = [name for name, wanted in {"model.onnx": options.onnx, "model.int8.onnx": options.int8}.items() if wanted]
+    if files:
+        needed.require()
     keywords = {name: value for name in KEYWORDS if (value := getattr(options, name)) is not None} | dict(options.set)
     keywords |= {"pretrained": not options.untrained}
     calls: dict[str, Callable[[], Any]] = {
@@ -59,11 +64,14 @@ def compress(options: argparse.Namespace) -> int:
     compressed = calls.get(options.method, distill)()
     for name in ("model.safetensors", "model.npz"):
         compressed.save(out / name)
-    loading = "\n".join(f"    {line}" for line in compressed.how_to_load(str(out / "model.safetensors")).splitlines())
+    for name in files:
+        compressed.save_onnx(out / name, int8="int8" in name)
+    told = [compressed.how_to_load(str(out / name)) for name in ("model.safetensors", *files)]
+    loading = "\n".join(f"    {line}" for lines in told for line in lines.splitlines())
     tables.save(compressed.summary(), out / "summary", *compressed.notes, loading)
     photos = int(compressed.summary()["test photos"].iloc[-1])
     figures.save(compressed.figure(), out / "figure", f"{options.method}; {photos} test photos, one training of each model")
-    print(f"{compressed}\n\n{loading.strip()}")
+    print(f"{compressed}\n\n" + "\n".join(told))
     return 0
 
 
@@ -81,6 +89,8 @@ def _common(parser: argparse.ArgumentParser, model: str) -> None:
     parser.add_argument("--seed", type=int, help="default: 0")
     parser.add_argument("--device", help="auto (default), cpu, cuda")
     parser.add_argument("--executor", help="inline (default), or local: worker processes, several at once")
+    parser.add_argument("--onnx", action="store_true", help="also model.onnx, compared with the model on test photos; needs vitlib[deploy]")
+    parser.add_argument("--int8", action="store_true", help="also model.int8.onnx, its weights of eight bits; the summary has its accuracy")
     parser.add_argument("--results-dir", type=_folder, help="where trainings are kept, so that nothing is computed twice")
     parser.add_argument("--data-dir", type=_folder, help="where sets lie that are given by name")
     more = "any other keyword, for instance lr=1e-4; repeatable"

@@ -11,6 +11,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 DASH = "–"
+LOGITS = "|Δlogit|"  # ends the name of a column whose numbers are written by their size
 INTERVAL = ("difference", "low", "high", "could show")
 
 
@@ -46,11 +47,13 @@ def _places(width: pd.Series) -> list[int]:
 
 
 def _writer(column: pd.Series) -> Callable[[Any], str]:
-    """How a column's numbers are written: whole, with one or with three decimals by its largest; p by its size."""
+    """How a column's numbers are written: whole, with one or three decimals by its largest; p and differences of logits by their size."""
     if not pd.api.types.is_float_dtype(column):
         return lambda value: DASH if pd.isna(value) else f"{value:,}" if isinstance(value, (int, np.integer)) else str(value)
     if column.name == "p":
         return _probability
+    if str(column.name).endswith(LOGITS):
+        return lambda value: DASH if np.isnan(value) else f"{value:.1e}"
     largest = column.abs().max()
     return lambda value: _number(value, 0 if largest >= 1000 else 1 if largest >= 2 else 3, column.name)
 

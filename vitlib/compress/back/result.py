@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from vitlib.compress.back import away
+from vitlib.deploy.needed import require
 from vitlib.inputs.sources import class_names
 from vitlib.papers.comparison.left.forms import METADATA, Form, form_of, plain_weights
 from vitlib.papers.comparison.left.measured import Measured
@@ -46,6 +48,7 @@ class Compressed:
     stored: dict[str, Stored]
     place: Place
     notes: tuple[str, ...]
+    _away: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def run(self) -> RunSpec:
@@ -66,15 +69,21 @@ class Compressed:
         """Before and after, a row a model: top-1 in percent with Wilson's 95 % interval over the test photos, size, latency of one image.
 
         File MB are those of the safetensors file, packed MB those of the npz file. Scattered zeros change neither MACs nor latency.
+        The last row has what `save_onnx` found on the test photos that it compared: top-1 of the file less the model's, in points.
         """
-        return pd.DataFrame([self._row(name, run) for name, run in self.runs.items()])
+        rows = [self._row(name, run) for name, run in self.runs.items()]
+        rows[-1] |= self._away
+        return pd.DataFrame(rows).astype({name: "Int64" for name in self._away if name.endswith(" photos")})
 
     def figure(self) -> Figure:
         """Accuracy, size and latency before and after."""
         return _drawn(self.summary())
 
     def how_to_load(self, file: str = "model.safetensors") -> str:
-        """Plain timm that loads the saved file."""
+        """Plain timm that loads the saved file; for `x.onnx`, ONNX Runtime."""
+        if str(file).endswith(".onnx"):
+            facts = self.model.pretrained_cfg
+            return away.loading(str(file), facts["input_size"], facts["mean"], facts["std"])
         return self._form.how_to_load(str(file), len(self.classes))
 
     def save(self, path: Path | str) -> Path:
@@ -85,15 +94,27 @@ class Compressed:
         """
         from safetensors.numpy import save
 
-        path = Path(path).expanduser()
-        if path.suffix not in (".safetensors", ".npz"):
-            raise SpecError(f"save: got {path.name!r}; allowed: a name that ends in .safetensors (for timm) or .npz (packed)")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = _place("save", path, {".safetensors": "for timm", ".npz": "packed"})
         if path.suffix == ".npz":
             np.savez_compressed(path, **self._weights)
             return path
         facts = {METADATA: self._form.described(self.model), "load": self.how_to_load(path.name), "classes": "\n".join(self.classes)}
         path.write_bytes(save(self._weights, metadata={**facts, "run": self.run.id, "format": "pt"}))
+        return path
+
+    def save_onnx(self, path: Path | str, int8: bool = False) -> Path:
+        """Write `x.onnx` for ONNX Runtime, compared with the model on up to 100 test photos; the summary says how it fared.
+
+        Args:
+            int8: weights of eight bits; what that costs in accuracy differs from processor to processor.
+
+        Raises:
+            SpecError: without the extra `deploy`, for another suffix, or if a logit of the file (before int8) differs by more than 1e-3.
+        """
+        require()
+        path = _place("save_onnx", path, {".onnx": "for ONNX Runtime"})
+        write = away.written_int8 if int8 else away.written
+        self._away.update(write(self.model, self._photos, path, {"classes": "\n".join(self.classes), "run": self.run.id}))
         return path
 
     def __repr__(self) -> str:
@@ -105,6 +126,10 @@ class Compressed:
     @property
     def _form(self) -> Form:
         return form_of(self.run)
+
+    @cached_property
+    def _photos(self) -> away.Photos:
+        return away.Photos.of(self.run.data, self.place.data_dir)
 
     @cached_property
     def _weights(self) -> dict[str, np.ndarray]:
@@ -128,6 +153,16 @@ class Compressed:
             "latency ms": measured["latency ms"],
             "latency p90 ms": measured["latency p90 ms"],
         }
+
+
+def _place(call: str, path: Path | str, allowed: dict[str, str]) -> Path:
+    """A path with a suffix that is allowed, its folder made."""
+    path = Path(path).expanduser()
+    if path.suffix not in allowed:
+        told = " or ".join(f"{suffix} ({what})" for suffix, what in allowed.items())
+        raise SpecError(f"{call}: got {path.name!r}; allowed: a name that ends in {told}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 @figures.style()

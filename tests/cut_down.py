@@ -74,6 +74,21 @@ def _deit(vit: dict[str, Any], origins: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _comparison(vit: dict[str, Any], origins: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "epochs": 2,
+        "rank": 4,
+        "teacher": origins["supervised"],
+        "cl": origins["dino"],
+        "mim": origins["mae"],
+        "student": vit | {"embed_dim": 12, "depth": 4},
+        "data": {"fraction": 1.0},
+        "pruning": {"per_class": 2, "at_least": 4},
+        "adapters": SHORT,
+        **dict.fromkeys(("tuning", "scratch"), SHORT | {"epochs": 2}),
+    }
+
+
 def _dual_ssl_kd(vit: dict[str, Any], origins: dict[str, Any]) -> dict[str, Any]:
     gone = ("caltech101", "stanfordcars", "flowers102", "scene15", "gtsrb")
     recipes = ("recipe", "finetune", "linear", "partial1", "downstream_recipe", "downstream_finetune")
@@ -129,6 +144,7 @@ def _multi_distillation(vit: dict[str, Any], origins: dict[str, Any]) -> dict[st
 
 
 _CUT = {
+    "comparison": _comparison,
     "deit": _deit,
     "dual_ssl_kd": _dual_ssl_kd,
     "wecolora": _wecolora,

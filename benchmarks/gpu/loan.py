@@ -1,7 +1,7 @@
 """One loan of a GPU: does what README.md lists under its number, ends before the time is up, and leaves what goes home in OUT.
 
     python benchmarks/gpu/loan.py unpack ARCHIVE ... [--as FOLDER=NAME ...]     images and results that were carried along
-    python benchmarks/gpu/loan.py NUMBER --minutes 9.5                          0 to 7
+    python benchmarks/gpu/loan.py NUMBER --minutes 9.5                          0 to 8
     python benchmarks/gpu/loan.py home FOLDER                                   at home: take in what came back, and draw it
 
 VITLIB_DATA and VITLIB_RESULTS say where images and results lie, OUT where a loan leaves its log and archives: at most 8 files of 16 MiB.
@@ -31,7 +31,7 @@ RESERVE = 30.0  # seconds before the limit that everything has ended
 PACKING = 30.0  # seconds that packing may take
 WATCHED = 60.0  # seconds after which the card is looked at, once
 VITLIB = (sys.executable, "-m", "vitlib")
-DOCUMENTS = {1: "teachers", 2: "multi_distillation", 3: "afr_pruning", 4: "dual_ssl_kd", 5: "wecolora", 6: "deit"}
+DOCUMENTS = {1: "teachers", 2: "multi_distillation", 3: "afr_pruning", 4: "dual_ssl_kd", 5: "wecolora", 6: "deit", 8: "comparison"}
 GPU_TESTS = ("-m", "pytest", "-q", "-p", "no:cacheprovider", *sorted(map(str, (ROOT / "tests" / "house").glob("*gpu*"))))
 MEASURED = ("afr_cost", "semi_structured", "joint_step", "multi_distillation", "pretraining")
 SCRIPTS = {0: [GPU_TESTS, ("benchmarks/gpu_fill.py",)], 7: [(f"benchmarks/{name}.py",) for name in MEASURED]}
@@ -224,7 +224,7 @@ def _place(name: str) -> Path:
 
 def _number(given: str) -> int:
     if not given.isdecimal() or int(given) not in DOCUMENTS | SCRIPTS:
-        raise Refused(f"loan: got {given!r}; allowed: unpack, home, or a number from 0 to 7")
+        raise Refused(f"loan: got {given!r}; allowed: unpack, home, or a number from 0 to 8")
     return int(given)
 
 

@@ -191,15 +191,15 @@ def test_places_that_nobody_named_are_refused_before_anything_is_done(lent, monk
     assert not (tmp_path / "asked").exists()
 
 
-@pytest.mark.parametrize("number", ["8", "-1", "three", "1.0"])
+@pytest.mark.parametrize("number", ["9", "-1", "three", "1.0"])
 def test_an_unknown_loan_is_refused(number, lent, capsys):
     assert lent("--", number)[0] == 2 if number == "-1" else lent(number)[0] == 2
-    assert f"refused: loan: got {number!r}; allowed: unpack, home, or a number from 0 to 7" in capsys.readouterr().err
+    assert f"refused: loan: got {number!r}; allowed: unpack, home, or a number from 0 to 8" in capsys.readouterr().err
 
 
 def test_the_page_lists_the_loans_of_the_script_and_every_study_has_one(modules):
     listed = re.findall(r"^\| (\d) \|", (FOLDER / "README.md").read_text(), re.MULTILINE)
-    assert sorted(map(int, listed)) == sorted(modules.loan.DOCUMENTS | modules.loan.SCRIPTS) == list(range(8))
+    assert sorted(map(int, listed)) == sorted(modules.loan.DOCUMENTS | modules.loan.SCRIPTS) == list(range(9))
     assert sorted(modules.loan.DOCUMENTS.values()) == sorted(studies())
     assert all((ROOT / "benchmarks" / f"{name}.py").exists() for name in modules.loan.MEASURED)
 

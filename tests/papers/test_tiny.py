@@ -10,7 +10,7 @@ from tests.cut_down import folders, one_of_each_kind, overrides
 from tests.support import context
 from vitlib import load_study
 from vitlib.computing import result_of
-from vitlib.grid.entries import studies
+from vitlib.grid.entries import documents, studies
 from vitlib.inputs.sources import Data
 from vitlib.spec import RunSpec
 from vitlib.studies.costs.budget import Comparison, comparisons
@@ -81,7 +81,7 @@ def own_comparisons(document: str) -> list[Comparison]:
 
 
 def test_all_documents_and_teachers_take_an_hour_of_one_gpu_by_plan_and_every_comparison_fits_into_a_loan(sized):
-    every = {document: own_comparisons(document) for document in studies()}
+    every = {document: own_comparisons(document) for document in [*documents(), "teachers"]}
     assert max(minutes(one.missing, sized) for found in every.values() for one in found) <= PIECE
     whole = {document: minutes((spec for one in found for spec in one.missing), sized) for document, found in every.items()}
     assert HOUR - 5 <= sum(whole.values()) <= HOUR, whole
@@ -93,7 +93,7 @@ def test_its_images_are_folders_of_32_px_and_its_transformers_have_twelve_blocks
     sets = [settings.data, *(data for name in ("generic", "fine", "downstream") for data in getattr(settings, name, {}).values())]
     assert {(data.image_size, data.source.partition("/")[0]) for data in sets} == {(32, "folder")}
     models = [model for name in ("students", "transformers") for model in getattr(settings, name, {}).values()]
-    models += [settings.student] if document == "dual_ssl_kd" else []
+    models += [settings.student] if document in ("dual_ssl_kd", "comparison") else []
     assert {(model.depth, model.patch_size) for model in models} <= {(12, 4)}
 
 
@@ -101,7 +101,8 @@ def test_sets_beside_the_documents_own_may_be_absent():
     optional = {document: set(tiny(document).optional) for document in studies()}
     assert optional["wecolora"] == {"folder/cifar100"}
     assert {source.removeprefix("folder/") for source in optional["afr_pruning"]} == {*SUBSETS, "cifar10", "cifar100"}
-    assert len(optional["dual_ssl_kd"]) == 8 and not optional["deit"] | optional["multi_distillation"] | optional["teachers"]
+    assert len(optional["dual_ssl_kd"]) == 8
+    assert not optional["deit"] | optional["multi_distillation"] | optional["teachers"] | optional["comparison"]
 
 
 @pytest.mark.parametrize(("document", "seeds"), [(name, 1 if name == "teachers" else 3) for name in studies()])

@@ -14,7 +14,8 @@ from vitlib.training.cost import counted_macs
 from vitlib.training.work.layers import forward_flops, network
 from vitlib.training.work.registry import Sets
 
-DRAWN = {"NetworkCost", "Proposals", "Copied"}  # of these no image is computed, or the part that is timed is none of a network
+# Of these no image is computed, or the part that is timed is none of a network; an export computes with sizes that are no numbers yet.
+DRAWN = {"NetworkCost", "Proposals", "Copied", "Exported"}
 
 
 class _Nowhere:

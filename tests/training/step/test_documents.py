@@ -6,12 +6,12 @@ from tests.programs import LONG_ENOUGH
 from tests.support import assert_same_result, context
 from vitlib import load_study
 from vitlib.computing import result_of
-from vitlib.grid.entries import studies
+from vitlib.grid.entries import documents
 from vitlib.runs.workers.one import one_thread
 from vitlib.training.step import steps
 
 
-@pytest.mark.parametrize("paper", studies())
+@pytest.mark.parametrize("paper", [*documents(), "teachers"])
 def test_runs_of_each_class_end_in_the_same_result_with_and_without_a_record(graphs, monkeypatch, tmp_path, paper):
     monkeypatch.setattr(steps, "FIRST", 1)
     study = load_study(paper, "smoke", overrides=LONG_ENOUGH.get(paper), results_dir=str(tmp_path), device="cpu")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from vitlib.inputs.foreign.architecture import architecture
 from vitlib.inputs.sources import Data
 from vitlib.papers.afr_pruning.specs import Criterion, Pruned
+from vitlib.papers.comparison.settings import Settings
 from vitlib.papers.deit.specs import Student
 from vitlib.papers.dual_ssl_kd.specs import Joint, Taught, Tuned
 from vitlib.papers.multi_distillation.specs import Combined
@@ -17,9 +17,6 @@ from vitlib.papers.wecolora.specs import Distilled, Downstream
 from vitlib.recipe import Recipe
 from vitlib.spec import RunSpec
 from vitlib.teachers.teacher import Kept, Teacher
-
-if TYPE_CHECKING:
-    from vitlib.papers.comparison.specs import Settings
 
 
 def dense(settings: Settings, seed: int) -> Pruned:

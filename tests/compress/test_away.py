@@ -12,6 +12,8 @@ import torch
 
 import vitlib
 from tests.compress.conftest import network
+from vitlib.deploy.two_of_four import on_sparse_units
+from vitlib.methods.pruning.masks import prunable
 from vitlib.spec import SpecError
 
 TUNING = {"finetune": {"epochs": 1, "batch_size": 6}}
@@ -91,6 +93,15 @@ def test_a_file_of_eight_bits_has_an_accuracy_of_its_own(again, tmp_path):
     assert "ONNX MB" not in row
     assert row["int8 top-1 %"] - row["top-1 %"] == pytest.approx(row["int8 Δtop-1 points"])
     assert [path.name for path in tmp_path.iterdir()] == ["x.int8.onnx"]
+
+
+def test_of_weights_pruned_two_of_four_no_four_neighbours_have_three(photos, places):
+    pruned = vitlib.prune(network(), photos, sparsity=0.5, threshold="2:4", **places)
+    masks = [weight.detach().reshape(-1, 4) != 0 for weight in prunable(pruned.model).values()]
+    assert len(masks) == 16 and all((mask.sum(dim=1) <= 2).all() for mask in masks)
+    if not torch.cuda.is_available():
+        with pytest.raises(SpecError, match="device: no CUDA device; allowed"):
+            on_sparse_units(pruned.model)
 
 
 def test_another_suffix_is_refused_and_so_is_a_machine_without_the_extra(pruned, tmp_path, monkeypatch):

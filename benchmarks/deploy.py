@@ -1,8 +1,8 @@
 """How fast is a model in ONNX Runtime, float and int8, beside itself in eager mode? One CPU thread, batch 1.
 
 ViT-Ti at 32 px (patches of 4) and ViT-S at 224 px with random weights and noise. Passes are taken in turn in one process, so that what
-else the machine does falls on all; n, median, p90 and extremes of a pass, and the ratio to the eager pass of the same round. int8 depends
-on the processor: with VNNI it is faster than float, without it often is not, and its logits differ.
+else the machine does falls on all; n, median, p90 and extremes of a pass, and the ratio to the eager pass of the same round. int8's
+speed and logits depend on the processor, above all on whether it has VNNI.
 """
 
 from __future__ import annotations

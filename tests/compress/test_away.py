@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,6 +13,8 @@ import torch
 
 import vitlib
 from tests.compress.conftest import network
+from vitlib.deploy.two_of_four import on_sparse_units
+from vitlib.methods.pruning.masks import prunable
 from vitlib.spec import SpecError
 
 TUNING = {"finetune": {"epochs": 1, "batch_size": 6}}
@@ -60,7 +63,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", ["pruned", "halved", *KINDS])
 def test_onnx_runtime_alone_repeats_the_logits_of_every_kind(kind, photos, places, request, tmp_path):
-    compressed = KINDS[kind](photos, places) if kind in KINDS else request.getfixturevalue(kind)
+    compressed = KINDS[kind](photos, places) if kind in KINDS else replace(request.getfixturevalue(kind))
     file = compressed.save_onnx(tmp_path / "x.onnx")
     images = np.random.default_rng(0).normal(size=(100, 3, 32, 32)).astype(np.float32)
     with torch.inference_mode():
@@ -71,16 +74,16 @@ def test_onnx_runtime_alone_repeats_the_logits_of_every_kind(kind, photos, place
 
 
 @pytest.fixture
-def again(photos, places):
+def again(pruned):
     """The pruned model, before anything was exported."""
-    return vitlib.prune(network(), photos, sparsity=0.9, **places)
+    return replace(pruned)
 
 
 def test_the_summary_says_how_the_file_fared_beside_the_model(again, tmp_path):
     file = again.save_onnx(tmp_path / "x.onnx")
     before, after = again.summary().to_dict("records")
     assert after["ONNX MB"] == file.stat().st_size / 1e6 and np.isnan(before["ONNX MB"])
-    assert (after["ONNX Δtop-1 points"], after["ONNX photos"]) == (0, 6)
+    assert (after["ONNX Δtop-1 points"], after["compared photos"]) == (0, 6)
     assert f"{after['ONNX largest |Δlogit|']:.1e}" in repr(again)
     assert {entry.key: entry.value for entry in onnx.load(file).metadata_props}["classes"] == "ant\nbee\ncat"
 
@@ -91,6 +94,15 @@ def test_a_file_of_eight_bits_has_an_accuracy_of_its_own(again, tmp_path):
     assert "ONNX MB" not in row
     assert row["int8 top-1 %"] - row["top-1 %"] == pytest.approx(row["int8 Δtop-1 points"])
     assert [path.name for path in tmp_path.iterdir()] == ["x.int8.onnx"]
+
+
+def test_of_weights_pruned_two_of_four_no_four_neighbours_have_three(photos, places):
+    pruned = vitlib.prune(network(), photos, sparsity=0.5, threshold="2:4", **places)
+    masks = [weight.detach().reshape(-1, 4) != 0 for weight in prunable(pruned.model).values()]
+    assert len(masks) == 16 and all((mask.sum(dim=1) <= 2).all() for mask in masks)
+    if not torch.cuda.is_available():
+        with pytest.raises(SpecError, match="device: no CUDA device; allowed"):
+            on_sparse_units(pruned.model)
 
 
 def test_another_suffix_is_refused_and_so_is_a_machine_without_the_extra(pruned, tmp_path, monkeypatch):

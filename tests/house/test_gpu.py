@@ -9,6 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from vitlib.computing import Context, OutOfTimeError, result_of
+from vitlib.deploy.two_of_four import on_sparse_units
 from vitlib.inputs.data import ResidentBatches, Training
 from vitlib.inputs.models import ResNet, Vit, build
 from vitlib.inputs.sources import Data
@@ -170,5 +171,8 @@ def test_semi_structured_weights_compute_what_the_masked_ones_do():
     images = torch.randn(16, 1, 8, 8, device=DEVICE).half()
     with torch.inference_mode():
         expected = wide(images)
-        semi_structured(wide, masks)
+        deployed = on_sparse_units(wide.cpu().float())
+        assert_close(deployed(images), expected, rtol=2e-2, atol=2e-2)
+        assert_close(deployed(images[:1]), expected[:1], rtol=2e-2, atol=2e-2)
+        semi_structured(wide.to(DEVICE).half(), masks)
         assert_close(wide(images), expected, rtol=2e-2, atol=2e-2)

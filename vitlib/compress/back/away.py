@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitlib.deploy.export import Agreement, export
+from vitlib.deploy.export import Agreement, export, logits_in_file
 from vitlib.deploy.int8 import quantise
-from vitlib.deploy.session import IMAGES, LOGITS, OnnxModel
+from vitlib.deploy.session import IMAGES, LOGITS
 from vitlib.inputs.sources import Data
 from vitlib.training.evaluate import accuracy
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PHOTOS = 100
+COMPARED = "compared photos"
 MB = 1e6
 
 
@@ -60,7 +61,7 @@ def written_int8(module: nn.Module, photos: Photos, path: Path, facts: dict[str,
         whole = Path(folder) / "model.onnx"
         eager = export(module, whole, photos.images, facts).module
         quantise(whole, path)
-    found = Agreement(eager, OnnxModel(path).logits(photos.images))
+    found = Agreement(eager, logits_in_file(path, photos.images))
     top1 = accuracy(found.file.argmax(axis=1), photos.labels)
     return {"int8 MB": path.stat().st_size / MB, "int8 top-1 %": top1, **_compared("int8", found, photos)}
 
@@ -76,4 +77,4 @@ def loading(file: str, shape: tuple[int, ...], mean: tuple[float, ...], std: tup
 
 def _compared(kind: str, found: Agreement, photos: Photos) -> dict[str, float]:
     before, after = (accuracy(logits.argmax(axis=1), photos.labels) for logits in (found.module, found.file))
-    return {f"{kind} largest |Δlogit|": found.largest, f"{kind} Δtop-1 points": after - before, f"{kind} photos": len(photos.labels)}
+    return {f"{kind} largest |Δlogit|": found.largest, f"{kind} Δtop-1 points": after - before, COMPARED: len(photos.labels)}

@@ -73,7 +73,7 @@ class Compressed:
         """
         rows = [self._row(name, run) for name, run in self.runs.items()]
         rows[-1] |= self._away
-        return pd.DataFrame(rows).astype({name: "Int64" for name in self._away if name.endswith(" photos")})
+        return pd.DataFrame(rows).astype({away.COMPARED: "Int64"} if self._away else {})
 
     def figure(self) -> Figure:
         """Accuracy, size and latency before and after."""

@@ -75,6 +75,17 @@ def two_of_four(scores: dict[str, Tensor]) -> Masks:
     return masks
 
 
+def most_of_four(mask: Tensor) -> int:
+    """How many of four neighbours in a row a mask keeps, at most.
+
+    Raises:
+        SpecError: if its columns are no multiple of four.
+    """
+    if mask.shape[-1] % 4:
+        raise SpecError(f"mask: {mask.shape[-1]} columns; allowed: a multiple of 4")
+    return int(mask.reshape(-1, 4).sum(dim=1).max())
+
+
 @torch.no_grad()
 def semi_structured(model: nn.Module, masks: Masks) -> None:
     """Put 2:4-pruned weights into the compressed form that the GPU's sparse matrix units multiply by, in place; inference only.
@@ -84,8 +95,7 @@ def semi_structured(model: nn.Module, masks: Masks) -> None:
     """
     for name, mask in masks.items():
         weight = model.get_parameter(name)
-        most = int(mask.reshape(-1, 4).sum(dim=1).max())
-        if most > 2:
+        if (most := most_of_four(mask)) > 2:
             raise SpecError(f"{name}: keeps {most} of four neighbours; allowed: masks of two_of_four")
         if weight.device.type != "cuda" or weight.dtype not in (torch.float16, torch.bfloat16):
             raise SpecError(f"{name}: got {weight.dtype} on {weight.device}; allowed: float16 or bfloat16 on a CUDA device")

@@ -86,7 +86,7 @@ def test_of_the_weights_of_the_blocks_the_asked_share_is_zero(results, name, spa
 
 def test_files_say_what_pytorch_says(results):
     exported = comparison.table_exported(results)
-    assert (exported["largest |Δ logit|"] < 1e-4).all() and (exported["in another class"] == 0).all()
+    assert (exported["largest |Δlogit|"] < 1e-4).all() and (exported["in another class"] == 0).all()
     assert (exported["images"] == 100).all() and (exported["threads"] == 1).all()
 
 

@@ -18,7 +18,7 @@ SPEEDS = {
     "onnx images/s": "ONNX images/s",
 }
 EXPORTED = {
-    "onnx largest |Δlogit|": "largest |Δ logit|",
+    "onnx largest |Δlogit|": "largest |Δlogit|",
     "onnx changed": "in another class",
     "images": "images",
     "timed passes": "timed passes",

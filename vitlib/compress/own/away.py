@@ -8,7 +8,6 @@ import numpy as np
 
 from vitlib.compress.back.result import MB, Compressed
 from vitlib.compress.own.study import NAME, OwnModel, OwnResults
-from vitlib.runs.archive import export
 from vitlib.runs.store import Store
 from vitlib.studies import travel
 
@@ -23,16 +22,15 @@ def take_away(results: OwnResults) -> str:
     Raises:
         StoreError: for an archive that cannot be written.
     """
-    study, chosen = results.study, results.smallest()
+    study, chosen, store = results.study, results.smallest(), Store(results.study.place.results_dir, writable=False)
+    if all(run_id in store for run_id in study.specs):
+        travel.leave(study, {study.rows[chosen].id} if chosen and study.is_example else set())
     if chosen is None:
         return (
             f"No model is within {study.tolerance:g} points of `{study.reference}`: nothing is saved. A larger `tolerance` takes one away."
         )
-    store = Store(study.place.results_dir, writable=False)
-    run = study.rows[chosen]
-    if run.id not in store or store.read(run.id).weights is None:
+    if (run := study.rows[chosen]).id not in store or store.read(run.id).weights is None:
         return f'`{chosen}` is not saved: its weights stayed where it was computed. `mode = "force"` computes it here.'
-    _leave(study, store, {run.id} if study.is_example else set())
     compressed, folder = results.beside(chosen), place(study)
     files = [compressed.save(folder / name) for name in (FILE, "model.npz")]
     sizes = " and ".join(f"`{file.name}` ({file.stat().st_size / MB:.3g} MB)" for file in files)
@@ -60,7 +58,3 @@ def difference(compressed: Compressed, file: Path) -> float:
     images = torch.from_numpy(np.random.default_rng(0).standard_normal(sizes, np.float32))
     with torch.inference_mode():
         return float((again(images) - compressed.model(images)).abs().max())
-
-
-def _leave(study: OwnModel, store: Store, with_weights: set[str]) -> None:
-    export(store, [run_id for run_id in study.specs if run_id in store], study.folder / travel.NAME, with_weights)

@@ -23,7 +23,7 @@ METHODS = ("afr", "wecolora", *STUDENTS)
 REHEARSAL = {"afr": {"epochs": 2}, "wecolora": {"epochs": 2, "schedule": "plain", "finetune": {"epochs": 2}}, "multi": {"epochs": 2}}
 OWN_STUDENT = {"epochs": 2, "finetune": {"epochs": 1}}
 DEFAULTS: dict[str, Any] = {
-    "model": "", "data": "", "method": "afr", "sparsities": [0.5, 0.8, 0.9], "reductions": [2, 3], "teachers": [], "tolerance": 2.0,
+    "model": "", "data": "", "method": "afr", "sparsities": [0.5, 0.8, 0.9], "reductions": [2, 3], "teachers": [], "tolerance": 5.0,
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def load(
     sparsities: Sequence[float] = (0.5, 0.8, 0.9),
     reductions: Sequence[int] = (2, 3),
     teachers: Sequence[str] = (),
-    tolerance: float = 2.0,
+    tolerance: float = 5.0,
     overrides: dict[str, Any] | str | None = None,
     results_dir: str = "",
     figures_dir: str = "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +19,7 @@ from vitlib.grid.changes import in_a_line
 from vitlib.grid.results import provenance
 from vitlib.inputs.foreign.architecture import architecture
 from vitlib.inputs.sources import Data
+from vitlib.report.distances import uniform_attention_distance
 from vitlib.runs.plan import Executor, Mode
 from vitlib.runs.store import Store, Stored
 from vitlib.spec import RunSpec
@@ -27,7 +28,6 @@ from vitlib.studies.pages.page import Page
 
 NAME = "your_model"
 LOOKED_AT = 100  # test photos that attention distances are of, at most
-log = logging.getLogger("vitlib")
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,7 +40,7 @@ class OwnModel(Page):
     """
 
     method: str = "afr"
-    tolerance: float = 2.0
+    tolerance: float = 5.0
     steps: dict[str, Compressed] = field(default_factory=dict)
     is_example: bool = False
 
@@ -77,6 +77,17 @@ class OwnModel(Page):
         ]  # fmt: skip
         return {name: OwnDistances.made(model=self.rows[name], images=LOOKED_AT) for name in seen}
 
+    @property
+    def everywhere(self) -> float | None:
+        """Attention distance of a model that looks at all patches alike, in pixels, where all models have the same square of patches."""
+        forms = [form_of(self.rows[name]) for name in self.distances]
+        sizes = {(form.data.image_size, architecture(form.model, form.data.image_size, form.data.channels).patches) for form in forms}
+        if len(sizes) != 1:
+            return None
+        ((image_size, patches),) = sizes
+        side = math.isqrt(patches)
+        return uniform_attention_distance(image_size, image_size // side) if side**2 == patches and image_size % side == 0 else None
+
     @cached_property
     def specs(self) -> dict[str, RunSpec]:
         runs = self.rows.values()
@@ -97,7 +108,8 @@ class OwnModel(Page):
         counts = Counter("stored" if run_id in store else "missing" for run_id in self.specs)
         rows = {
             "method": f"{self.method}: {', '.join(self.candidates)}",
-            "photos": f"{self.data.image_size} px; {self.notes[0]}",
+            "model": self.about.partition(" · ")[0].partition(", ")[2],
+            "photos": f"{self.data.image_size} px; {self.notes[0].partition(': ')[0]}",
             "runs": f"{len(self.specs)} ({', '.join(f'{count} {state}' for state, count in counts.items())})",
         }
         if self.changes:

@@ -47,12 +47,14 @@ def figure_times(results: OwnResults) -> Figure:
 
 @figures.style()
 def figure_distances(results: OwnResults) -> Figure:
-    """How far each block looks, before and after: mean over heads and test photos with 95 % intervals; dots are single heads."""
+    """How far each block looks: mean over heads and test photos with 95 % intervals, dots for heads; dashed, attention to all alike."""
     figure, ((axes,),) = figures.canvas()
     for name, distance in distances(results).arrays.items():
         draw_distances(axes, distance, colours(results)[name], name, f"{name} heads")
+    if (everywhere := results.study.everywhere) is not None:
+        axes.axhline(everywhere, color=figures.TEACHER, linestyle="--", linewidth=0.8, label="to all alike")
     axes.set(xlabel="block", ylabel="attention distance (px)")
-    figures.legend(axes, above=True, leave_out=" heads")
+    figures.legend(axes, above=True, leave_out=" heads", ncols=5)
     return figure
 
 

@@ -42,8 +42,11 @@ def table_times(results: OwnResults) -> pd.DataFrame:
 
 
 def table_distances(results: OwnResults) -> pd.DataFrame:
-    """Attention distance by model and block in pixels, mean over heads and test photos, with the nearest and the farthest head."""
-    return distances(results).summary()
+    """Attention distance in pixels by block, mean over heads and test photos, a column a model."""
+    stored = distances(results)
+    columns = {name: pd.Series(distance.mean(axis=(0, 2))) for name, distance in stored.arrays.items()}
+    table = pd.DataFrame(columns).reindex(columns=list(results.study.distances))
+    return table.assign(block=[block + 1 for block in table.index])[["block", *table.columns]]
 
 
 def distances(results: OwnResults) -> Distances:

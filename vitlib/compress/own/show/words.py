@@ -29,8 +29,8 @@ def finding_answer(results: OwnResults) -> str:
     after = table.loc[chosen]
     return (
         f"The smallest model within {study.tolerance:g} points of `{study.reference}` ({_accuracy(before)}) is **{chosen}**: "
-        f"{_accuracy(after)}, its packed file {after['packed MB']:.3g} MB instead of {before['packed MB']:.3g}, "
-        f"its multiply-accumulates {_share(after['MACs'], before['MACs'])}. {_overlap(before, after)}"
+        f"{_accuracy(after)}, a packed file of {after['packed MB']:.3g} MB instead of {before['packed MB']:.3g}, "
+        f"{_share(after['MACs'], before['MACs'])} multiply-accumulates. {_overlap(before, after)}"
     )
 
 
@@ -39,7 +39,7 @@ def _accuracy(row: pd.Series) -> str:
 
 
 def _share(after: float, before: float) -> str:
-    return "as many" if after == before else f"{100 * after / before:.0f} %"
+    return "as many" if after == before else f"{100 * after / before:.0f} % of the"
 
 
 def _overlap(before: pd.Series, after: pd.Series) -> str:

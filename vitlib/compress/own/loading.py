@@ -14,6 +14,7 @@ from vitlib.compress.given import example
 from vitlib.compress.own.study import NAME, OwnModel
 from vitlib.compress.students import METHODS as STUDENTS
 from vitlib.grid.changes import read_overrides
+from vitlib.grid.entries import merged
 from vitlib.messages import brief
 from vitlib.spec import SpecError, require
 from vitlib.studies.loading import folder_of
@@ -113,7 +114,7 @@ def _recipe(profile: str, method: str, *, is_example: bool) -> dict[str, Any]:
     tuning = example.RECIPE | {"epochs": example.SIZES[profile].epochs}
     of_example = {"image_size": example.IMAGE_SIZE} | ({"finetune": tuning} if method == "wecolora" else tuning)
     rehearsed = REHEARSAL.get(method, OWN_STUDENT) if profile == "smoke" else {}
-    return (of_example if is_example else {}) | rehearsed
+    return merged(of_example if is_example else {}, rehearsed)
 
 
 def _about(method: str, model: str, data: str) -> str:

@@ -100,7 +100,7 @@ class Page:
 def changed(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters that are not the notebook's own; the keywords in `overrides` by their names."""
     own = {name: value for name, value in given.items() if name not in OF_THE_MACHINE | {"overrides"} and value != defaults[name]}
-    return dict(sorted((own | read_overrides(given.get("overrides"))).items()))
+    return dict(sorted(own.items())) | dict(sorted(read_overrides(given.get("overrides")).items()))
 
 
 def profiles_of(source: Path) -> list[str]:

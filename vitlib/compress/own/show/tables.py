@@ -12,6 +12,7 @@ from vitlib.compress.back.taken import form_of
 from vitlib.compress.own.study import OwnModel, OwnResults
 from vitlib.inputs.foreign.architecture import architecture
 from vitlib.inputs.sources import class_names, listing, load
+from vitlib.report.tables import DASH
 
 MOST = 20  # classes that have a row of their own
 TIMES = ["latency ms", "latency p90 ms"]
@@ -73,9 +74,9 @@ def _facts(name: str, study: OwnModel) -> dict[str, str | int]:
         "model": name,
         "timm's name": form.name,
         "differs from it by": ", ".join(f"{field}={value}" for field, value in form.options.items()) or "nothing",
-        "blocks": found.depth,
-        "heads": found.heads,
-        "tokens": found.tokens,
+        "blocks": found.depth or DASH,
+        "heads": found.heads or DASH,
+        "tokens": found.tokens or DASH,
         "mean": ", ".join(f"{value:.3f}" for value in mean),
         "std": ", ".join(f"{value:.3f}" for value in std),
     }

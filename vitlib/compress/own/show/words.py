@@ -19,8 +19,10 @@ def finding_answer(results: OwnResults) -> str:
     table, study = results.models.set_index("model"), results.study
     if table.loc[[study.reference, *study.candidates], "top-1 %"].isna().any():
         return NOTHING
-    before, chosen = table.loc[study.reference], results.smallest()
-    if chosen is None:
+    before = table.loc[study.reference]
+    if study.reference != "before":
+        return _student(table, study)
+    if (chosen := results.smallest()) is None:
         best = str(results.nearest())
         return (
             f"No model is within {study.tolerance:g} points of `{study.reference}` ({_accuracy(before)}). "
@@ -31,6 +33,15 @@ def finding_answer(results: OwnResults) -> str:
         f"The smallest model within {study.tolerance:g} points of `{study.reference}` ({_accuracy(before)}) is **{chosen}**: "
         f"{_accuracy(after)}, a packed file of {after['packed MB']:.3g} MB instead of {before['packed MB']:.3g}, "
         f"{_share(after['MACs'], before['MACs'])} multiply-accumulates. {_overlap(before, after)}"
+    )
+
+
+def _student(table: pd.DataFrame, study: OwnModel) -> str:
+    (student,) = study.candidates
+    teachers = "".join(f" `{name}` has {_accuracy(table.loc[name])}." for name in table.index if name not in (student, study.reference))
+    return (
+        f"**{student}** has {_accuracy(table.loc[student])}; `{study.reference}`, the same training on labels only, "
+        f"{_accuracy(table.loc[study.reference])}. {_overlap(table.loc[study.reference], table.loc[student])}{teachers}"
     )
 
 

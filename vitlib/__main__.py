@@ -192,14 +192,14 @@ def import_archive(options: argparse.Namespace) -> int:
 
 def run_notebooks(options: argparse.Namespace) -> int:
     """Every notebook by papermill, then a summary; 1 if one failed, 3 if a budget did not suffice for all."""
-    from vitlib.studies.batch import notebooks, run_all  # the other commands do without papermill
+    from vitlib.studies.batch import for_all, run_all  # the other commands do without papermill
 
     budget = Budget(seconds_of(options.budget)) if options.budget else None
     given = {name: getattr(options, name) for name in ("profile", "executor", "mode", "results_dir", "figures_dir", "data_dir")}
     parameters: dict[str, Any] = {name: value for name, value in given.items() if value}
     if overrides := _changes(options):
         parameters["overrides"] = overrides
-    receipts = run_all(options.names or list(notebooks()), parameters, budget)
+    receipts = run_all(options.names or for_all(parameters), parameters, budget)
     print(_summary(receipts))
     became = {receipt.status for receipt in receipts}
     if became - {"done"}:

@@ -13,6 +13,7 @@ import pytest
 from tests.support import EXAMPLE, ROOT, files_below
 from vitlib import load_study, paths
 from vitlib.__main__ import main
+from vitlib.grid.entries import documents
 from vitlib.runs.manifest import StoreError
 from vitlib.spec import SpecError
 from vitlib.studies import batch
@@ -166,6 +167,6 @@ def test_a_changed_notebook_puts_its_copy_and_receipt_beside_those_of_the_unchan
 def test_the_page_on_exploring_and_every_parameters_cell_give_the_example_that_is_tested():
     literal = json.dumps(EXAMPLE)
     assert f"overrides = {literal}" in (ROOT / "docs" / "exploring.md").read_text(encoding="utf-8")
-    for source in batch.notebooks().values():
+    for source in (batch.notebooks()[name] for name in documents()):
         (tagged,) = [cell for cell in nbformat.read(source, as_version=4).cells if "parameters" in cell.metadata.get("tags", [])]
         assert f"e.g. {literal}" in tagged.source

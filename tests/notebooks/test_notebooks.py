@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 
 from tests.support import ROOT
-from vitlib.grid.entries import documents
+from vitlib.grid.entries import documents, studies
 from vitlib.spec import SpecError
 from vitlib.studies import batch
+from vitlib.studies.pages.page import profiles_of, study_of
 
 NBREF = ROOT / "tests" / "nbref"
 NBVAL = [sys.executable, "-m", "pytest", "-q", "-p", "tests.nbval_plugin", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env"]
@@ -47,19 +48,22 @@ def saved(path: Path) -> list[tuple[str, str]]:
     return re.findall(r'study\.save_(table|figure)\(.*, "(\w+)"\)', "\n".join(cell.source for cell in cells(path)))
 
 
-def of_documents() -> list[Path]:
-    """Notebooks and executed copies, but for those of a document that is gone."""
+def executed_or_not() -> list[Path]:
+    """Notebooks and executed copies, but for those of a notebook that is gone."""
     found = [path for folder in ("notebooks", "tests/nbref", "figures") for path in (ROOT / folder).rglob("*.ipynb")]
-    return sorted(path for path in found if path.stem in documents())
+    return sorted(path for path in found if path.stem in batch.notebooks())
 
 
-@pytest.fixture(scope="module", params=documents())
+@pytest.fixture(scope="module", params=sorted(batch.notebooks()))
 def source(request) -> Path:
     return batch.notebooks()[request.param]
 
 
-def test_every_document_has_a_notebook_and_every_notebook_a_document():
-    assert sorted(batch.notebooks()) == documents()
+def test_every_document_has_a_notebook_and_every_other_notebook_a_study_or_profiles_of_its_own():
+    others = {name: path for name, path in batch.notebooks().items() if name not in documents()}
+    assert len(others) == len(batch.notebooks()) - len(documents())
+    for path in others.values():
+        assert profiles_of(path) or study_of(path) in studies()
 
 
 def test_sources_carry_no_outputs_and_short_cells(source):
@@ -88,7 +92,7 @@ def test_the_reference_is_its_notebook_executed_at_smoke(source):
             assert all(output.output_type != "error" for output in cell.outputs)
 
 
-@pytest.mark.parametrize("path", of_documents(), ids=str)
+@pytest.mark.parametrize("path", executed_or_not(), ids=str)
 def test_relative_links_of_sources_and_copies_lead_somewhere(path):
     links = [link for cell in cells(path) if cell.cell_type == "markdown" for link in re.findall(LINK, cell.source)]
     assert [link for link in links if not (path.parent / link).exists()] == []

@@ -14,7 +14,7 @@ from vitlib.compress.given.photos import placed, require_classes
 from vitlib.inputs.sources import Data, check, fingerprint, training_count
 from vitlib.papers.comparison.left.measured import Measured
 from vitlib.runs.execute import execute
-from vitlib.runs.plan import Place
+from vitlib.runs.plan import Executor, Mode, Place
 from vitlib.runs.store import Stored
 from vitlib.spec import RunSpec
 from vitlib.teachers.teacher import Teacher
@@ -71,23 +71,29 @@ class Call:
         return training_count(data, self.place.data_dir)
 
     def stored(self, runs: list[RunSpec]) -> dict[str, Stored]:
-        """The runs, computed where they are missing: a killed call goes on, and a second one reads them.
-
-        Raises:
-            SpecError: for a model or photos that a run cannot be computed with, before anything is.
-        """
-        family = {member.id: member for run in runs for member in run.family()}
-        for demand in dict.fromkeys(demand for member in family.values() for demand in member.demands()):
-            demand.check(self.place.data_dir)
-        found = execute(runs, self.place, mode="read-only")
-        if all(run.id in found for run in runs):
-            return found
-        for value in dict.fromkeys(getattr(run, name) for run in family.values() for name in type(run).model_fields if name in TEACHERS):
-            if isinstance(value, Teacher):
-                require_weights(value)
-        return execute(runs, self.place, executor=self.options.executor, mode="retry")
+        """See `computed`."""
+        return computed(runs, self.place, self.options.executor, "read-only" if self.options.read_only else "cached")
 
     def compressed(self, runs: dict[str, RunSpec], notes: list[str]) -> Compressed:
         """The rows, computed and measured."""
         specs = [*runs.values(), *(Measured(model=run) for run in runs.values())]
         return Compressed(runs, self.stored(specs), self.place, tuple(notes))
+
+
+def computed(runs: list[RunSpec], place: Place, executor: Executor = "inline", mode: Mode = "cached") -> dict[str, Stored]:
+    """The runs, computed where they are missing: a killed call goes on, and a second one reads them.
+
+    Raises:
+        SpecError: for a model or photos that a run cannot be computed with, before anything is.
+    """
+    family = {member.id: member for run in runs for member in run.family()}
+    for demand in dict.fromkeys(demand for member in family.values() for demand in member.demands()):
+        demand.check(place.data_dir)
+    if mode != "force":
+        found = execute(runs, place, mode="read-only")
+        if mode == "read-only" or all(run.id in found for run in runs):
+            return found
+    for value in dict.fromkeys(getattr(run, name) for run in family.values() for name in type(run).model_fields if name in TEACHERS):
+        if isinstance(value, Teacher):
+            require_weights(value)
+    return execute(runs, place, executor=executor, mode="force" if mode == "force" else "retry")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,9 +75,7 @@ class Results:
 
     def provenance(self) -> pd.DataFrame:
         """Versions, devices and commits that the results came from, with the number of runs each."""
-        kept = [run.provenance for run in self.stored.values()]
-        rows = [{"device": each["device"], "commit": each["commit"], **each["versions"]} for each in kept]
-        return pd.DataFrame(rows).value_counts().rename("runs").reset_index()
+        return provenance(self.stored)
 
     def claim_frame(self, name: str) -> pd.DataFrame:
         """A table's frame, or the one that the document derives by `frame_<name>`."""
@@ -104,3 +103,10 @@ class Results:
         if (run := self.stored.get(cell.id)) is None:
             return {}
         return run.metrics | {name: frames.in_units(values) for name, values in run.arrays.items() if name.endswith(frames.BY_IMAGE)}
+
+
+def provenance(stored: Mapping[str, Stored]) -> pd.DataFrame:
+    """Versions, devices and commits that stored runs came from, with the number of runs each."""
+    kept = [run.provenance for run in stored.values()]
+    rows = [{"device": each["device"], "commit": each["commit"], **each["versions"]} for each in kept]
+    return pd.DataFrame(rows).value_counts().rename("runs").reset_index()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,6 +15,20 @@ from vitlib.grid.grid import Grid
 from vitlib.grid.images import Images, images_of, in_words
 from vitlib.report import figures, tables
 from vitlib.report.evidence import claims
+
+
+class Shown(Protocol):
+    """What captions and lists of changes are made from: a study, or a page beside the documents."""
+
+    paper: str
+    profile: str
+    changes: dict[str, Any]
+
+    @property
+    def module(self) -> ModuleType: ...
+
+    @property
+    def folder(self) -> Path: ...
 
 
 def stamp(grid: Grid, images: set[Images] | None = None) -> str:
@@ -24,7 +41,7 @@ def stamp(grid: Grid, images: set[Images] | None = None) -> str:
     return f"{grid.entry['title']} · profile {grid.profile}{changed}{shown} · {seeds}"
 
 
-def caption(grid: Grid, name: str) -> str:
+def caption(grid: Shown, name: str) -> str:
     """What an artefact shows: the first paragraph of its function's docstring."""
     function = claims.readable if name.startswith("claims") else getattr(grid.module, name, None)
     return " ".join((getattr(function, "__doc__", None) or "").partition("\n\n")[0].split())
@@ -33,20 +50,20 @@ def caption(grid: Grid, name: str) -> str:
 def save_table(grid: Grid, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:
     """Write CSV and Markdown; returns the table as a notebook shows it."""
     captions = caption(grid, name), f"{stamp(grid)}. Published: {grid.entry['conditions']}."
-    _list_changes(grid)
+    list_changes(grid)
     tables.save(table, grid.folder / name, *captions)
     return tables.shown(table, " ".join(captions).strip(), name)
 
 
 def save_figure(grid: Grid, figure: Figure, name: str) -> figures.Picture:
     """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
-    _list_changes(grid)
+    list_changes(grid)
     as_published = grid.profile == "paper" and not grid.changes
     png = figures.save(figure, grid.folder / name, "" if as_published else stamp(grid, figures.shown_in(figure)))
     return figures.Picture(png, caption(grid, name))
 
 
-def _list_changes(grid: Grid) -> None:
+def list_changes(grid: Shown) -> None:
     """The full list, beside the artefacts that carry its short form."""
     if grid.changes:
         grid.folder.mkdir(parents=True, exist_ok=True)

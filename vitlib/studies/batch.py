@@ -38,6 +38,7 @@ from vitlib.runs.provenance import commit
 from vitlib.runs.store import Store, require_writable
 from vitlib.spec import SpecError, require
 from vitlib.studies.loading import load_study
+from vitlib.studies.pages.page import Page, profiles_of, study_of, why_left_out
 from vitlib.studies.study import Study
 from vitlib.studies.travel import leave
 
@@ -60,8 +61,20 @@ class Receipt:
 
 
 def notebooks() -> dict[str, Path]:
-    """The documents' notebooks by name."""
+    """The notebooks by name: the documents', and pages beside them."""
     return {path.stem: path for path in sorted((paths.root() / "notebooks").glob("*.ipynb"))}
+
+
+def for_all(parameters: dict[str, Any]) -> list[str]:
+    """The notebooks that are meant where none is named: all but pages without the profile, or whose parameters are not meant.
+
+    A line for each that is left out says why.
+    """
+    reasons = {name: why_left_out(source, parameters) for name, source in notebooks().items()}
+    for name, reason in reasons.items():
+        if reason:
+            log.warning("%s.ipynb is left out: %s", name, reason)
+    return [name for name, reason in reasons.items() if not reason]
 
 
 def run_all(names: list[str], parameters: dict[str, Any], budget: Budget | None = None) -> list[Receipt]:
@@ -109,7 +122,7 @@ def run_within(budget: Budget, source: Path, parameters: dict[str, Any]) -> Rece
     return run_notebook(source, parameters)
 
 
-def is_current(study: Study, source: Path, parameters: dict[str, Any]) -> bool:
+def is_current(study: Study | Page, source: Path, parameters: dict[str, Any]) -> bool:
     """Whether the notebook was executed so, and after its runs, its source and the library were last written."""
     copy, receipt = study.folder / source.name, study.folder / "receipt.json"
     found = json_table(receipt.read_bytes()) if receipt.exists() and copy.exists() else None
@@ -152,8 +165,8 @@ def _sha256(source: Path) -> str:
     return hashlib.sha256(source.read_bytes()).hexdigest()
 
 
-def described(source: Path, parameters: dict[str, Any]) -> Study:
-    """The study that a notebook will run with these parameters.
+def described(source: Path, parameters: dict[str, Any]) -> Study | Page:
+    """The study that a notebook will run with these parameters, or what is known of a page before it is opened.
 
     Raises:
         SpecError: unknown name, a value of another type than the notebook's literal, or what the study or its execution refuses.
@@ -169,7 +182,10 @@ def described(source: Path, parameters: dict[str, Any]) -> Study:
     for name, allowed in (("executor", get_args(Executor)), ("mode", get_args(Mode))):
         require(name, effective.get(name, allowed[0]), allowed)
     places = {name: effective[name] for name in ("results_dir", "figures_dir", "data_dir") if name in effective}
-    study = load_study(source.stem, effective["profile"], overrides=effective["overrides"], **places)
+    if profiles_of(source):
+        study = Page.of(source, effective, default_parameters(source), places)
+    else:
+        study = load_study(study_of(source), effective["profile"], overrides=effective["overrides"], **places)
     require_writable("figures_dir", study.folder, "choose a folder you may write to")
     if effective.get("mode") != "read-only":
         require_writable("results_dir", study.place.results_dir, "choose a folder you may write to, or mode='read-only'")
@@ -200,9 +216,9 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any], timeout: fl
         return f"{type(error).__name__}: {str(error).strip()[-2000:]}"
 
 
-def _leave(study: Study, effective: dict[str, Any]) -> str:
-    """Leave the results beside the figures, unless they may have come from there; the reason of the failure, or nothing."""
-    if effective.get("mode") == "read-only":
+def _leave(study: Study | Page, effective: dict[str, Any]) -> str:
+    """Leave the results beside the figures, unless they may have come from there, or the notebook did; the reason of a failure."""
+    if effective.get("mode") == "read-only" or isinstance(study, Page):
         return ""
     try:
         leave(study)

@@ -57,10 +57,10 @@ def load_study(
     entry = read_entry(paper)
     require("profile", profile, list(entry["profile"]))
     module = importlib.import_module(f"vitlib.papers.{paper}")
-    place = Place(_folder("results_dir", results_dir), _folder("data_dir", data_dir), device, capture=capture)
+    place = Place(folder_of("results_dir", results_dir), folder_of("data_dir", data_dir), device, capture=capture)
     own = merged(entry["base"], entry["profile"][profile])
     before, after = (module.Settings.parse(with_teachers(fields)) for fields in (own, merged(own, given)))
-    changes, shown = changes_of(given, before, after), _folder("figures_dir", figures_dir)
+    changes, shown = changes_of(given, before, after), folder_of("figures_dir", figures_dir)
     settings = _pinned(after, _Files(place, archives(paper, profile, changes, shown)))
     filled = cells(entry, module, settings)
     _meet_demands(settings, filled, place.data_dir)
@@ -80,7 +80,7 @@ def _meet_demands(settings: Part, cells: Iterable[Cell], data_dir: Path) -> None
         demand.check(data_dir)
 
 
-def _folder(name: str, given: str) -> Path:
+def folder_of(name: str, given: str) -> Path:
     """A place of the study, which may not exist yet."""
     try:
         place = getattr(paths, name)(given)

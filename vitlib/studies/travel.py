@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,11 @@ class Archived(Stored):
         return None
 
 
-def leave(study: Grid) -> None:
+def leave(study: Grid, with_weights: Set[str] = frozenset()) -> None:
     """Write the runs of the study's own cells beside its tables, but for those with more than `HEAVY` arrays.
+
+    Args:
+        with_weights: ids of the runs whose weights travel as well.
 
     Where one of them is not stored whole, what lies there stays, and one line says so: an archive with holes would pass for all, and
     the one that it would replace may be the only whole one.
@@ -49,7 +52,7 @@ def leave(study: Grid) -> None:
         log.warning("%s: not written, %d of %d runs are not stored", archive, len(missing), len(study.specs))
         return
     try:
-        export(store, [run_id for run_id in study.specs if not _is_heavy(store, run_id)], archive, with_weights=False)
+        export(store, [run_id for run_id in study.specs if not _is_heavy(store, run_id)], archive, with_weights)
     except DamagedError as error:
         log.warning("%s: not written, a stored run is damaged: %s", archive, error)
 

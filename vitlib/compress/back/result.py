@@ -33,6 +33,9 @@ PANELS = {  # columns of the summary, with a title and a unit
     "packed MB": ("packed file (MB)", 1.0),
     "latency ms": ("latency (ms), p90", 1.0),
 }
+COLUMNS = (
+    "top-1 %", "low", "high", "test photos", "parameters", "non-zero", "MACs", "file MB", "packed MB", "latency ms", "latency p90 ms",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,9 @@ class Compressed:
     def summary(self) -> pd.DataFrame:
         """Before and after, a row a model: top-1 in percent with Wilson's 95 % interval over the test photos, size, latency of one image.
 
-        File MB are those of the safetensors file, packed MB those of the npz file. Scattered zeros change neither MACs nor latency.
-        The last row has what `save_onnx` found on the test photos that it compared: top-1 of the file less the model's, in points.
+        File MB are those of the safetensors file, packed MB those of the npz file; what is not stored is NaN. Scattered zeros change
+                neither MACs nor latency. The last row has what `save_onnx` found on the test photos that it compared: top-1 of the file less the
+                model's, in points.
         """
         rows = [self._row(name, run) for name, run in self.runs.items()]
         rows[-1] |= self._away
@@ -136,7 +140,9 @@ class Compressed:
         return plain_weights(self.place.reading().weights(self.run))
 
     def _row(self, name: str, run: RunSpec) -> dict[str, float | int | str]:
-        stored = self.stored[Measured(model=run).id]
+        stored = self.stored.get(Measured(model=run).id)
+        if stored is None:
+            return {"model": name} | dict.fromkeys(COLUMNS, float("nan"))
         measured, right = stored.metrics, stored.arrays["top1 by image"]
         interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
         return {

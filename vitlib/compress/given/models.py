@@ -1,4 +1,4 @@
-"""A model as it comes: a timm name, a checkpoint file or a module in memory; each becomes a `Teacher`, its weights part of the identity."""
+"""A model as it comes: a timm name, a checkpoint file, a module in memory, `shipped/NAME`; each becomes a `Teacher`, part of identities."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from vitlib.inputs.models import Model, Timm, Vit, build, parameter_count, relea
 from vitlib.messages import brief
 from vitlib.spec import SpecError
 from vitlib.teachers.shipped import content_of, sha256_of
-from vitlib.teachers.teacher import SUFFIXES, Checkpoint, Teacher, Untrained
+from vitlib.teachers.teacher import SUFFIXES, Checkpoint, Shipped, Teacher, Untrained
 
 if TYPE_CHECKING:
     from torch import nn
 
 LARGEST_DIFFERENCE = 1e-4  # of outputs, between a module in memory and the model that its weights are loaded into
+SHIPPED = "shipped/"  # before the name of weights that come with vitlib
 REMEDY = "allowed: a timm name, a checkpoint file, or a timm module"
 
 
@@ -34,6 +35,8 @@ def teacher_of(model: Any, inputs: Path, options: Options) -> Teacher:
         return model
     if isinstance(model, str | os.PathLike):
         text = os.fspath(model)
+        if text.startswith(SHIPPED):
+            return Teacher.made(origin=Shipped.made(shipped=text.removeprefix(SHIPPED)))
         is_file = Path(text).expanduser().is_file() or text.endswith(SUFFIXES) or isinstance(model, os.PathLike)
         return _of_file(Path(text).expanduser(), inputs, options) if is_file else _of_name(text, options)
     module = getattr(model, "_orig_mod", getattr(model, "module", model))  # of torch.compile, of parallel training

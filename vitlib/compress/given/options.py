@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from vitlib.messages import brief, nearest
 from vitlib.recipe import MOST, Augment, Recipe
+from vitlib.runs.plan import Executor
 from vitlib.spec import Part, SpecError
 
 KNOBS = frozenset(Recipe.model_fields)
@@ -24,6 +25,7 @@ class Options(Part):
         mean, std: that the model was trained with, by channel; None is what timm says of it.
         test_share: of each class of a folder that is not split; `split_seed` says which.
         seed: of whatever is drawn: classifier, order, augmentation.
+        read_only: compute nothing; what is not stored is missing from the summary.
         results_dir, data_dir: see `vitlib.paths`.
     """
 
@@ -37,7 +39,8 @@ class Options(Part):
     split_seed: Annotated[int, Field(ge=0, le=MOST)] = 0
     seed: Annotated[int, Field(ge=0, le=MOST)] = 0
     device: str = "auto"
-    executor: Literal["inline", "local"] = "inline"
+    executor: Executor = "inline"
+    read_only: bool = False
     results_dir: str = ""
     data_dir: str = ""
 

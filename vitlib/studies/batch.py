@@ -61,8 +61,9 @@ class Receipt:
 
 
 def notebooks() -> dict[str, Path]:
-    """The notebooks by name: the documents', and pages beside them."""
-    return {path.stem: path for path in sorted((paths.root() / "notebooks").glob("*.ipynb"))}
+    """The notebooks by name: the documents', and then those beside them, which may show what the documents' computed."""
+    found = {path.stem: path for path in sorted((paths.root() / "notebooks").glob("*.ipynb"))}
+    return dict(sorted(found.items(), key=lambda item: study_of(item[1]) not in documents()))
 
 
 def for_all(parameters: dict[str, Any]) -> list[str]:

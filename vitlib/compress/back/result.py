@@ -72,8 +72,8 @@ class Compressed:
         """Before and after, a row a model: top-1 in percent with Wilson's 95 % interval over the test photos, size, latency of one image.
 
         File MB are those of the safetensors file, packed MB those of the npz file; what is not stored is NaN. Scattered zeros change
-                neither MACs nor latency. The last row has what `save_onnx` found on the test photos that it compared: top-1 of the file less the
-                model's, in points.
+        neither MACs nor latency. The last row has what `save_onnx` found on the test photos that it compared: top-1 of the file less
+        the model's, in points.
         """
         rows = [self._row(name, run) for name, run in self.runs.items()]
         rows[-1] |= self._away

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from vitlib import paths
 from vitlib.grid.changes import folder_name, in_a_line, read_overrides
+from vitlib.grid.entries import documents, read_entry
 from vitlib.report import figures, tables
 from vitlib.runs.plan import Place
 from vitlib.spec import RunSpec, require
@@ -109,11 +110,14 @@ def profiles_of(source: Path) -> list[str]:
 
 
 def why_left_out(source: Path, parameters: Mapping[str, Any]) -> str:
-    """Of a command that names no notebook: pages without its profile, and pages where it changes settings, are left out."""
-    profiles, profile = profiles_of(source), parameters.get("profile")
-    if profiles and profile and profile not in profiles:
+    """Of a command that names no notebook: what is no document's is left out without its profile, and a page where it changes settings."""
+    if study_of(source) in documents():
+        return ""
+    own, profile = profiles_of(source), parameters.get("profile")
+    profiles = own or list(read_entry(study_of(source))["profile"])
+    if profile and profile not in profiles:
         return f"it has no profile {profile!r}, only {' and '.join(profiles)}"
-    return "overrides are settings of documents; name it to give it its own" if profiles and "overrides" in parameters else ""
+    return "overrides are settings of documents; name it to give it its own" if own and "overrides" in parameters else ""
 
 
 def study_of(source: Path) -> str:

@@ -28,6 +28,7 @@ from nbformat.sign import NotebookNotary
 from traitlets import default
 
 from vitlib import paths
+from vitlib.grid.entries import documents
 from vitlib.messages import brief, nearest
 from vitlib.runs.clock.budget import Budget
 from vitlib.runs.clock.progress import PREFIX as PROGRESS

@@ -63,8 +63,8 @@ def test_the_rows_are_all_kinds_of_compressed_models_and_the_dense_one(table):
 def test_scattered_zeros_change_the_packed_file_and_neither_arithmetic_nor_the_dense_one(table):
     rows = table.loc[[DENSE, "AFR 50 %", "AFR 80 %", "AFR 90 %"]]
     assert rows[["parameters", "MACs"]].nunique().eq(1).all()
-    assert rows["file MB"].nunique() == 1
-    assert rows["non-zero"].is_monotonic_decreasing and rows["packed MB"].is_monotonic_decreasing
+    assert rows["file kB"].nunique() == 1
+    assert rows["non-zero"].is_monotonic_decreasing and rows["packed kB"].is_monotonic_decreasing
 
 
 def test_dropped_blocks_are_gone_from_parameters_and_arithmetic(table):
@@ -116,7 +116,7 @@ def test_the_answer_names_models_of_the_table_and_says_what_is_missing(results, 
 def test_the_explorer_colours_the_least_of_each_cost_among_what_is_allowed(results):
     table = comparison.table_models(results)
     figure = draw_within(table, 100.0)
-    for axes, column in zip(figure.axes, ("non-zero", "packed MB", "MACs", "ONNX ms"), strict=True):
+    for axes, column in zip(figure.axes, ("non-zero", "packed kB", "MACs", "ONNX ms"), strict=True):
         widths = [bar.get_width() for bar in axes.patches]
         coloured = [bar.get_width() for bar in axes.patches if bar.get_facecolor()[2] > bar.get_facecolor()[0]]
         assert set(coloured) == {min(widths)}

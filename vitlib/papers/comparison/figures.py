@@ -14,7 +14,7 @@ from vitlib.report.figures import PALETTE, TEACHER, canvas, legend, style
 
 COSTS = {  # columns of the table, with their label, unit and its size
     "non-zero": ("non-zero parameters", "M", 1e6),
-    "packed MB": ("packed file", "MB", 1),
+    "packed kB": ("packed file", "MB", 1e3),
     "MACs": ("MACs", "M", 1e6),
     "ONNX ms": ("ONNX latency", "ms", 1),
 }

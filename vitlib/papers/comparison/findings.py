@@ -17,12 +17,12 @@ def finding_answer(results: Results) -> str:
         return f"The dense model is {NOT_YET}."
     frame = sized(results)
     kinds = [table[table["model"].isin(models)] for kind, models in KINDS.items() if kind != "dense"]
-    smallest = [rows.loc[rows["packed MB"].idxmin(), "model"] for rows in kinds if len(rows)]
+    smallest = [rows.loc[rows["packed kB"].idxmin(), "model"] for rows in kinds if len(rows)]
     said = [
         against(model, "the dense model", difference(frame, "top1", {"model": model}, {"model": DENSE}, ["seed"])) for model in smallest
     ]
     within = table[table["top-1"] >= table.loc[table["model"] == DENSE, "top-1"].item() - 1]
-    return f"{'; '.join(said)}. Within one point of the dense model: {_least(within, 'packed MB', 'file, packed', 'MB')}{_fastest(within)}."
+    return f"{'; '.join(said)}. Within one point of the dense model: {_least(within, 'packed kB', 'file, packed', 'kB')}{_fastest(within)}."
 
 
 def _fastest(within: pd.DataFrame) -> str:

@@ -16,6 +16,7 @@ from vitlib.compress.students import METHODS as STUDENTS
 from vitlib.grid.changes import read_overrides
 from vitlib.grid.entries import merged
 from vitlib.messages import brief
+from vitlib.runs.store import require_writable
 from vitlib.spec import SpecError, require
 from vitlib.studies.loading import folder_of
 from vitlib.studies.pages.page import changed
@@ -57,6 +58,7 @@ def load(
 
     Raises:
         SpecError: one line that names what is refused and what is allowed.
+        StoreError: for a place that cannot be written.
     """
     require("profile", profile, list(example.SIZES))
     require("method", method, METHODS)
@@ -65,6 +67,7 @@ def load(
     _require_tolerance(tolerance)
     changes = changed(DEFAULTS, given | {"overrides": overrides})
     results = folder_of("results_dir", results_dir)
+    require_writable("results_dir", results, "choose a folder you may write to: links to the photos lie in it")
     photos = data or str(example.photos(results / INPUTS, example.SIZES[profile]))
     network = model or _example_model(method)
     keywords = _recipe(profile, method, is_example=not model and not data) | read_overrides(overrides)

@@ -80,6 +80,7 @@ def load(
     return OwnModel(
         NAME, profile, next(iter(steps.values())).place, folder_of("figures_dir", figures_dir), changes,
         importlib.import_module("vitlib.compress.own"), "Your model", _about(method, model, data),
+        frozenset({"method", "model", "data"}),
         method=method, tolerance=float(tolerance), steps=steps, is_example=not changes,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ import timm
 import torch
 
 import vitlib
+from vitlib import paths
 from vitlib.compress import own
 from vitlib.compress.given import example
 from vitlib.compress.own.show.explore import draw_step
@@ -166,7 +167,8 @@ def test_what_is_set_has_a_folder_of_its_own(results, given):
         ({"method": "wecolora", "reductions": [1]}, "reduction: got 1"),
         ({"tolerance": -1}, "tolerance: got -1"),
         ({"data": "/nowhere"}, "photos: /nowhere is not there"),
-        ({"model": "gone.pth"}, "model: no file gone.pth"),
+        ({"model": "gone.pth"}, "gone.pth; allowed"),
+        ({"data": "gone"}, f"photos: {paths.root() / 'gone'} is not there"),
         ({"model": "shipped/dyno"}, "did you mean 'dino'"),
         ({"overrides": {"epoch": 3}}, "did you mean 'epochs'"),
     ],

@@ -12,6 +12,7 @@ from PIL import Image
 from vitlib.__main__ import main
 from vitlib.compress.own import loading
 from vitlib.grid.entries import documents
+from vitlib.runs.clock.budget import Budget
 from vitlib.spec import SpecError
 from vitlib.studies import batch
 from vitlib.studies.pages.page import Page, changed, profiles_of
@@ -102,6 +103,38 @@ def test_a_command_that_changes_all_documents_leaves_it_out_and_says_so(caplog):
     with caplog.at_level(logging.WARNING, "vitlib"):
         assert "your_model" not in batch.for_all({"overrides": {"seeds": [0]}})
     assert "your_model.ipynb is left out: overrides are settings of documents" in caplog.text
+
+
+def titled(path, **metadata):
+    """A notebook with a parameters cell and nothing else."""
+    tagged = nbformat.v4.new_code_cell('profile = "smoke"\noverrides = {}', metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[tagged], metadata={"vitlib": metadata} if metadata else {}), path)
+    return path
+
+
+def test_a_notebook_may_show_a_study_of_another_name(tmp_path):
+    study = batch.described(titled(tmp_path / "overview.ipynb", study="teachers"), {"profile": "smoke"})
+    assert (study.paper, study.folder.parts[-2:]) == ("teachers", ("teachers", "smoke"))
+    with pytest.raises(SpecError, match="paper: got 'overview'"):
+        batch.described(titled(tmp_path / "overview.ipynb"), {})
+
+
+def test_within_a_budget_a_page_is_executed_once_and_not_after_the_deadline(tmp_path, monkeypatch):
+    times = []
+
+    def execute(source, target, parameters, timeout):
+        times.append(target)
+        target.write_text("executed")
+        return ""
+
+    monkeypatch.setattr(batch, "_execute", execute)
+    monkeypatch.setattr(batch, "is_current", lambda study, source, parameters: bool(times))
+    parameters = {"profile": "smoke", "figures_dir": str(tmp_path / "f"), "results_dir": str(tmp_path / "r")}
+    late = Budget(0.001)
+    late.begun = True
+    assert batch.run_within(late, NOTEBOOK, parameters).status == "unfinished"
+    assert [batch.run_within(Budget(100.0), NOTEBOOK, parameters).status for _ in range(2)] == ["done", "done"]
+    assert times == [tmp_path / "f" / "your_model" / "smoke" / "your_model.ipynb"]
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,14 @@ def take_away(results: OwnResults) -> str:
         f"**{chosen}** is the smallest within {study.tolerance:g} points of `{study.reference}`. It lies in `{study.told(str(folder))}`: "
         f"{sizes}, for timm and packed. timm alone loads it:\n\n```python\nmodel = {compressed.how_to_load(FILE)}\n```\n\n"
         f"Loaded so, its logits differ by at most {difference(compressed, files[0]):.2g}. "
-        f"Its classes, in the order of the logits: {', '.join(compressed.classes[:12])}{', …' * (len(compressed.classes) > 12)}."
+        f"Its classes, in the order of the logits: {_listed(compressed.classes)}."
     )
+
+
+def _listed(names: list[str]) -> str:
+    """The first dozen, and how many more."""
+    more = f" and {len(names) - 12} more (in the metadata of the dense file)" if len(names) > 12 else ""
+    return ", ".join(names[:12]) + more
 
 
 def place(study: OwnModel) -> Path:

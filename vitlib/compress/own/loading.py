@@ -7,18 +7,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vitlib import paths
 from vitlib.compress import doors
 from vitlib.compress.back.result import Compressed
 from vitlib.compress.call import INPUTS
 from vitlib.compress.given import example
+from vitlib.compress.given.photos import NAMED
 from vitlib.compress.own.study import NAME, OwnModel
 from vitlib.compress.students import METHODS as STUDENTS
 from vitlib.grid.changes import read_overrides
 from vitlib.grid.entries import merged
 from vitlib.messages import brief
+from vitlib.runs.store import require_writable
 from vitlib.spec import SpecError, require
 from vitlib.studies.loading import folder_of
 from vitlib.studies.pages.page import changed
+from vitlib.teachers.teacher import SUFFIXES
 
 METHODS = ("afr", "wecolora", *STUDENTS)
 REHEARSAL = {"afr": {"epochs": 2}, "wecolora": {"epochs": 2, "schedule": "plain", "finetune": {"epochs": 2}}, "multi": {"epochs": 2}}
@@ -57,6 +61,7 @@ def load(
 
     Raises:
         SpecError: one line that names what is refused and what is allowed.
+        StoreError: for a place that cannot be written.
     """
     require("profile", profile, list(example.SIZES))
     require("method", method, METHODS)
@@ -65,14 +70,17 @@ def load(
     _require_tolerance(tolerance)
     changes = changed(DEFAULTS, given | {"overrides": overrides})
     results = folder_of("results_dir", results_dir)
-    photos = data or str(example.photos(results / INPUTS, example.SIZES[profile]))
-    network = model or _example_model(method)
+    require_writable("results_dir", results, "choose a folder you may write to: links to the photos lie in it")
+    photos = _photos(data) if data else str(example.photos(results / INPUTS, example.SIZES[profile]))
+    network = _network(model) if model else _example_model(method)
+    given["teachers"] = [_network(teacher) for teacher in given["teachers"]]
     keywords = _recipe(profile, method, is_example=not model and not data) | read_overrides(overrides)
     keywords |= {"read_only": True, "results_dir": str(results), "data_dir": str(folder_of("data_dir", data_dir))}
     steps = {step: call(network, photos, keywords) for step, call in _calls(method, given).items()}
     return OwnModel(
         NAME, profile, next(iter(steps.values())).place, folder_of("figures_dir", figures_dir), changes,
         importlib.import_module("vitlib.compress.own"), "Your model", _about(method, model, data),
+        frozenset({"method", "model", "data"}),
         method=method, tolerance=float(tolerance), steps=steps, is_example=not changes,
     )  # fmt: skip
 
@@ -98,6 +106,17 @@ def _steps(name: str, given: dict[str, Any]) -> list[Any]:
     if not given[name]:
         raise SpecError(f"{name}: got none; allowed: a list such as {DEFAULTS[name]}")
     return list(dict.fromkeys(given[name]))
+
+
+def _photos(data: str) -> str:
+    """A relative place starts at the checkout, whatever folder the notebook was started from; the name of a set is none."""
+    return data if data == "digits" or data.startswith(NAMED) else str(paths.root() / Path(data).expanduser())
+
+
+def _network(model: str) -> str:
+    """The same of a file of weights."""
+    place = paths.root() / Path(model).expanduser()
+    return str(place) if model.endswith(SUFFIXES) or place.is_file() else model
 
 
 def _example_model(method: str) -> str:

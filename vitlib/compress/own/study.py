@@ -103,6 +103,9 @@ class OwnModel(Page):
         stored = computed(list(self.specs.values()), self.place, executor, mode)
         return OwnResults(self, travel.completed(self, stored) if mode == "read-only" else stored)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.profile!r}, {self.method!r}): {len(self.specs)} runs"
+
     def _repr_html_(self) -> str:
         store = Store(self.place.results_dir, writable=False)
         counts = Counter("stored" if run_id in store else "missing" for run_id in self.specs)

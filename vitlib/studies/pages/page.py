@@ -36,7 +36,7 @@ class Page:
         paper: its name, and that of its folder of figures.
         changes: parameters that are not the notebook's own, by name.
         module: its tables and figures, whose docstrings are captions.
-        about: what every artefact's stamp says beside title and profile.
+        about: what every artefact's stamp says beside title and profile, among it the parameters that are `named`.
     """
 
     paper: str
@@ -47,6 +47,7 @@ class Page:
     module: ModuleType | None = None
     title: str = ""
     about: str = ""
+    named: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, source: Path, parameters: Mapping[str, Any], defaults: Mapping[str, Any], places: Mapping[str, str]) -> Self:
@@ -75,7 +76,8 @@ class Page:
 
     @property
     def stamp(self) -> str:
-        changed = f" · changed: {in_a_line(self.changes)}" if self.changes else ""
+        others = {name: value for name, value in self.changes.items() if name not in self.named}
+        changed = f" · changed: {in_a_line(others)}" if others else ""
         return f"{self.title} · profile {self.profile}{changed} · {self.about}"
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from vitlib.compress.own.show.figures import LATENCY, SIZE, draw_trade_off
 from vitlib.compress.own.study import OwnResults
-from vitlib.report.figures import canvas, style
+from vitlib.report.figures import canvas, legend, style
 from vitlib.report.widgets import Explorer, NothingToExplore
 
 
@@ -32,5 +32,5 @@ def draw_step(results: OwnResults, model: str) -> Figure:
     row = results.models.set_index("model").loc[model]
     panels[0].set_title(f"{model}: {row['top-1 %']:.1f} % ({row['low']:.1f} to {row['high']:.1f})", fontsize="small")
     panels[1].set_title(f"{row['packed MB']:.3g} MB packed, {row['latency ms']:.3g} ms (p90 {row['latency p90 ms']:.3g})", fontsize="small")
-    panels[0].legend(fontsize="x-small", loc="lower right")
+    legend(panels[0], above=True)
     return figure

@@ -85,7 +85,7 @@ def _photos(study: OwnModel) -> Figure:
     for panel in axes.flat:
         panel.axis("off")
     for column, (name, photos) in enumerate(zip(names, pictures, strict=True)):
-        axes[0, column].set_title(name if len(name) < 12 else f"{name[:10]}…", fontsize="small")
+        axes[0, column].set_title(name if len(name) < 12 else f"{name[:5]}…{name[-4:]}", fontsize="small")
         for row, photo in enumerate(photos):
             axes[row, column].imshow(photo)
     return figure

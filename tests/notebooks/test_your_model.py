@@ -94,7 +94,7 @@ def test_a_command_for_all_leaves_it_out_at_a_profile_it_does_not_have_and_says_
     with caplog.at_level(logging.WARNING, "vitlib"):
         chosen = batch.for_all({"profile": "desk"})
     assert set(documents()) <= set(chosen) and "your_model" not in chosen
-    assert "your_model.ipynb is left out: it has no profile 'desk', only smoke and quick" in caplog.messages
+    assert "your_model.ipynb is left out: it has no profile 'desk', only smoke, quick" in caplog.messages
     for parameters in ({}, {"profile": "quick"}, {"profile": "smoke", "mode": "force"}):
         assert "your_model" in batch.for_all(parameters)
 

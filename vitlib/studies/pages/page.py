@@ -118,7 +118,7 @@ def why_left_out(source: Path, parameters: Mapping[str, Any]) -> str:
     own, profile = profiles_of(source), parameters.get("profile")
     profiles = own or list(read_entry(study_of(source))["profile"])
     if profile and profile not in profiles:
-        return f"it has no profile {profile!r}, only {' and '.join(profiles)}"
+        return f"it has no profile {profile!r}, only {', '.join(profiles)}"
     return "overrides are settings of documents; name it to give it its own" if own and "overrides" in parameters else ""
 
 

@@ -50,7 +50,7 @@ def test_a_tiny_budget_repeated_until_done_gives_the_same_tables_to_the_byte(pap
             left.append(len(error.left))
             interrupted += "goes on from there" in str(error)
             assert calls < 200
-    assert calls > 5 and left == sorted(left, reverse=True)
+    assert calls > 1 and left == sorted(left, reverse=True)
     assert interrupted or prices == "as estimated"
     one, other = (Store(each.place.results_dir, writable=False) for each in (whole, study))
     family = {member.id for spec in study.specs.values() for member in spec.family()}

@@ -62,6 +62,14 @@ def test_one_file_holds_all_and_says_what_it_was_told(file):
     assert shape[0].dim_param and [size.dim_value for size in shape[1:]] == [1, 16, 16]
 
 
+def test_a_file_holds_its_weights_and_nothing_of_the_machine_that_it_was_written_on(module, file):
+    packed = file.read_bytes()
+    for place in (sys.prefix, timm.__file__.rpartition("/")[0], str(file.parent)):
+        assert place.encode() not in packed
+    weights = 4 * sum(parameter.numel() for parameter in module.parameters())
+    assert len(packed) < weights + 50_000
+
+
 def test_a_convnet_gives_the_logits_of_its_running_statistics(tmp_path):
     torch.manual_seed(0)
     net = build(ResNet(width=8, blocks=(1, 1, 1, 1)), image_size=8, channels=1, num_classes=10)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -119,5 +119,18 @@ def _write(module: nn.Module, path: Path, images: np.ndarray, facts: Mapping[str
         except torch.onnx.OnnxExporterError as error:
             why = str(error.__cause__ or error).strip().partition("\n")[0]
             raise SpecError(f"onnx: torch cannot write this {type(module).__name__} ({why}); allowed: what torch.export traces") from error
+        _forget(program.model)
         program.model.metadata_props.update(facts)
         program.save(path, external_data=False)
+
+
+def _forget(model: Any) -> None:
+    """Where on this machine each operation was traced, which the exporter writes beside it and nobody who runs the file needs."""
+    model.metadata_props.clear()
+    for graph in model.graphs():
+        graph.metadata_props.clear()
+        for node in graph:
+            node.metadata_props.clear()
+            for value in (*node.inputs, *node.outputs):
+                if value is not None:
+                    value.metadata_props.clear()

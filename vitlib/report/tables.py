@@ -19,8 +19,13 @@ def save(table: pd.DataFrame, path: Path, *captions: str) -> None:
     """`path`.csv with full precision and `path`.md as shown, under its captions, each a paragraph."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path.with_suffix(".csv"), index=False)
-    markdown = formatted(table).to_markdown(index=False, disable_numparse=True)
-    path.with_suffix(".md").write_text("\n\n".join(filter(None, [*captions, markdown])) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text("\n\n".join(filter(None, [*captions, markdown(table)])) + "\n", encoding="utf-8")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table as shown; a bar in a name or a cell does not end it."""
+    text = formatted(table).map(_without_bars)
+    return text.set_axis([_without_bars(str(name)) for name in table], axis=1).to_markdown(index=False, disable_numparse=True)
 
 
 def shown(table: pd.DataFrame, caption: str, name: str) -> Styler:
@@ -38,6 +43,10 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
             _number(value, places, name) for value, places in zip(table[name], _places(table["high"] - table["low"]), strict=True)
         ]
     return text
+
+
+def _without_bars(text: str) -> str:
+    return text.replace("|", r"\|")
 
 
 def _places(width: pd.Series) -> list[int]:

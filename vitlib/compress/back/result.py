@@ -125,7 +125,7 @@ class Compressed:
         return "\n".join([tables.formatted(self.summary()).to_string(index=False), *self.notes])
 
     def _repr_markdown_(self) -> str:
-        return "\n\n".join([tables.formatted(self.summary()).to_markdown(index=False), *self.notes])
+        return "\n\n".join([tables.markdown(self.summary()), *self.notes])
 
     @property
     def _form(self) -> Form:

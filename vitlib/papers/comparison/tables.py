@@ -44,11 +44,11 @@ def table_models(results: Results) -> pd.DataFrame:
 
 
 def table_exported(results: Results) -> pd.DataFrame:
-    """The same models as ONNX files, one training of each: kB of the file; the largest difference of a logit to PyTorch's, and how many of
+    """The same models as ONNX files, one training of each: the largest difference of a logit to PyTorch's, and how many of
     the images that were compared the file puts into another class; latencies are over so many timed passes on so many threads.
     """
     counts = [name for name in EXPORTED.values() if "Δ" not in name]
-    return _whole(timed(results)[["model", "ONNX kB", *EXPORTED.values(), "device"]], "ONNX kB", *counts)
+    return _whole(timed(results)[["model", *EXPORTED.values(), "device"]], *counts)
 
 
 def sized(results: Results) -> pd.DataFrame:
@@ -62,9 +62,9 @@ def sized(results: Results) -> pd.DataFrame:
 def timed(results: Results) -> pd.DataFrame:
     """A row a model, with the names that tables have; NaN where it is missing."""
     frame = results.frame("exported")
-    frame = frame.reindex(columns=["model", "run", "onnx bytes", *SPEEDS, *EXPORTED]).rename(columns=SPEEDS | EXPORTED)
+    frame = frame.reindex(columns=["model", "run", *SPEEDS, *EXPORTED]).rename(columns=SPEEDS | EXPORTED)
     devices = {run.id: run.provenance["device"] for _, run in results.runs("exported")}
-    return frame.assign(**{"ONNX kB": frame["onnx bytes"] / KB}, device=frame["run"].map(devices))
+    return frame.assign(device=frame["run"].map(devices))
 
 
 def _whole(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:

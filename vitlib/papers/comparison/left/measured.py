@@ -23,7 +23,7 @@ class Measured(RunSpec):
 
 
 class Exported(RunSpec):
-    """The same model as an ONNX file: how far its logits are from PyTorch's, its size, and both ways' latency and images/s in turns.
+    """The same model as an ONNX file: how far its logits are from PyTorch's, and both ways' latency and images/s in turns.
 
     It fails, and nothing else with it, where the extra `deploy` is not installed.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vitlib.deploy.session import BATCH
+from vitlib.deploy.speed import BATCHES, REPEATS, WARM_UP
 from vitlib.papers.comparison.left.forms import form_of
 from vitlib.papers.comparison.left.measured import Exported, Measured
 from vitlib.spec import RunSpec
@@ -12,7 +14,7 @@ from vitlib.training.work.layers import Chain
 from vitlib.training.work.registry import Sets, does
 
 LATENCIES, COUNTED = 45, 1  # passes of one image with those to warm up; the one that multiply-accumulates are counted on
-EAGER = 43 + 6 * 64  # images that PyTorch sees while it is timed beside ONNX Runtime, which takes as long again
+EAGER = REPEATS + WARM_UP + (BATCHES + 1) * BATCH  # images that PyTorch sees while it is timed beside ONNX Runtime
 
 
 @does(Measured)
@@ -31,6 +33,7 @@ def exported(spec: Exported, sets: Sets) -> Iterator[Work]:
 
 def _left(run: RunSpec, sets: Sets) -> Chain:
     """The layers of the model as it is left."""
-    form, network = form_of(run), network_on(form_of(run).model, run.data, sets.classes(run.data))
+    form = form_of(run)
+    network = network_on(form.model, run.data, sets.classes(run.data))
     blocks = network.blocks if form.depth is None else network.blocks[: form.depth]
     return network.front + sum(blocks, ()) + network.end

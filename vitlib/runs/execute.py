@@ -15,7 +15,7 @@ from typing import get_args
 from vitlib import distributed
 from vitlib.computing import Context, result_of
 from vitlib.runs.clock.budget import REACHED, Budget, Seconds, Turns, noted
-from vitlib.runs.clock.progress import Progress
+from vitlib.runs.clock.progress import Progress, Settled
 from vitlib.runs.plan import Executor, Mode, Place, Plan, make_plan
 from vitlib.runs.preflight import RECORDED, preflight, require_device
 from vitlib.runs.store import Store, Stored
@@ -51,6 +51,7 @@ def execute(
     mode: Mode = "cached",
     budget: Budget | None = None,
     seconds: Seconds = lambda spec: 0.0,
+    settled: Settled = lambda run_id: None,
 ) -> dict[str, Stored]:
     """Stored results by run id, computing what is missing in the order of `specs`, parents first.
 
@@ -60,6 +61,7 @@ def execute(
             'read-only' computes nothing, and what is missing is missing from the answer.
         budget: time to compute in; see `vitlib.runs.clock.budget`.
         seconds: that a run takes, by an estimate, which a budget needs.
+        settled: is told the id of each run that was computed or failed, once it is stored or recorded.
 
     Raises:
         SpecError: for an unknown executor or mode, a mode that has no use for a budget, or data that cannot be read, before anything is
@@ -89,13 +91,13 @@ def execute(
     place = replace(place, deadline=budget.deadline)
     if distributed.launched() > 1:
         with distributed.team(device_of(place.device)):
-            _compute(plan, store, place, executor, turns)
+            _compute(plan, store, place, executor, turns, settled)
     elif budget.over:
         plan.left = dict(plan.pending)
         plan.fail_children(plan.left)
     elif plan.pending:
         require_device(place.device, executor)
-        _compute(plan, store, place, executor, turns)
+        _compute(plan, store, place, executor, turns, settled)
     if plan.left:
         raise _time_is_up(plan, store, Turns(plan, store, budget, seconds))  # by what was interrupted meanwhile
     if plan.failed:
@@ -126,8 +128,8 @@ def _follow(place: Place) -> None:
         distributed.follow(compute)
 
 
-def _compute(plan: Plan, store: Store, place: Place, executor: Executor, turns: Turns) -> None:
-    progress = Progress(len(plan.pending))
+def _compute(plan: Plan, store: Store, place: Place, executor: Executor, turns: Turns, settled: Settled) -> None:
+    progress = Progress(len(plan.pending), settled)
     forced = {run_id for run_id in plan.pending if run_id in store}
     try:
         if executor == "inline":

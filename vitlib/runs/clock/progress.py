@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from tqdm import tqdm
 
 PREFIX = "runs "  # every line of a log begins with it
+Settled = Callable[[str], None]
 
 
 class Progress:
@@ -20,11 +22,13 @@ class Progress:
 
     Args:
         total: runs to compute.
+        settled: is told each run that is finished.
         stream: where a terminal bar or log lines go.
         every: seconds between two lines of a log.
     """
 
-    def __init__(self, total: int, stream: TextIO | None = None, every: float = 10.0):
+    def __init__(self, total: int, settled: Settled = lambda run: None, stream: TextIO | None = None, every: float = 10.0):
+        self._settled = settled
         self._stream = stream or sys.stderr
         self._bar = _bar(total, self._stream)
         self._total, self._every, self._start = total, every, time.monotonic()
@@ -47,6 +51,7 @@ class Progress:
         self._done += 1
         self._share.pop(run, None)
         self._show(run, time.monotonic(), last=self._done == self._total)
+        self._settled(run)
 
     def close(self) -> None:
         if self._bar is not None:

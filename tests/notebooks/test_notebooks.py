@@ -17,6 +17,7 @@ from tests.support import ROOT
 from vitlib.grid.entries import documents, studies
 from vitlib.spec import SpecError
 from vitlib.studies import batch
+from vitlib.studies.headless import copies
 from vitlib.studies.pages.page import profiles_of, study_of
 
 NBREF = ROOT / "tests" / "nbref"
@@ -102,7 +103,7 @@ def test_a_copy_elsewhere_reads_relative_links_from_there_and_leaves_others(tmp_
     text = "[a](../vitlib/spec.py), [b](./x.md), [c](https://example.org/../d), [e](#part), ![f](../g.png)"
     for folder in (tmp_path / "here", tmp_path / "far" / "away"):
         folder.mkdir(parents=True)
-    moved = batch._links_from(tmp_path / "far" / "away", tmp_path / "here", text)
+    moved = copies.links_from(tmp_path / "far" / "away", tmp_path / "here", text)
     assert moved == "[a](../../vitlib/spec.py), [b](../../here/x.md), [c](https://example.org/../d), [e](#part), ![f](../../g.png)"
 
 
@@ -166,7 +167,7 @@ def test_the_executed_copy_and_its_receipt_lie_beside_the_figures(executed, sour
     ],
 )
 def test_bad_parameters_are_refused_before_a_kernel_starts(parameters, said, monkeypatch):
-    monkeypatch.setattr(batch, "_execute", lambda *_: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(batch, "_executed", lambda *_: pytest.fail("a kernel was started"))
     with pytest.raises(SpecError, match=re.escape(said)):
         batch.run_all(documents(), parameters)
 

@@ -37,7 +37,7 @@ def executed(tmp_path, monkeypatch):
         target.write_text(f"executed for the {len(executed)}th time")
         return ""
 
-    monkeypatch.setattr(batch, "_execute", execute)
+    monkeypatch.setattr(batch, "_executed", execute)
     monkeypatch.setattr(batch, "notebooks", lambda: {name: tmp_path / f"{name}.ipynb" for name in NAMES})
     return executed
 

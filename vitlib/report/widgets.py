@@ -43,7 +43,9 @@ class Explorer:
         import ipywidgets
 
         self._draw, self.controls, self._lock, self._width = draw, controls, Lock(), width
-        self.picture = ipywidgets.Image(value=self._png(), format="png", layout={"width": "100%", "height": "auto", "object_fit": "contain"})
+        self.picture = ipywidgets.Image(
+            value=self._png(), format="png", layout={"width": "100%", "height": "auto", "object_fit": "contain"}
+        )
         self.status = ipywidgets.HTML(self._said("drawn"))
         for control in controls.values():
             control.style.description_width = "92px"

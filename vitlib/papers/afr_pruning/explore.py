@@ -77,8 +77,6 @@ def _draw_accuracy(axes: Axes, accuracy: pd.DataFrame, teacher: str, criterion: 
     axes.axvline(100 * sparsity, color=TEACHER, linestyle=":", label=f"{100 * sparsity:g} %")
     here = accuracy[(accuracy["criterion"] == criterion) & np.isclose(accuracy["sparsity"], sparsity)]
     said = f"{here['measured'].iloc[0]:.1f} %" if len(here) else "not measured"
-    axes.set(
-        title=f"{teacher}{dataset and f', {dataset}'}: {said}", xlabel="sparsity (%)", ylabel="top-1 (%)", ylim=(0, 100)
-    )
+    axes.set(title=f"{teacher}{dataset and f', {dataset}'}: {said}", xlabel="sparsity (%)", ylabel="top-1 (%)", ylim=(0, 100))
     axes.set_xscale("function", functions=(lambda x: -np.log10(1 - np.minimum(x, 99.99) / 100), lambda y: 100 * (1 - 10.0**-y)))
     axes.set(xlim=(-5, 99), xticks=(0, 50, 80, 90, 95, 98))

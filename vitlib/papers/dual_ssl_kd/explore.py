@@ -87,7 +87,9 @@ def draw_targets(
     """
     figure, (panels,) = canvas(1, 4, height=2.5, width_ratios=(1, 1, 1, 1.1))
     taught = (("cl", cl, lambda_2, 1), ("mim", mim, 1 - lambda_2, 2))
-    largest = max(_target(run, other, attention)[1].max() for _, run, _, _ in taught for other in range(1, len(run.arrays["attention"]) + 1))
+    largest = max(
+        _target(run, other, attention)[1].max() for _, run, _, _ in taught for other in range(1, len(run.arrays["attention"]) + 1)
+    )
     for axes, (name, run, share, student_head) in zip(panels[1:], taught, strict=False):
         surest, target = _target(run, image, attention)
         axes.imshow(share * target, cmap="magma", vmin=0, vmax=largest, label=f"{name} target")

@@ -1,0 +1,78 @@
+"""An explorer on a page: its controls, its picture and its line, moved as a person moves them."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from tests.browser.lab import LIVE
+
+CHANGED = "([live, place, before]) => document.querySelectorAll(live)[place].querySelector('img').src != before"
+SAID = "([live, place, before]) => document.querySelectorAll(live)[place].innerText.match(/(not )?drawn.*/s)?.[0] != before"
+
+
+class NotDrawnError(AssertionError):
+    """The explorer says that it could not draw what was chosen."""
+
+
+@dataclass
+class Explorer:
+    """The explorer at a place of the page, counted from 0."""
+
+    page: Any
+    place: int
+
+    def __post_init__(self):
+        self.box = self.page.locator(LIVE).nth(self.place)
+
+    @property
+    def sliders(self) -> list[Any]:
+        return self.box.locator(".noUi-handle").all()
+
+    @property
+    def menus(self) -> list[Any]:
+        return self.box.locator("select").all()
+
+    @property
+    def picture(self) -> str:
+        """Where the page has the picture from: another address for another picture."""
+        return self.box.locator("img").get_attribute("src")
+
+    @property
+    def said(self) -> str:
+        """The line that the kernel writes."""
+        return self.box.locator(".widget-html-content", has_text="drawn").inner_text().strip()
+
+    def moved(self, act: Any) -> float:
+        """Seconds from what `act` does to another picture on the page.
+
+        Raises:
+            NotDrawnError: where the explorer says so.
+        """
+        picture, said = self.picture, self.said
+        began = time.perf_counter()
+        act()
+        self.page.wait_for_function(SAID, arg=[LIVE, self.place, said])
+        if self.said.startswith("not drawn"):
+            raise NotDrawnError(self.said)
+        self.page.wait_for_function(CHANGED, arg=[LIVE, self.place, picture])
+        return time.perf_counter() - began
+
+    def press(self, slider: Any, key: str) -> float:
+        """One step of a slider, by a key: exact, as a drag is not."""
+        slider.focus()
+        return self.moved(lambda: self.page.keyboard.press(key))
+
+    def step(self, slider: Any) -> float:
+        """One step up, or down from the upper end."""
+        return self.press(slider, "ArrowLeft" if at_end(slider) else "ArrowRight")
+
+    def select(self, menu: Any, option: str) -> float:
+        return self.moved(lambda: menu.select_option(label=option))
+
+
+def at_end(slider: Any) -> bool:
+    return float(slider.get_attribute("aria-valuenow")) >= float(slider.get_attribute("aria-valuemax"))
+
+
+def all_of(page: Any) -> list[Explorer]:
+    return [Explorer(page, place) for place in range(page.locator(LIVE).count())]

@@ -66,8 +66,31 @@ class Explorer:
         """One step up, or down from the upper end."""
         return self.press(slider, "ArrowLeft" if at_end(slider) else "ArrowRight")
 
+    def others(self, menu: Any) -> list[str]:
+        """What a menu offers beside what is chosen, and that at the end."""
+        chosen = menu.locator("option:checked").inner_text()
+        return [chosen, *(option for option in menu.locator("option").all_inner_texts() if option != chosen)]
+
+    def tells_its_controls(self) -> bool:
+        """Whether the kernel's line has the value of every control that the page shows."""
+        said = self.said.removeprefix("drawn: ")
+        for row in self.box.locator(".widget-inline-hbox").all():
+            name, menu = row.locator(".widget-label").first.inner_text(), row.locator("select")
+            value = menu.locator("option:checked").inner_text() if menu.count() else row.locator(".widget-readout").inner_text()
+            if f"{name} {_plain(value)}" not in said:
+                return False
+        return True
+
     def select(self, menu: Any, option: str) -> float:
         return self.moved(lambda: menu.select_option(label=option))
+
+
+def _plain(value: str) -> str:
+    """A number as Python writes it in short, other words as they are."""
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return value
 
 
 def at_end(slider: Any) -> bool:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,9 +63,16 @@ class Lab:
         """The server's answer about `kernels`, `sessions` or a path below."""
         url = f"http://127.0.0.1:{self.port}/api/{what}"
         request = urllib.request.Request(url, method=method, headers={"Authorization": f"token {self.token}"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            content = answer.read()
-        return json.loads(content) if content else None
+        for patience in (1, 1, 1, 0):
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    content = answer.read()
+                return json.loads(content) if content else None
+            except urllib.error.HTTPError as error:  # while a kernel starts, the server may know it by half
+                if error.code != 500 or not patience:
+                    raise
+                time.sleep(patience)
+        return None
 
     def run_all(self, page: Any) -> None:
         """The page says 'idle' before its kernel is connected, and Run All then runs nothing: so the server is asked first."""
@@ -81,7 +89,13 @@ class Lab:
 
     def wait_until_done(self, page: Any, seconds: float) -> None:
         """Until the kernel has nothing more to do, and the page knows."""
-        until(lambda: all(kernel["execution_state"] == "idle" for kernel in self.ask("kernels")), seconds)
+        idle = 0
+        end = time.monotonic() + seconds
+        while idle < 20:  # between two cells it is idle for a moment
+            idle = idle + 1 if all(kernel["execution_state"] == "idle" for kernel in self.ask("kernels")) else 0
+            time.sleep(0.1)
+            if time.monotonic() > end:
+                raise TimeoutError(f"not done within {seconds:g} s")
         page.wait_for_function(IDLE)
 
     def _failed(self, request: Any) -> None:

@@ -62,9 +62,9 @@ class Explorer:
         slider.focus()
         return self.moved(lambda: self.page.keyboard.press(key))
 
-    def step(self, slider: Any) -> float:
-        """One step up, or down from the upper end."""
-        return self.press(slider, "ArrowLeft" if at_end(slider) else "ArrowRight")
+    def step(self, slider: Any, back: bool = False) -> float:
+        """One step up, or down from the upper end; `back` the other way round."""
+        return self.press(slider, "ArrowLeft" if at_end(slider) or (back and not at_start(slider)) else "ArrowRight")
 
     def others(self, menu: Any) -> list[str]:
         """What a menu offers beside what is chosen, and that at the end."""
@@ -91,6 +91,10 @@ def _plain(value: str) -> str:
         return f"{float(value):g}"
     except ValueError:
         return value
+
+
+def at_start(slider: Any) -> bool:
+    return float(slider.get_attribute("aria-valuenow")) <= float(slider.get_attribute("aria-valuemin"))
 
 
 def at_end(slider: Any) -> bool:

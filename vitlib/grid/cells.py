@@ -61,9 +61,9 @@ def in_words(cells: Iterable[Cell], words: dict[str, Any]) -> dict[str, str]:
     """Title of each run by id, such as 'DeiT-S, token, seed 1', and of those that they start from; no two are alike.
 
     Args:
-        words: the entry's: for an axis a table of words by value (empty: left out), or a format; `table` and `kind` (of an ancestor's class)
-            are said so too. Axes are said in the order of this table, those that it lacks after them, seeds last. Of several cells of
-            one run the shortest title counts.
+        words: the entry's: for an axis a table of words by value (empty: left out), or a format; `table` and `kind` (of an ancestor's
+            class) are said so too. Axes are said in the order of this table, those that it lacks after them, seeds last. Of several cells
+            of one run the shortest title counts.
     """
     cells, shortest = list(cells), {}
     for cell in cells:

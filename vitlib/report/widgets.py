@@ -27,7 +27,7 @@ STYLE = f"""<style>
 .jp-OutputArea-child:has(+ .jp-OutputArea-child .{LIVE}) {{ display: none; }}
 .{LIVE} img {{ background: white; }}
 </style>"""
-CONTROLS = "270px"
+CONTROLS = "310px"
 
 
 class Explorer:
@@ -43,12 +43,10 @@ class Explorer:
         import ipywidgets
 
         self._draw, self.controls, self._lock, self._width = draw, controls, Lock(), width
-        self.picture = ipywidgets.Image(
-            value=self._png(), format="png", layout={"width": "100%", "height": "auto", "object_fit": "contain"}
-        )
+        self.picture = ipywidgets.Image(value=self._png(), format="png", layout={"width": "100%", "height": "auto"})
         self.status = ipywidgets.HTML(self._said("drawn"))
         for control in controls.values():
-            control.style.description_width = "92px"
+            control.style.description_width = "84px"
             control.layout.width = "auto"
             control.observe(self._redraw, "value")
 

@@ -112,9 +112,8 @@ def test_the_explorer_of_weights_draws_both_targets_at_the_edges_of_its_controls
             assert widths == [lambda_1, 1 - lambda_1, lambda_2, 1 - lambda_2]
             title = figure.axes[2].get_title()
             assert title.startswith("MIM (MAE), head ") and title.endswith("student head 2")
-            pulled, scales = zip(
-                *((map.get_array().max(), map.get_clim()) for axes in figure.axes[1:3] for map in axes.get_images()), strict=True
-            )
+            maps = [shown for axes in figure.axes[1:3] for shown in axes.get_images()]
+            pulled, scales = [shown.get_array().max() for shown in maps], [shown.get_clim() for shown in maps]
             assert (pulled[0] == 0) == (lambda_2 == 0) and (pulled[1] == 0) == (lambda_2 == 1)
             assert scales[0] == scales[1] == first_scale
 

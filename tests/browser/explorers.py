@@ -51,11 +51,17 @@ class Explorer:
         picture, said = self.picture, self.said
         began = time.perf_counter()
         act()
-        self.page.wait_for_function(SAID, arg=[LIVE, self.place, said])
+        self._wait(SAID, said)
         if self.said.startswith("not drawn"):
             raise NotDrawnError(self.said)
-        self.page.wait_for_function(CHANGED, arg=[LIVE, self.place, picture])
+        self._wait(CHANGED, picture)
         return time.perf_counter() - began
+
+    def _wait(self, expression: str, before: str) -> None:
+        try:
+            self.page.wait_for_function(expression, arg=[LIVE, self.place, before], timeout=10_000)
+        except Exception as error:
+            raise TimeoutError(f"explorer {self.place}: nothing new after {before!r}; it says {self.said!r}") from error
 
     def press(self, slider: Any, key: str) -> float:
         """One step of a slider, by a key: exact, as a drag is not."""
@@ -74,7 +80,7 @@ class Explorer:
     def tells_its_controls(self) -> bool:
         """Whether the kernel's line has the value of every control that the page shows."""
         said = self.said.removeprefix("drawn: ")
-        for row in self.box.locator(".widget-inline-hbox").all():
+        for row in self.box.locator(".widget-slider, .widget-dropdown").all():
             name, menu = row.locator(".widget-label").first.inner_text(), row.locator("select")
             value = menu.locator("option:checked").inner_text() if menu.count() else row.locator(".widget-readout").inner_text()
             if f"{name} {_plain(value)}" not in said:

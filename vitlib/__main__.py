@@ -20,7 +20,7 @@ from vitlib.grid.entries import documents, merged, read_entry, studies
 from vitlib.messages import brief
 from vitlib.runs import archive
 from vitlib.runs.clock.budget import Budget
-from vitlib.runs.execute import RunsFailedError, TimeIsUpError
+from vitlib.runs.execute import RunsFailedError, StoppedError, TimeIsUpError
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.plan import Place
 from vitlib.runs.preflight import verify_data
@@ -41,7 +41,7 @@ BUDGET = "time to compute in, such as 12m: whole comparisons first; exit status 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 something failed, 2 refused before anything was computed, 3 the time is up and the same command goes on."""
+    """Exit status: 0 done, 1 something failed, 2 refused before anything was computed, 3 time is up and 130 stopped: the same goes on."""
     logging.basicConfig(format="%(message)s")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -58,6 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     except TimeIsUpError as error:
         print(error, file=sys.stderr)
         return 3
+    except KeyboardInterrupt as stop:
+        said = str(stop) if isinstance(stop, StoppedError) else "stopped: what was computed is stored"
+        print(f"\n{said}; the same command goes on from there", file=sys.stderr)
+        return 130
 
 
 def list_documents(options: argparse.Namespace) -> int:

@@ -104,7 +104,7 @@ def _run_together(sources: list[Path], parameters: dict[str, Any]) -> list[Recei
     ahead = all((values["executor"], values["mode"]) == ("local", "cached") for values in effective)
     studies = [described(source, parameters) for source in sources]
     jobs = [_job(source, parameters, study, ahead) for source, study in zip(sources, studies, strict=True)]
-    return execute_together(jobs, partial(_compute, studies[0]), at_once=None if ahead else 1)
+    return execute_together(jobs, partial(_compute, [study for study in studies if isinstance(study, Study)]), at_once=None if ahead else 1)
 
 
 def _job(source: Path, parameters: dict[str, Any], study: Study | Page, ahead: bool) -> Job:
@@ -120,9 +120,12 @@ def _computable(study: Study | Page) -> list[RunSpec]:
         return []
 
 
-def _compute(study: Study | Page, specs: list[RunSpec], settled: Settled) -> None:
-    """Runs of several studies at the place of one: they share it."""
-    execute(specs, replace(study.place, slots_per_gpu=slots_per_gpu(specs, Sets(study.place.data_dir))), executor="local", settled=settled)
+def _compute(studies: list[Study], specs: list[RunSpec], settled: Settled) -> None:
+    """Runs of several studies at the place that they share."""
+    place = studies[0].place
+    place = replace(place, slots_per_gpu=slots_per_gpu(specs, Sets(place.data_dir)))
+    titles = {run_id: title for study in studies for run_id, title in study.titles.items()}
+    execute(specs, place, executor="local", titles=titles, settled=settled)
 
 
 def run_within(budget: Budget, source: Path, parameters: dict[str, Any]) -> Receipt:

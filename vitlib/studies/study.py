@@ -56,8 +56,9 @@ class Study(Grid):
             return Results(self, travel.completed(self, stored))
         specs = self.computable()
         place = self._with_slots(executor, slots_per_gpu, specs)
+        how = {"executor": executor, "mode": mode, "titles": self.titles}
         try:
-            return Results(self, execute(specs, place, executor=executor, mode=mode, budget=budget, seconds=remaining.pricing(self)))
+            return Results(self, execute(specs, place, **how, budget=budget, seconds=remaining.pricing(self)))
         except TimeIsUpError as error:
             raise remaining.with_what_remains(error, self, executor, place) from None
 

@@ -78,9 +78,11 @@ def test_the_attention_explorer_counts_blocks_and_heads_from_one(results, tokens
 def test_the_attention_explorer_draws_the_block_and_the_head_that_it_names(tokens):
     figure = draw_attention(tokens, image=3, block=1, head=2)
     panels = figure.axes[:3]
-    assert [axes.get_title() for axes in panels[1:]] == ["class token, block 1, head 2", "distillation token, block 1, head 2"]
+    assert [axes.get_title() for axes in panels[1:]] == ["class token\nblock 1, head 2", "distillation token\nblock 1, head 2"]
+    assert panels[0].get_title() == f"image 3, label {tokens['labels'][2]}"
     for token, axes in enumerate(panels[1:]):
-        np.testing.assert_array_equal(axes.get_images()[0].get_array().ravel(), tokens["attention"][3, 0, 1, token])
+        np.testing.assert_array_equal(axes.get_images()[0].get_array().ravel(), tokens["attention"][2, 0, 1, token])
+    assert {axes.get_images()[0].get_clim() for axes in panels[1:]} == {(0, tokens["attention"].max())}
 
 
 CAPTIONED = [name for name in vars(deit) if name.startswith(("figure_", "table_"))]

@@ -33,11 +33,11 @@ def test_the_explorer_of_weights_shows_the_head_that_the_settings_choose():
     one_patch, even = torch.eye(5)[[1] * 5], torch.full((5, 5), 0.2)
     to_class, leaning = 0.9 * torch.eye(5)[[0] * 5] + 0.1 * even, 0.6 * one_patch + 0.4 * even
     maps = torch.stack([torch.stack([one_patch, even]), torch.stack([to_class, leaning])])[None]
-    run = SimpleNamespace(arrays={"attention": maps.numpy()}, metrics={"prefix": 1})
+    run = SimpleNamespace(arrays={"attention": maps.numpy(), "images": np.zeros((1, 3, 4, 4))}, metrics={"prefix": 1})
     shares, heads = {"lambda_1": 0.5, "lambda_2": 0.5, "image": 1}, {}
     cases = {"last": AttentionTerm(), "patches": AttentionTerm(tokens="patches"), "before": AttentionTerm(blocks=(2,))}
     for name, attention in cases.items():
-        title = dual_ssl_kd.draw_targets(run, run, **shares, attention=attention).axes[1].get_title()
+        title = dual_ssl_kd.draw_targets(run, run, **shares, attention=attention).axes[2].get_title()
         heads[name] = title.partition("\n")[0]
     assert heads == {"last": "MIM (MAE), head 1", "patches": "MIM (MAE), head 2", "before": "MIM (MAE), head 1"}
 
@@ -84,7 +84,7 @@ def test_the_explorer_of_attention_draws_every_model_and_head_at_the_edges_of_it
     explorer = dual_ssl_kd.explore_attention(results)
     edges = {name: (control.min, control.max) for name, control in explorer.controls.items() if name != "model"}
     runs = {point["model"]: run for point, run in results.runs("maps")}
-    assert set(explorer.controls["model"].options) == set(runs) == {"cl", "mim", "supervised", "untrained"}
+    assert {value for _, value in explorer.controls["model"].options} == set(runs) == {"cl", "mim", "supervised", "untrained"}
     assert edges == {"image": (1, 2), "patch": (1, 16), "block": (1, 12), "head": (1, runs["cl"].arrays["attention"].shape[2])}
     for name, run in runs.items():
         for head in edges["head"]:
@@ -103,13 +103,19 @@ def test_the_explorer_of_weights_draws_both_targets_at_the_edges_of_its_controls
     explorer = dual_ssl_kd.explore_weights(results)
     assert explorer.controls["lambda_1"].value == 0.5 and explorer.controls["lambda_2"].value == 0
     cl, mim = (results.run("maps", model=name) for name in ("cl", "mim"))
+    first_scale = dual_ssl_kd.draw_targets(cl, mim, lambda_1=0, lambda_2=0, image=1).axes[1].get_images()[0].get_clim()
     for image in (explorer.controls["image"].min, explorer.controls["image"].max):
         for lambda_1, lambda_2 in ((0.0, 1.0), (1.0, 0.0), (0.5, 0.5)):
             figure = dual_ssl_kd.draw_targets(cl, mim, lambda_1=lambda_1, lambda_2=lambda_2, image=image)
             assert isinstance(figure, Figure)
-            widths = [bar.get_width() for bar in figure.axes[2].patches]
+            widths = [bar.get_width() for bar in figure.axes[3].patches]
             assert widths == [lambda_1, 1 - lambda_1, lambda_2, 1 - lambda_2]
-            assert figure.axes[1].get_title().startswith("MIM (MAE), head ") and figure.axes[1].get_title().endswith("student head 2")
+            title = figure.axes[2].get_title()
+            assert title.startswith("MIM (MAE), head ") and title.endswith("student head 2")
+            maps = [shown for axes in figure.axes[1:3] for shown in axes.get_images()]
+            pulled, scales = [shown.get_array().max() for shown in maps], [shown.get_clim() for shown in maps]
+            assert (pulled[0] == 0) == (lambda_2 == 0) and (pulled[1] == 0) == (lambda_2 == 1)
+            assert scales[0] == scales[1] == first_scale
 
 
 def test_there_is_nothing_to_explore_before_the_runs_are_stored(study, tmp_path):

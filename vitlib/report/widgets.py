@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from vitlib.report.figures import style
+from vitlib.report.pictures import described
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -45,7 +46,7 @@ class Explorer:
         import ipywidgets
         from IPython.display import Image, display
 
-        display(Image(data=self.picture.value, width=self._width))
+        display(Image(data=self.picture.value, width=self._width, alt=self._alt))
         display(ipywidgets.VBox([*self.controls.values(), self.status, self.picture]))
 
     def _redraw(self, _: Any) -> None:
@@ -56,7 +57,9 @@ class Explorer:
     def _png(self) -> bytes:
         buffer = io.BytesIO()
         with style():
-            self._draw(**self._values()).savefig(buffer, format="png", metadata={"Software": None})
+            figure = self._draw(**self._values())
+            figure.savefig(buffer, format="png", metadata={"Software": None})
+        self._alt = described(figure, self._said())
         return buffer.getvalue()
 
     def _said(self) -> str:

@@ -30,6 +30,7 @@ from traitlets import default
 from vitlib import paths
 from vitlib.grid.entries import documents
 from vitlib.messages import brief, nearest
+from vitlib.report.pictures import alt_texts
 from vitlib.runs.clock.budget import Budget
 from vitlib.runs.clock.progress import PREFIX as PROGRESS
 from vitlib.runs.execute import RunsFailedError, TimeIsUpError, require_use_of_budget
@@ -273,9 +274,10 @@ def _own_kernel() -> Iterator[type[AsyncKernelManager]]:
 
 
 def _finish(source: Path, target: Path) -> None:
-    """Refuse a copy with unexecuted cells; keep what a reader sees, drop what changes from run to run, mend links, and sign the copy.
+    """Refuse a copy with unexecuted cells; keep what a reader sees, drop what changes from run to run, mend links, sign the copy.
 
-    Progress lines go, and so do live widgets: without their kernel they are dead, and the still picture before each stays.
+    Alt texts are put where both nbconvert and myst-nb read them. Progress lines go, and so do live widgets: without their kernel they are
+    dead, and the still picture before each stays.
     """
     notebook = nbformat.read(target, as_version=4)
     for position, cell in enumerate(notebook.cells):
@@ -286,6 +288,8 @@ def _finish(source: Path, target: Path) -> None:
             if cell.source.strip() and cell.execution_count is None:
                 raise RuntimeError(f"cell {position} was not executed")
             cell.outputs = [output for output in cell.outputs if not (_is_widget(output) or _is_progress(output))]
+            if texts := alt_texts(cell.outputs):
+                cell.metadata["mystnb"] = {"image": {"alt": " ".join(texts)}}  # where myst-nb looks for it
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     nbformat.write(notebook, target)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from docs.site.layout import ROOT
 
+UNNAMED, NAMED = "<summary><span", '<summary aria-label="Pages of this section"><span'  # the theme leaves a button of the side bar without
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 built and sound, 1 a link leads nowhere or a picture has no alt text, 2 something is not installed."""
@@ -51,6 +53,8 @@ def build(out: Path) -> int:
         conf = str(Path(__file__).parent)
         if status := build_main(["-q", "-b", "html", "-c", conf, "-d", f"{folder}/doctrees", str(source), str(out)]):
             return status
+    for path in check.pages(out):
+        path.write_text(path.read_text(encoding="utf-8").replace(UNNAMED, NAMED), encoding="utf-8")
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6
     print(f"site: {pages} pages, {size:.0f} MB, {time.monotonic() - start:.0f} s; open {out / 'index.html'}")
     return check.report(out)

@@ -42,12 +42,12 @@ class Page(HTMLParser):
 
 def faults(folder: Path) -> list[str]:
     """A line a fault, of all pages below a folder."""
-    pages = {path.resolve(): Page(path) for path in _pages(folder)}
+    known = {path.resolve(): Page(path) for path in pages(folder)}
     found = []
-    for page in pages.values():
+    for page in known.values():
         name = page.path.relative_to(folder).as_posix()
         found += [f"{name}: asks another machine for {address}" for address in page.fetched if _outside(address)]
-        found += [f"{name}: leads nowhere: {link}" for link in [*page.links, *page.fetched] if _broken(link, page, pages, folder)]
+        found += [f"{name}: leads nowhere: {link}" for link in [*page.links, *page.fetched] if _broken(link, page, known, folder)]
         found += [f"{name}: no alt text: {source}" for source in page.mute]
     for path in folder.rglob("*.css"):
         addresses = re.findall(r"url\([\"']?((?:https?:)?//[^)\"']+)", path.read_text(encoding="utf-8"))
@@ -58,11 +58,11 @@ def faults(folder: Path) -> list[str]:
 def report(folder: Path) -> int:
     """Print the faults, or that there are none; an exit status."""
     found = faults(folder)
-    print("\n".join(found) or f"site: every link of {len(_pages(folder))} pages leads somewhere; no request leaves the folder")
+    print("\n".join(found) or f"site: every link of {len(pages(folder))} pages leads somewhere; no request leaves the folder")
     return int(bool(found))
 
 
-def _pages(folder: Path) -> list[Path]:
+def pages(folder: Path) -> list[Path]:
     """Without those of `_static`, which are parts of a theme."""
     return [path for path in sorted(folder.rglob("*.html")) if "_static" not in path.relative_to(folder).parts]
 
@@ -71,7 +71,7 @@ def _outside(address: str) -> bool:
     return bool(urlsplit(address).netloc)
 
 
-def _broken(link: str, page: Page, pages: dict[Path, Page], folder: Path) -> bool:
+def _broken(link: str, page: Page, known: dict[Path, Page], folder: Path) -> bool:
     parts = urlsplit(link)
     if parts.scheme or parts.netloc:
         return False
@@ -79,7 +79,7 @@ def _broken(link: str, page: Page, pages: dict[Path, Page], folder: Path) -> boo
     if not target.is_file() or not target.is_relative_to(folder.resolve()):
         return True
     part = unquote(parts.fragment)
-    return bool(part) and target in pages and part not in pages[target].anchors
+    return bool(part) and target in known and part not in known[target].anchors
 
 
 if __name__ == "__main__":

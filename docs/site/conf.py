@@ -15,7 +15,7 @@ myst_heading_anchors = 4
 
 default_role = "literal"
 autodoc_member_order, autodoc_typehints, autodoc_inherit_docstrings = "bysource", "signature", False
-python_maximum_signature_line_length = 100
+add_module_names = False
 
 html_theme, html_title = "sphinx_book_theme", "vitlib"
 html_theme_options = {

@@ -70,6 +70,7 @@ def boxed(html: str, heading: str, name: str) -> str:
     soup = BeautifulSoup(html, "html.parser")
     for number, table in enumerate(soup.find_all("table")):
         del table["border"]
+        table["class"] = "dataframe"  # which the theme draws on the page's own ground, dark or light
         box = soup.new_tag("div", attrs={"class": "table-box", "role": "region", "tabindex": "0"})
         if caption := table.find("caption"):
             caption = caption.extract()

@@ -50,13 +50,16 @@ def sections(copies: list[Copy], api: list[str]) -> dict[str, list[str]]:
 
 
 def title_of(path: Path) -> str:
-    """A page's first heading; a table's name where it has none."""
+    """A page's first heading; a committed table, which has none, is named by its file, document and profile."""
     if path.suffix == ".ipynb":
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).splitlines()]
     else:
         lines = path.read_text(encoding="utf-8").splitlines()
-    return next((line[2:].strip() for line in lines if line.startswith("# ")), path.stem.replace("_", " ").capitalize())
+    headings = [line[2:].strip() for line in lines if line.startswith("# ")]
+    document, profile = path.parts[-3:-1]
+    name = path.stem.replace("_", " ").capitalize()
+    return headings[0] if headings else name if document == "scoreboard" else f"{name} ({document}, {profile})"
 
 
 def mathjax() -> Path:

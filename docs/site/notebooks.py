@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,15 @@ SHOWING = re.compile(r"save_(?:table|figure)\(|\bMarkdown\(|\.show\(\)|^show_|\.
 FILES = {".csv": "CSV", ".pdf": "PDF"}
 
 
-def dressed(notebook: nbformat.NotebookNode, folder: Path, prose: Callable[[str], str]) -> nbformat.NotebookNode:
+Carried = Callable[[list[str]], str]
+
+
+def dressed(notebook: nbformat.NotebookNode, prose: Callable[[str], str], carried: Carried) -> nbformat.NotebookNode:
     """The notebook as myst-nb reads it.
 
     Args:
-        folder: where its artefacts lie.
         prose: what becomes of the text of a Markdown cell.
+        carried: a line of Markdown about the files of artefacts of these names, or nothing; it stands below the cell that saves them.
     """
     heading, cells = "", []
     for cell in notebook.cells:
@@ -33,16 +36,20 @@ def dressed(notebook: nbformat.NotebookNode, folder: Path, prose: Callable[[str]
         elif cell.cell_type == "code":
             _dress(cell, heading, len(cells))
         cells.append(cell)
-        if cell.cell_type == "code" and (files := downloads(cell.source, folder)):
-            cells.append(nbformat.v4.new_markdown_cell(files))
+        if cell.cell_type == "code" and (line := carried(SAVED.findall(cell.source))):
+            cells.append(nbformat.v4.new_markdown_cell(line))
     notebook.cells = cells
     return notebook
 
 
-def downloads(source: str, folder: Path) -> str:
-    """A line of links to the files of what a cell saves, as far as they are there."""
-    found = [folder / f"{name}{suffix}" for name in SAVED.findall(source) for suffix in FILES]
-    links = [f"{{download}}`{path.stem}, {FILES[path.suffix]} <{path.name}>`" for path in found if path.exists()]
+def files(folder: Path, names: Iterable[str]) -> list[Path]:
+    """CSV and PDF of artefacts of these names, as far as they are there."""
+    return [path for name in names for suffix in FILES if (path := folder / f"{name}{suffix}").exists()]
+
+
+def to_download(paths: list[Path]) -> str:
+    """A line of links to files beside the page."""
+    links = [f"{{download}}`{path.stem}, {FILES[path.suffix]} <{path.name}>`" for path in paths]
     return f"{{.downloads}}\nTo download: {' · '.join(links)}" if links else ""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -11,6 +13,10 @@ from docs.site import api, links, notebooks
 from docs.site.layout import ROOT, executed, sections, title_of
 
 LANGUAGES = {".py": "python", ".toml": "toml", ".cff": "yaml", ".yml": "yaml", ".sh": "bash", ".json": "json"}
+ORPHAN = "---\norphan: true\n---\n\n"  # a page that the side bar does not list
+BESIDE = {
+    "scoreboard": {"figure_claims": "Every claim of the documents: measured difference with its 95 % interval, by verdict"}
+}  # of a table
 
 
 class Sources:
@@ -21,6 +27,7 @@ class Sources:
         copies = executed(root)
         self.notebooks = {f"notebooks/{copy.notebook}.ipynb": copy.path for copy in reversed(copies)}
         self.sections = sections(copies, [api.INDEX])
+        self.beside = {copy.path for copy in copies if copy.profile == "tiny"}
         self._wanted, self._done = [], set()
 
     def write(self) -> int:
@@ -40,21 +47,31 @@ class Sources:
         return 1 + len(modules) + len([path for path in self._done if Path(path).suffix not in links.TO_DOWNLOAD])
 
     def _front(self) -> str:
-        trees = [f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(pages) + "\n```" for title, pages in self.sections.items()]
+        trees = [
+            f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(map(self._entry, pages)) + "\n```"
+            for title, pages in self.sections.items()
+        ]
         return "\n\n".join([self._prose(self.root.joinpath(links.FRONT).read_text(encoding="utf-8"), links.FRONT), *trees]) + "\n"
+
+    def _entry(self, page: str) -> str:
+        """In the side bar: the page's title, and the profile where it stands beside another of that title."""
+        return f"{title_of(self.root / page)}, tiny <{page}>" if page in self.beside else page
 
     def _page(self, path: str, orphan: bool) -> None:
         source, target = self.root / path, self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".ipynb":
-            notebook = notebooks.dressed(nbformat.read(source, as_version=4), source.parent, lambda text: self._prose(text, path))
-            self._carry(source)
+            prose, carried = partial(self._prose, page=path), partial(self._carried, source.parent)
+            notebook = notebooks.dressed(nbformat.read(source, as_version=4), prose, carried)
             notebook.cells.append(nbformat.v4.new_markdown_cell(f"{{download}}`This notebook <{self._kept(source)}>`"))
             notebook.metadata |= {"orphan": True} if orphan else {}
             nbformat.write(notebook, target)
         elif source.suffix == ".md":
-            text = self._prose(source.read_text(encoding="utf-8"), path)
-            target.write_text(_headed(text, source, orphan) + self._files(source), encoding="utf-8")
+            figures = BESIDE.get(source.stem, {})
+            text = _headed(source, orphan) + source.read_text(encoding="utf-8")
+            text += "".join(f"\n![{alt}]({name}.png)\n" for name, alt in figures.items())
+            text = self._prose(text, path) + f"\n{self._carried(source.parent, [source.stem, *figures])}\n"
+            target.write_text(text, encoding="utf-8")
         elif source.suffix in links.TO_DOWNLOAD:
             shutil.copyfile(source, target)
         else:
@@ -63,15 +80,14 @@ class Sources:
             target.with_name(f"{target.name}.md").write_text(text, encoding="utf-8")
 
     def _prose(self, text: str, page: str) -> str:
-        return _readable(links.rewritten(text, page, self.root, self.notebooks, self._want))
+        return _readable(links.rewritten(text, page, self.root, self.notebooks, self._wanted.append))
 
-    def _want(self, path: str) -> None:
-        self._wanted.append(path)
-
-    def _carry(self, notebook: Path) -> None:
-        """The files of a notebook's artefacts, beside its page."""
-        for path in [path for suffix in notebooks.FILES for path in notebook.parent.glob(f"*{suffix}")]:
+    def _carried(self, folder: Path, names: Iterable[str]) -> str:
+        """A line of links to the files of these artefacts, which are copied beside the page; nothing where there are none."""
+        files = notebooks.files(folder, names)
+        for path in files:
             shutil.copyfile(path, self.folder / path.relative_to(self.root))
+        return notebooks.to_download(files)
 
     def _kept(self, notebook: Path) -> str:
         """A copy of the notebook that is no page."""
@@ -80,28 +96,12 @@ class Sources:
         shutil.copyfile(notebook, target)
         return f"/{target.relative_to(self.folder).as_posix()}"
 
-    def _files(self, page: Path) -> str:
-        """Below a committed table, its files; below the scoreboard its figure too."""
-        if "figures" not in page.parts[len(self.root.parts) :]:
-            return ""
-        names = [page.stem, *(["figure_claims"] if page.stem == "scoreboard" else [])]
-        found = [path for name in names for path in (page.with_name(f"{name}.csv"), page.with_name(f"{name}.pdf")) if path.exists()]
-        for path in found:
-            shutil.copyfile(path, self.folder / path.relative_to(self.root))
-        shown = ""
-        if (picture := page.with_name("figure_claims.png")).exists() and page.stem == "scoreboard":
-            shutil.copyfile(picture, self.folder / picture.relative_to(self.root))
-            shown = "\n![Every claim of the documents: measured difference with its 95 % interval, by verdict](figure_claims.png)\n"
-        return shown + "".join(f"\n- {{download}}`{path.name} <{path.name}>`" for path in found) + "\n"
 
-
-ORPHAN = "---\norphan: true\n---\n\n"
-
-
-def _headed(text: str, source: Path, orphan: bool) -> str:
-    """With a heading: committed tables have none."""
+def _headed(source: Path, orphan: bool) -> str:
+    """What stands before a page's text: a heading, which committed tables lack."""
+    text = source.read_text(encoding="utf-8")
     heading = "" if any(line.startswith("# ") for line in text.splitlines()) else f"# {title_of(source)}\n\n"
-    return (ORPHAN if orphan else "") + heading + text
+    return (ORPHAN if orphan else "") + heading
 
 
 def _readable(text: str) -> str:

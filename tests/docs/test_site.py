@@ -9,9 +9,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from docs.site import api, axe, check, layout, links
+from docs.site import api, axe, check, layout, links, sources
 from docs.site.__main__ import main, missing
-from docs.site.notebooks import dressed
+from docs.site.notebooks import dressed, files, to_download
 from tests.support import ROOT
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
@@ -63,7 +63,8 @@ def dress(tmp_path):
     """A notebook of some code cells as the site shows it."""
 
     def dressed_cells(*cells):
-        return dressed(new_notebook(cells=[new_markdown_cell("## Results"), *cells]), tmp_path, str.upper).cells
+        notebook = new_notebook(cells=[new_markdown_cell("## Results"), *cells])
+        return dressed(notebook, str.upper, lambda names: to_download(files(tmp_path, names))).cells
 
     return dressed_cells
 
@@ -145,6 +146,30 @@ def test_pages_of_the_side_bar_exist():
 
 def test_every_guide_stands_in_the_side_bar():
     assert {path.stem for path in (ROOT / "docs").glob("*.md")} == {*layout.GUIDES, *layout.BACKGROUND}
+
+
+def test_pages_that_are_linked_follow_and_a_copy_at_tiny_stands_beside(tmp_path):
+    root, folder = tmp_path / "checkout", tmp_path / "source"
+    texts = {
+        "README.md": "# vitlib\n[gpu](docs/gpu.md)",
+        "docs/gpu.md": "# GPU\n[spec](../vitlib/spec.py), [table](../figures/deit/desk/table_1.md)",
+        "vitlib/spec.py": "def spec(): ...",
+        "figures/deit/desk/table_1.md": "A table.",
+        "figures/deit/desk/table_1.csv": "a,b",
+    }
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    for profile in ("desk", "tiny"):
+        (root / "figures/deit" / profile).mkdir(exist_ok=True)
+        nbformat.write(new_notebook(cells=[new_markdown_cell("# DeiT")]), root / "figures/deit" / profile / "deit.ipynb")
+    sources.write(folder, root)
+    front = (folder / "index.md").read_text()
+    assert "[gpu](docs/gpu.md)" in front and "\nfigures/deit/desk/deit.ipynb\nDeiT, tiny <figures/deit/tiny/deit.ipynb>\n" in front
+    assert "def spec(): ..." in (folder / "vitlib/spec.py.md").read_text()
+    table = (folder / "figures/deit/desk/table_1.md").read_text()
+    assert "orphan: true" in table and "# Table 1 (deit, desk)" in table and "<table_1.csv>" in table
+    assert (folder / "figures/deit/desk/table_1.csv").read_text() == "a,b"
 
 
 def test_the_reference_has_every_module_with_something_public(tmp_path):

@@ -24,7 +24,7 @@ ifneq ($(words $(MODE)) $(filter $(MODES),$(MODE)),1 $(MODE))
 $(error MODE: got '$(MODE)'; allowed: $(MODES))
 endif
 
-.PHONY: figures renew test lab browser new-paper nbref readme bench lock lint conda-ready
+.PHONY: figures renew test lab browser site site-check new-paper nbref readme bench lock lint conda-ready
 
 figures: $(READY)  ## every table and figure, and the executed notebooks, into figures/
 	@echo "make: running every notebook at profile $(PROFILE), mode $(MODE)"
@@ -51,6 +51,12 @@ browser: $(READY)  ## every explorer, the stop button and the start notebook in 
 		|| $(PY) -m uv pip install --quiet --python $(PY) "playwright>=1.49"; }
 	@$(PY) -m pytest -q -m browser tests/browser
 
+site: $(READY)  ## executed notebooks, scoreboard, guides and API as pages that work from disk, in site/
+	@$(PY) -m docs.site --install
+
+site-check: $(READY)  ## the built site in a headless browser: accessibility, formulas, nothing fetched from elsewhere
+	@$(PY) -m docs.site.axe
+
 new-paper: $(READY)  ## a document to start from: make new-paper NAME=its_name
 	@$(PY) -m templates "$$NAME"
 
@@ -65,8 +71,8 @@ bench: $(READY)  ## benchmarks; ratios as JSON beside the scripts
 	@$(PY) -m benchmarks
 
 lint: $(READY)
-	@$(PY) -m ruff check vitlib tests benchmarks templates notebooks start.ipynb
-	@$(PY) -m ruff format --check vitlib tests benchmarks templates
+	@$(PY) -m ruff check vitlib tests benchmarks templates docs notebooks start.ipynb
+	@$(PY) -m ruff format --check vitlib tests benchmarks templates docs
 
 lock: .venv/.ready  ## renew requirements.lock
 	@.venv/bin/python -m uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 \

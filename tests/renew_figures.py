@@ -14,6 +14,8 @@ from typing import Any
 
 import nbformat
 
+from vitlib.report.pictures import alt_texts
+
 ROOT = Path(__file__).parents[1]
 PROFILES = ("quick", "desk")
 RECEIPT = "receipt.json"
@@ -119,11 +121,11 @@ def _outcome(fresh: Path, committed: Path, name: Path) -> Outcome:
     return Outcome(name, "unchanged" if content(fresh) == content(committed) else "changed", fresh.stat().st_size)
 
 
-def _shown(cell: nbformat.NotebookNode) -> tuple[str, str, str]:
-    """Kind, source and outputs of a cell; its id, times and counts of execution, and addresses of the kernel are those of a run."""
+def _shown(cell: nbformat.NotebookNode) -> tuple[str, str, str, list[str]]:
+    """Kind, source and outputs of a cell, alt texts too; its id, times and counts, and addresses of the kernel are those of a run."""
     outputs = [{name: each[name] for name in each.keys() - {"metadata", "execution_count"}} for each in cell.get("outputs", [])]
     text = OF_THE_KERNEL.sub("", json.dumps(outputs, sort_keys=True))
-    return cell.cell_type, cell.source, OF_THE_STORE.sub("", text)
+    return cell.cell_type, cell.source, OF_THE_STORE.sub("", text), alt_texts(cell.get("outputs", []))
 
 
 if __name__ == "__main__":

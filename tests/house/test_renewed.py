@@ -154,6 +154,14 @@ def test_the_list_names_what_changed_with_its_size_and_sums_up_the_rest(folders)
     assert lines[2] == "1 changed (0.0 MB), 1 removed (2.0 MB), 2 unchanged (0.0 MB)"
 
 
+def test_an_alt_text_is_content(tmp_path):
+    for name, alt in (("one", "A curve."), ("same", "A curve."), ("other", "Two curves.")):
+        output = new_output("display_data", {"image/png": "aGVsbG8="}, metadata={"image/png": {"alt": alt}, "seen": name})
+        nbformat.write(new_notebook(cells=[new_code_cell("", outputs=[output])]), tmp_path / f"{name}.ipynb")
+    one, same, other = (content(tmp_path / f"{name}.ipynb") for name in ("one", "same", "other"))
+    assert one == same != other
+
+
 def test_an_error_in_a_cell_is_content(tmp_path):
     notebook(tmp_path / "good.ipynb")
     failed = nbformat.read(tmp_path / "good.ipynb", as_version=4)

@@ -154,6 +154,20 @@ def test_the_executed_copy_and_its_receipt_lie_beside_the_figures(executed, sour
     assert "widget-view" not in copy
 
 
+def test_every_picture_of_an_executed_copy_has_an_alt_text_where_nbconvert_and_where_myst_nb_read_it(executed, source):
+    shown = [
+        cell
+        for cell in cells(executed[0] / source.name)
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+    ]
+    assert shown
+    for cell in shown:
+        pictures = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+        texts = [picture.metadata["image/png"]["alt"] for picture in pictures]
+        assert all(20 < len(text) <= 300 for text in texts)
+        assert cell.metadata["mystnb"]["image"]["alt"] == " ".join(texts)
+
+
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [

@@ -9,7 +9,6 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
 
@@ -32,22 +31,6 @@ COLOURS = ("red", "green", "blue")  # channels of a picture
 STAMP_WIDTH, STAMP_LINE = 125, 0.11  # of the stamp: letters and inches a line, so that a column holds the widest letters
 _STYLED = RLock()
 _SHOWN: ContextVar[set | None] = ContextVar("shown", default=None)  # what the figure function at work has asked results for
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A saved PNG, as a notebook displays it: `width` pixels wide, the caption below."""
-
-    data: bytes = field(repr=False)
-    caption: str = ""
-    width: int = 760
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import Image, Markdown, display
-
-        display(Image(self.data, width=self.width))
-        if self.caption:
-            display(Markdown(f"*{self.caption}*"))
 
 
 def style() -> AbstractContextManager[None]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from vitlib.report.figures import style
+from vitlib.report.pictures import described
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -44,7 +45,7 @@ class Explorer:
 
         self._draw, self.controls, self._lock, self._width = draw, controls, Lock(), width
         self.picture = ipywidgets.Image(value=self._png(), format="png", layout={"width": "100%", "height": "auto"})
-        self.status = ipywidgets.HTML(self._said("drawn"))
+        self.status = ipywidgets.HTML(html.escape(self._said("drawn")))
         for control in controls.values():
             control.style.description_width = "84px"
             control.layout.width = "auto"
@@ -54,7 +55,7 @@ class Explorer:
         """The initial picture as a still image, then the live explorer, which hides it."""
         from IPython.display import Image, display
 
-        display(Image(data=self.picture.value, width=self._width))
+        display(Image(data=self.picture.value, width=self._width, alt=self._alt))
         display(self.live())
 
     def live(self) -> ipywidgets.Widget:
@@ -73,21 +74,21 @@ class Explorer:
             try:
                 self.picture.value = self._png()
             except Exception as error:
-                self.status.value = f"<b>not drawn</b> ({html.escape(f'{type(error).__name__}: {error}')}): {self._said('chosen')}"
+                self.status.value = f"<b>not drawn</b> {html.escape(f'({type(error).__name__}: {error}): ' + self._said('chosen'))}"
                 raise
-            self.status.value = self._said("drawn")
+            self.status.value = html.escape(self._said("drawn"))
 
     def _png(self) -> bytes:
         buffer = io.BytesIO()
         with style():
-            self._draw(**{name: control.value for name, control in self.controls.items()}).savefig(
-                buffer, format="png", metadata={"Software": None}
-            )
+            figure = self._draw(**{name: control.value for name, control in self.controls.items()})
+            figure.savefig(buffer, format="png", metadata={"Software": None})
+        self._alt = described(figure, self._said("drawn"))
         return buffer.getvalue()
 
     def _said(self, what: str) -> str:
         """What the controls say, in their own words."""
-        return html.escape(f"{what}: " + ", ".join(f"{control.description} {_shown(control)}" for control in self.controls.values()))
+        return f"{what}: " + ", ".join(f"{control.description} {_shown(control)}" for control in self.controls.values())
 
 
 def _shown(control: ipywidgets.Widget) -> str:

@@ -15,6 +15,7 @@ from vitlib.grid.grid import Grid
 from vitlib.grid.images import Images, images_of, in_words
 from vitlib.report import figures, tables
 from vitlib.report.evidence import claims
+from vitlib.report.pictures import Picture
 
 
 class Shown(Protocol):
@@ -55,12 +56,12 @@ def save_table(grid: Grid, table: pd.DataFrame, name: str) -> pd.io.formats.styl
     return tables.shown(table, " ".join(captions).strip(), name)
 
 
-def save_figure(grid: Grid, figure: Figure, name: str) -> figures.Picture:
+def save_figure(grid: Grid, figure: Figure, name: str) -> Picture:
     """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
     list_changes(grid)
     as_published = grid.profile == "paper" and not grid.changes
     png = figures.save(figure, grid.folder / name, "" if as_published else stamp(grid, figures.shown_in(figure)))
-    return figures.Picture(png, caption(grid, name))
+    return Picture.of(figure, png, caption(grid, name))
 
 
 def list_changes(grid: Shown) -> None:

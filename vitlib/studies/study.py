@@ -15,7 +15,7 @@ from vitlib.grid.changes import in_a_line
 from vitlib.grid.grid import Grid
 from vitlib.grid.results import Results
 from vitlib.inputs.pictures import AbsentError
-from vitlib.report import figures
+from vitlib.report.pictures import Picture
 from vitlib.runs.clock.budget import Budget
 from vitlib.runs.execute import TimeIsUpError, execute
 from vitlib.runs.manifest import DamagedError
@@ -66,7 +66,7 @@ class Study(Grid):
         """Write CSV and Markdown; returns the table as a notebook shows it."""
         return artefacts.save_table(self, table, name)
 
-    def save_figure(self, figure: Figure, name: str) -> figures.Picture:
+    def save_figure(self, figure: Figure, name: str) -> Picture:
         """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
         return artefacts.save_figure(self, figure, name)
 

@@ -1,6 +1,7 @@
 """The executed copy of a notebook: what a reader sees stays, what changes from run to run goes, links lead on, and it is signed.
 
-Progress lines go, and so do live widgets: without their kernel they are dead, and the still picture before each stays.
+Alt texts are put where both nbconvert and myst-nb read them. Progress lines go, and so do live widgets: without their kernel they are
+dead, and the still picture before each stays.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import nbformat
 from nbformat.sign import NotebookNotary
 
+from vitlib.report.pictures import alt_texts
 from vitlib.runs.clock.progress import PREFIX as PROGRESS
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -34,6 +36,8 @@ def finish(source: Path, target: Path) -> None:
             if cell.source.strip() and cell.execution_count is None:
                 raise RuntimeError(f"cell {position} was not executed")
             cell.outputs = [output for output in cell.outputs if not (_is_widget(output) or _is_progress(output))]
+            if texts := alt_texts(cell.outputs):
+                cell.metadata["mystnb"] = {"image": {"alt": " ".join(texts)}}  # where myst-nb looks for it
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     nbformat.write(notebook, target)

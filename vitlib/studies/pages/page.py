@@ -20,6 +20,7 @@ from vitlib import paths
 from vitlib.grid.changes import folder_name, in_a_line, read_overrides
 from vitlib.grid.entries import documents, read_entry
 from vitlib.report import figures, tables
+from vitlib.report.pictures import Picture
 from vitlib.runs.plan import Place
 from vitlib.spec import RunSpec, require
 from vitlib.studies import artefacts
@@ -91,10 +92,11 @@ class Page:
         tables.save(table, self.folder / name, *captions)
         return tables.shown(table, " ".join(captions).strip(), name)
 
-    def save_figure(self, figure: Figure, name: str) -> figures.Picture:
+    def save_figure(self, figure: Figure, name: str) -> Picture:
         """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
         artefacts.list_changes(self)
-        return figures.Picture(figures.save(figure, self.folder / name, self.stamp), artefacts.caption(self, name))
+        png = figures.save(figure, self.folder / name, self.stamp)
+        return Picture.of(figure, png, artefacts.caption(self, name))
 
     def told(self, text: str) -> str:
         """A text in which the results' folder is named as it was given, so that it reads the same wherever it lies."""

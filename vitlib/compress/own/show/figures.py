@@ -14,17 +14,19 @@ from vitlib.inputs.pictures import open_image, square
 from vitlib.inputs.sources import class_names, listing, load
 from vitlib.report import figures
 from vitlib.report.distances import draw_distances
+from vitlib.report.pictures import Picture
 
 SHOWN = (8, 4)  # classes and photos of each, at most
 SIZE, LATENCY = ("packed MB", "packed file (MB)"), ("latency ms", "latency of one image (ms)")
 
 
-def show_photos(study: OwnModel) -> figures.Picture:
+def show_photos(study: OwnModel) -> Picture:
     """Some training photos as the models get them, a column a class."""
     picture = io.BytesIO()
     with figures.style():
-        _photos(study).savefig(picture, format="png", metadata={"Software": None})
-    return figures.Picture(picture.getvalue(), show_photos.__doc__ or "")
+        figure = _photos(study)
+        figure.savefig(picture, format="png", metadata={"Software": None})
+    return Picture.of(figure, picture.getvalue(), show_photos.__doc__ or "")
 
 
 @figures.style()

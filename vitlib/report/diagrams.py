@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch
 
+from vitlib.report.figures import NARROW
+
 SIZES = (7.5, 7.0, 6.5, 6.0)  # of text, in points
 LETTER = 0.58  # mean width of a letter, of the font size
 
@@ -36,3 +38,9 @@ def fitting(axes: Axes, text: str, width: float) -> tuple[str, float]:
 
 def arrow(axes: Axes, x0: float, y0: float, x1: float, y1: float, colour: str = "0.3") -> None:
     axes.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "->", "color": colour, "lw": 0.9})
+
+
+def note(axes: Axes, x: float, y: float, text: str, colour: str = "black", **options) -> None:
+    """Text beside the boxes, which takes no room from them; smaller in a figure of one column."""
+    size = SIZES[0] if axes.figure.get_figwidth() > NARROW else SIZES[-1]
+    axes.text(x, y, text, **{"fontsize": size, "color": colour, "va": "center"} | options).set_in_layout(False)

@@ -15,9 +15,17 @@ def uniform_attention_distance(image_size: int, patch_size: int) -> float:
     return float(np.linalg.norm(places[:, None] - places, axis=-1).mean())
 
 
-def draw_distances(axes: Axes, distance: np.ndarray, colour: str, label: str, label_of_heads: str) -> None:
-    """Distances (images, blocks, heads): a line of means over heads and images with 95 % intervals over images; dots for single heads."""
-    blocks, by_image, heads = np.arange(1, distance.shape[1] + 1), pd.DataFrame(distance.mean(axis=2)), distance.mean(axis=0)
-    axes.errorbar(blocks, by_image.mean(), by_image.apply(half_width), color=colour, label=label)
+def draw_distances(
+    axes: Axes, distance: np.ndarray, colour: str, label: str, label_of_heads: str, *, marker: str = "", beside: float = 0.0
+) -> None:
+    """Distances (images, blocks, heads): a line of means over heads and images with 95 % intervals over images; dots for single heads.
+
+    Args:
+        marker: of the means.
+        beside: how far to the right of its block everything stands, in blocks.
+    """
+    by_image, heads = pd.DataFrame(distance.mean(axis=2)), distance.mean(axis=0)
+    blocks = np.arange(1, distance.shape[1] + 1) + beside
+    axes.errorbar(blocks, by_image.mean(), by_image.apply(half_width), color=colour, marker=marker, label=label)
     places = np.repeat(blocks, heads.shape[1])
     axes.scatter(places, heads.ravel(), s=6, color=colour, alpha=0.5, linewidths=0, label=label_of_heads)

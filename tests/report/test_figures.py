@@ -68,7 +68,9 @@ def test_the_throughput_figure_draws_the_measured_accuracy_and_speed_of_each_fam
     accuracy = results.frame("models").set_index(["method", "size", "resolution"])["top1"]
     speed = results.frame("throughput").set_index(["method", "size", "resolution"])["images_per_second"]
     expected = sorted((speed["none", s, r], accuracy["none", s, r]) for s, r in [("tiny", "native"), ("base", "native"), ("base", "up")])
-    assert points(ours, "no teacher") == [pytest.approx(point) for point in expected]
+    drawn = figures.drawn(ours.figure)
+    drawn = drawn[(drawn["panel"] == ours.get_title()) & (drawn["series"] == "no teacher")]
+    assert drawn[["x", "y"]].values.tolist() == [pytest.approx(point) for point in expected]
 
 
 def test_the_published_panel_holds_the_published_numbers(results):

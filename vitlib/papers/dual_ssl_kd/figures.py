@@ -57,8 +57,8 @@ def figure_distance(results: Results) -> Figure:
     others = distinct([point["model"] for point, _ in runs if point["model"] not in LOOKS])
     for place, (point, run) in enumerate(runs):
         name, distance = point["model"], run.arrays["distance"]  # images, blocks, heads
-        look_of, beside = (LOOKS | others)[name], BESIDE * (place - (len(runs) - 1) / 2)
-        draw_distances(axes, distance, look_of.colour, TEACHERS.get(name, name), f"{name} heads", marker=look_of.marker, beside=beside)
+        beside = BESIDE * (place - (len(runs) - 1) / 2)
+        draw_distances(axes, distance, (LOOKS | others)[name], TEACHERS.get(name, name), f"{name} heads", beside=beside)
         axes.set_title(f"{len(distance)} test images of {size} px, one training each")
     axes.axhline(uniform_distance(results), label="uniform attention", **look("uniform attention").rule)
     axes.set(xlabel="block", ylabel="attention distance (px)")

@@ -23,7 +23,7 @@ def t_interval(values: pd.Series) -> tuple[float, float]:
 
 
 def points(axes: Axes, seeds: pd.DataFrame, looks: Mapping[str, Look], *, sideways: bool = True, each: bool = True) -> None:
-    """Mean over seeds with its interval, and each seed as a small dot beside it.
+    """Mean over seeds with its interval, and each seed as a small dot.
 
     Args:
         seeds: columns name, place, value: one row a seed; rows without a value are left out, and so are names without a look.
@@ -41,8 +41,8 @@ def points(axes: Axes, seeds: pd.DataFrame, looks: Mapping[str, Look], *, sidewa
         if mine.empty:
             continue
         if each and mine.groupby("place").size().max() > 1:
-            sns.stripplot(mine, x=x, y=y, ax=axes, jitter=False, size=2.6, color=look.colour, alpha=0.45, linewidth=0, **places)
-            axes.collections[-1].set_gid(f"{name}, seeds")
+            sns.stripplot(mine, x=x, y=y, ax=axes, jitter=False, size=3.4, color=look.colour, edgecolor="white", linewidth=0.5, **places)
+            axes.collections[-1].set(gid=f"{name}, seeds", zorder=1.95)
         before = len(axes.lines)
         sns.pointplot(
             mine, x=x, y=y, ax=axes, errorbar=t_interval, color=look.colour, linestyle="none", marker=look.marker or "o", markersize=5,

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from vitlib.grid.results import Results
-from vitlib.papers.comparison.models import KINDS, MODELS
+from vitlib.papers.comparison.models import KINDS
 from vitlib.papers.comparison.tables import table_models
 from vitlib.report.figures import Look, canvas, legend, look, style
 
@@ -21,6 +21,7 @@ COSTS = {  # columns of the table, with their label, unit and its size
 STUDENTS = dict(zip(KINDS["students"], ("no distillation", "token", "DINO + MAE", "multi-distillation"), strict=True))
 FAMILIES = {"dense": "dense", "AFR": "AFR", "WeCoLoRA": "WeCoLoRA", "both": "WeCoLoRA + AFR"}
 BESIDE = dict(zip(STUDENTS, (1.05, 0.95, 1.0, 0.9), strict=True))  # of the cost: students of one size stand beside each other
+AWAY = (((4, 6), "left"), ((-4, 6), "right"), ((4, -6), "left"))  # of a mark, in points: first, second and third step of a method
 
 
 @style()
@@ -30,7 +31,7 @@ def figure_pareto(results: Results) -> Figure:
     in percent and WeCoLoRA's r. The four students are nearly equal in cost: their marks stand up to 10 % beside it.
     """
     table = table_models(results)
-    figure, axes = canvas(2, 2, height=5.2, sharey=True)
+    figure, axes = canvas(2, 2, height=5.2, abreast=2, narrow_height=4.4, sharey=True)
     for panel, (column, (label, unit, size)) in zip(axes.flat, COSTS.items(), strict=True):
         _draw(panel, table.dropna(subset=["top-1", column]), column, size)
         panel.set(xlabel=f"{label} ({unit})", xscale="log")
@@ -52,21 +53,28 @@ def front(costs: pd.Series, gains: pd.Series) -> list[int]:
     return kept
 
 
-def look_of(model: str) -> tuple[str, Look, str]:
-    """Label, look, and what stands beside the mark: the step of a method that has several."""
+def look_of(model: str) -> tuple[str, Look, str, int]:
+    """Label, look, what stands beside the mark (the step of a method that has several), and its place among the steps."""
     if model in STUDENTS:
-        return model, look(STUDENTS[model]), ""
-    kind = next(kind for kind, models in KINDS.items() if model in models)
-    step = model.removeprefix(kind).strip() if len(KINDS[kind]) > 1 else ""
-    return FAMILIES[kind], look(FAMILIES[kind]).but(marker=look(FAMILIES[kind]).marker or "*"), step.removesuffix(" %")
+        return model, look(STUDENTS[model]), "", 0
+    kind, models = next((kind, models) for kind, models in KINDS.items() if model in models)
+    step = model.removeprefix(kind).strip().removesuffix(" %") if len(models) > 1 else ""
+    return (
+        FAMILIES[kind],
+        look(FAMILIES[kind]).but(marker=look(FAMILIES[kind]).marker or "*"),
+        step,
+        models.index(model) if len(models) > 2 else 0,
+    )
 
 
 def _draw(axes: Axes, table: pd.DataFrame, column: str, unit: float) -> None:
     line = table.loc[front(table[column], table["top-1"])] if len(table) else table
     axes.plot(line[column] / unit, line["top-1"], color="0.8", zorder=0, label="_front")
-    rows = [(*look_of(row["model"]), row) for row in table.to_dict("records") if row["model"] in MODELS]
-    for label, shown, step, row in rows:
+    for row in table.to_dict("records"):
+        label, shown, step, order = look_of(row["model"])
         place = BESIDE.get(row["model"], 1.0) * row[column] / unit
-        axes.errorbar(place, row["top-1"], row["±"], label=label, **shown.points | {"markersize": 5})
-        if step:
-            axes.annotate(step, (place, row["top-1"]), xytext=(5, 3), textcoords="offset points", fontsize=6.5, color=shown.colour)
+        axes.errorbar(place, row["top-1"], row["±"], label=label, **shown.points | {"markersize": 7 if shown.marker == "*" else 5})
+        shift, side = AWAY[order % len(AWAY)]
+        beside = {"xytext": shift, "textcoords": "offset points", "ha": side, "va": "center", "fontsize": 6.5}
+        axes.annotate(step, (place, row["top-1"]), color=shown.colour, **beside)
+    axes.margins(x=0.09)

@@ -187,7 +187,9 @@ def figure_accuracy(results: Results) -> Figure:
     """
     sets = results.study.settings.sets
     accuracies, reference = (_at_first_reduction(results, table) for table in ("accuracy", "reference"))
-    accuracies = _trained(accuracies).rename(columns={"top1": "value"})
+    accuracies = _trained(accuracies.reindex(columns=["lora_init", "schedule", "dataset", "seed", "top1"])).rename(
+        columns={"top1": "value"}
+    )
     references = summary(reference, ["row", "dataset"], "top1")
     figure, grid = canvas(1, len(sets), height=2.6, sharey=True)
     for axes, dataset in zip(grid[0], sets, strict=True):
@@ -273,9 +275,9 @@ def _at_first_reduction(results: Results, table: str) -> pd.DataFrame:
 
 def _trained(frame: pd.DataFrame) -> pd.DataFrame:
     """With the name that start and schedule have in `TRAINED`, and the place of their row."""
-    rows = {kind: place for place, kind in enumerate(STARTS)}
-    place = frame["lora_init"].map(rows).astype(float) + frame["schedule"].map(AWAY).astype(float)
-    return frame.assign(name=frame["lora_init"].map(STARTS) + ", " + frame["schedule"], place=place)
+    trained = list(zip(frame["lora_init"], frame["schedule"], strict=True))
+    places = {(kind, schedule): row + away for row, kind in enumerate(STARTS) for schedule, away in AWAY.items()}
+    return frame.assign(name=[f"{STARTS[kind]}, {schedule}" for kind, schedule in trained], place=[places[pair] for pair in trained])
 
 
 def _name_starts(axes: Axes) -> None:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from scipy.optimize import isotonic_regression
 
 LINE = 1.25  # height of a line of text, of its font size
-FIRM = 0.985  # of the figure's width, that a legend may take
+FIRM = 0.94  # of the figure's width, that a legend may take
 
 
 def legend(axes: Axes, *, above: bool = False, leave_out: str = "_", **options) -> None:

@@ -34,7 +34,7 @@ def points(axes: Axes, seeds: pd.DataFrame, looks: Mapping[str, Look], *, sidewa
     import seaborn as sns
 
     x, y = ("value", "place") if sideways else ("place", "value")
-    seeds = seeds.dropna(subset="value").astype({"place": float, "value": float})
+    seeds = _stored(seeds, "place")
     places = {"orient": "y" if sideways else "x", "native_scale": True, "legend": False}
     for name, look in looks.items():
         mine = seeds[seeds["name"] == name]
@@ -65,7 +65,7 @@ def curves(axes: Axes, seeds: pd.DataFrame, looks: Mapping[str, Look], *, bars: 
     """
     import seaborn as sns
 
-    seeds = seeds.dropna(subset="value").astype({"x": float, "value": float})
+    seeds = _stored(seeds, "x")
     how = {"err_style": "bars", "err_kws": {"elinewidth": 1.0}} if bars else {"err_kws": {"alpha": 0.15, "linewidth": 0}}
     for name, look in looks.items():
         mine = seeds[seeds["name"] == name]
@@ -86,6 +86,11 @@ def heat_map(axes: Axes, table: pd.DataFrame, *, name: str, cmap: str = "Blues",
     axes.collections[0].set_gid(name)
     axes.set(xlabel="", ylabel="")
     axes.tick_params(length=0)
+
+
+def _stored(seeds: pd.DataFrame, place: str) -> pd.DataFrame:
+    """Rows with a value; an empty store's frame has no columns."""
+    return seeds.reindex(columns=["name", place, "value"]).dropna(subset="value").astype({place: float, "value": float})
 
 
 def _name_interval(axes: Axes, name: str, containers: int) -> None:

@@ -16,9 +16,9 @@ from vitlib.report.figures import PALETTE, TEACHER, canvas, is_narrow, legend_ab
 COLOURS = {"holds": PALETTE[0], "fails": PALETTE[3], "undecided": TEACHER}
 MARKERS = {"holds": "o", "fails": "X", "undecided": "o"}
 ROW, LINE = 0.17, 0.095  # inches: a row, and each further line of its sentence
-LONGEST, WRAPPED = 72, 38  # letters of a sentence, and of its lines in a column
+LONGEST, WRAPPED = 76, 38  # letters of a sentence, and of its lines in a column
 TICKS = (-20, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50)
-FEWER = (-20, -5, -1, 0, 1, 5, 20)
+FEWER = (-20, -2, 0, 2, 20)
 
 
 @style()
@@ -35,9 +35,9 @@ def forest(board: pd.DataFrame) -> Figure:
     figure, ((above,), (below,)) = canvas(2, 1, height=row * sum(lines) + 1.4, height_ratios=lines)
     places = _rows(above, parts[0], parts[0]["effect"])
     above.plot(np.ones(len(places)), places, "D", mfc="white", mec="0.3", markersize=3.5, label="the document", zorder=1)
-    above.set(xlabel="in units of the document's effect")
+    above.set(xlabel=_title("in units of the document's effect"))
     _rows(below, parts[1], 1.0)
-    below.set(xlabel="the document states no number: in points, or [unit]")
+    below.set(xlabel=_title("the document states no number: in points, or [unit]"))
     keys = [Line2D([], [], color=COLOURS[name], marker=MARKERS[name], mfc=_filling(name), label=name) for name in COLOURS]
     keys.append(Line2D([], [], color="0.3", marker="D", mfc="white", linestyle="none", markersize=3.5, label="the document's effect"))
     legend_above(figure, {key.get_label(): key for key in keys})
@@ -77,6 +77,11 @@ def _filling(verdict: str) -> str:
 
 
 def _sentence(row) -> str:
-    text = row.sentence if len(row.sentence) <= LONGEST else row.sentence[: LONGEST - 1].rsplit(" ", 1)[0] + " …"
-    text = text if row.unit == "points" else f"{text} [{row.unit}]"
-    return textwrap.fill(text, WRAPPED) if is_narrow() else text
+    unit = "" if row.unit == "points" else f" [{row.unit}]"
+    if is_narrow():
+        return "\n".join(textwrap.wrap(row.sentence, WRAPPED - len(unit), max_lines=2, placeholder=" …")) + unit
+    return textwrap.shorten(row.sentence, LONGEST, placeholder=" …") + unit
+
+
+def _title(text: str) -> str:
+    return textwrap.fill(text, WRAPPED // 2) if is_narrow() else text

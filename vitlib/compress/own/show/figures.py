@@ -77,10 +77,11 @@ def draw_trade_off(axes: Axes, results: OwnResults, column: str, title: str, cho
 
 
 def _name_points(axes: Axes, results: OwnResults, column: str) -> None:
-    """Each point's model beside it: sizes are far enough apart."""
+    """Each point's model above its interval: sizes are far enough apart."""
     for row in results.models.dropna(subset=["top-1 %", column]).to_dict("records"):
-        place = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 7.5}
-        axes.annotate(row["model"], (row[column], row["top-1 %"]), color=looks(results)[row["model"]].colour, **place)
+        place = {"xytext": (0, 2), "textcoords": "offset points", "va": "bottom", "ha": "center", "fontsize": 7.5}
+        axes.annotate(row["model"], (row[column], row["high"]), color=looks(results)[row["model"]].colour, **place)
+    axes.margins(y=0.12)
 
 
 def _photos(study: OwnModel) -> Figure:

@@ -198,7 +198,7 @@ def figure_confidence(results: Results) -> Figure:
     taught = f"head of {results.study.settings.attention.where}"
     right.set(xlabel=taught, ylabel="times chosen", title="surest head")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
-    right.margins(y=0.35)
+    right.set_ylim(top=1.5 * right.dataLim.ymax if right.containers else None)  # the legend stands above the bars
     legend(right, loc="upper right")
     return figure
 

@@ -106,7 +106,7 @@ def _shares(axes: Axes, history: pd.DataFrame) -> None:
     for name in present:
         axes.bar(history.index, shares[f"term {name}"], width, bottom=below, color=TERMS[name], label=name)
         below = below + shares[f"term {name}"].to_numpy()
-    epochs = np.asarray(history.index)
+    epochs = np.asarray(history.index, float)
     axes.set_xticks(epochs[:: max(1, len(epochs) // MANY)])
     axes.grid(False)
 

@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.layout_engine import LayoutEngine
 from numpy.typing import ArrayLike
 
 from vitlib.report.drawing.artists import drawn
@@ -214,8 +215,7 @@ def _stamped(figure: Figure, stamp: str) -> Iterator[None]:
     engine = figure.get_layout_engine()
     if engine:
         engine.set(rect=(0, share, 1, 1 - share))
-        for _ in range(3):  # once is too little for axes of a fixed aspect; PNG and PDF then have the same places
-            engine.execute(figure)
+        _settle(figure, engine)
         figure.set_layout_engine("none")
     try:
         yield
@@ -226,6 +226,17 @@ def _stamped(figure: Figure, stamp: str) -> Iterator[None]:
         if engine:
             engine.set(rect=(0, 0, 1, 1))
             figure.set_layout_engine(engine)
+
+
+def _settle(figure: Figure, engine: LayoutEngine) -> None:
+    """Once is too little for axes of a fixed aspect and for ticks that change; PNG and PDF then have the same places."""
+    before = None
+    for _ in range(3):
+        engine.execute(figure)
+        places = np.array([axes.get_position().bounds for axes in figure.axes])
+        if before is not None and np.allclose(places, before, atol=1e-4):
+            return
+        before = places
 
 
 def _printable(text: str) -> str:

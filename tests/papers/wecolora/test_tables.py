@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 from matplotlib.patches import FancyBboxPatch
 
+from tests.legible import faults_at_both_widths
 from vitlib import load_study
 from vitlib.grid.results import Results
 from vitlib.papers import wecolora
 from vitlib.papers.wecolora.tables import AFTER, BEFORE, frame_relative_times
+from vitlib.report.figures import drawn
 from vitlib.report.tables import formatted
 
 SHOWN = [name for name in vars(wecolora) if name.startswith(("table_", "figure_"))]
@@ -262,6 +264,48 @@ def test_the_figure_of_times_names_every_kind_of_bar_and_shows_the_rounds(study)
         (2, 6.0),
         (2, 6.0),
     ]
+
+
+LEGIBLE = [name for name in SHOWN if name.startswith("figure_")]
+
+
+def started(point):
+    """Block b is 2 b away for B = 0, a quarter more for SVD; seeds differ by a factor; the last distance is the seed's, one less staged."""
+    share = {"zero_b": 1.0, "svd": 1.25, "random": 1.1, "svd_shift": 1.0}[point["lora_init"]] * (1 + point["seed"])
+    last = 5.0 + point["seed"] - (point["schedule"] == "staged")
+    rows = [{"epoch": epoch, "last": last + 3 - epoch, "block 1": 1.0, "block 2": 2.0} for epoch in (1, 2, 3)]
+    return {"metrics": {"last": last} | {f"step-0 block {b}": 2.0 * b * share for b in (1, 2)}, "history": pd.DataFrame(rows)}
+
+
+def series(figure, panel, name):
+    rows = drawn(figure)
+    return rows[(rows["panel"] == panel) & (rows["series"] == name)][["x", "y"]].to_numpy()
+
+
+def test_starts_are_compared_with_weight_copy_of_the_same_seed(study):
+    figure = wecolora.figure_step0(made(study, distilled=started))
+    copied = [[block, np.mean([2 * block * (1 + seed) for seed in study.settings.seeds])] for block in (1, 2)]
+    np.testing.assert_allclose(series(figure, "weight copy (B = 0)", "B = 0 (WeCoLoRA)"), copied)
+    np.testing.assert_allclose(series(figure, "other starts", "SVD of the dropped blocks"), [[1, 25], [2, 25]])
+    np.testing.assert_allclose(series(figure, "other starts", "SVD, W shifted back"), [[1, 0], [2, 0]], atol=1e-9)
+
+
+def test_the_end_points_of_the_losses_are_those_of_the_last_epoch(study):
+    figure = wecolora.figure_losses(made(study, distilled=started))
+    last = np.mean([5.0 + seed for seed in study.settings.seeds])
+    assert series(figure, "after the last epoch", "SVD of the dropped blocks, plain").tolist() == [[last, 2 - 0.15]]
+    assert series(figure, "after the last epoch", "SVD of the dropped blocks, staged").tolist() == [[last - 1, 2 + 0.15]]
+    assert series(figure, "in the course of training", "SVD of the dropped blocks, plain").tolist() == [
+        [1, last + 2],
+        [2, last + 1],
+        [3, last],
+    ]
+
+
+@pytest.mark.parametrize("name", LEGIBLE)
+def test_no_text_of_a_figure_is_too_small_or_cut_off_on_a_page_and_in_a_column(name, study, empty):
+    assert faults_at_both_widths(getattr(wecolora, name), made(study, distilled=started, times=timed)) == {}
+    assert faults_at_both_widths(getattr(wecolora, name), empty) == {}
 
 
 @pytest.mark.parametrize("name", SHOWN)

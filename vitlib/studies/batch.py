@@ -35,7 +35,7 @@ from vitlib.runs.clock.progress import PREFIX as PROGRESS
 from vitlib.runs.execute import RunsFailedError, TimeIsUpError, require_use_of_budget
 from vitlib.runs.manifest import MANIFEST, StoreError, json_table
 from vitlib.runs.plan import Executor, Mode
-from vitlib.runs.provenance import commit
+from vitlib.runs.provenance import commit, now
 from vitlib.runs.store import Store, require_writable
 from vitlib.spec import SpecError, require
 from vitlib.studies.loading import load_study
@@ -59,6 +59,7 @@ class Receipt:
     source_sha256: str
     parameters: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    ended: str = ""  # when, in UTC
 
 
 def notebooks() -> dict[str, Path]:
@@ -156,6 +157,7 @@ def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None =
         source_sha256=_sha256(source),
         parameters=parameters,
         error=error,
+        ended=now(),
     )
     partial = receipt_file.with_suffix(".partial")
     partial.write_text(json.dumps(asdict(receipt), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

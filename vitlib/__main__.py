@@ -1,4 +1,7 @@
-"""python -m vitlib: list | status | plan | run | render | decide | scoreboard | export | import | notebooks | ship | verify | compress."""
+"""python -m vitlib COMMAND.
+
+list | status | plan | run | render | decide | scoreboard | export | import | notebooks | crate | ship | verify | compress.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ from vitlib.studies import shipping, travel
 from vitlib.studies.costs.budget import seconds_of
 from vitlib.studies.costs.command import report
 from vitlib.studies.costs.speed.machine import rates_for
+from vitlib.studies.crate import command as crates
 from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study
 from vitlib.studies.verdicts import decide, scoreboard
@@ -303,6 +307,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("profile", "executor", "mode"):
         batch.add_argument(f"--{name}", default="", help="default: the notebook's own")
     batch.add_argument("--budget", default="", help=BUDGET)
+    crates.add_to(commands, shell.path_given)
     shell.add_to(commands)
     return parser
 

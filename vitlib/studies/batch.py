@@ -27,7 +27,7 @@ from vitlib.runs.clock.progress import Settled
 from vitlib.runs.execute import RunsFailedError, TimeIsUpError, execute, require_use_of_budget
 from vitlib.runs.manifest import MANIFEST, StoreError, json_table
 from vitlib.runs.plan import Executor, Mode
-from vitlib.runs.provenance import commit
+from vitlib.runs.provenance import commit, now
 from vitlib.runs.store import Store, require_writable
 from vitlib.spec import RunSpec, SpecError, require
 from vitlib.studies.costs.slots import slots_per_gpu
@@ -53,6 +53,7 @@ class Receipt:
     source_sha256: str
     parameters: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    ended: str = ""  # when, in UTC
 
 
 def notebooks() -> dict[str, Path]:
@@ -182,6 +183,7 @@ def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None =
         source_sha256=_sha256(source),
         parameters=parameters,
         error=error,
+        ended=now(),
     )
     partial = receipt_file.with_suffix(".partial")
     partial.write_text(json.dumps(asdict(receipt), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ import logging
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -37,9 +37,6 @@ from vitlib.studies.crate import command as crates
 from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study
 from vitlib.studies.verdicts import decide, scoreboard
-
-if TYPE_CHECKING:
-    from vitlib.studies.batch import Receipt
 
 BUDGET = "time to compute in, such as 12m: whole comparisons first; exit status 3 if runs are left, and the same command goes on"
 
@@ -200,7 +197,7 @@ def import_archive(options: argparse.Namespace) -> int:
 
 def run_notebooks(options: argparse.Namespace) -> int:
     """Every notebook by papermill, then a summary; 1 if one failed, 3 if a budget did not suffice for all."""
-    from vitlib.studies.batch import for_all, run_all  # the other commands do without papermill
+    from vitlib.studies.headless.batch import for_all, run_all, summary  # the other commands do without papermill
 
     budget = Budget(seconds_of(options.budget)) if options.budget else None
     given = {name: getattr(options, name) for name in ("profile", "executor", "mode", "results_dir", "figures_dir", "data_dir")}
@@ -208,19 +205,13 @@ def run_notebooks(options: argparse.Namespace) -> int:
     if overrides := _changes(options):
         parameters["overrides"] = overrides
     receipts = run_all(options.names or for_all(parameters), parameters, budget)
-    print(_summary(receipts))
+    print(summary(receipts))
     became = {receipt.status for receipt in receipts}
     if became - {"done"}:
         return 3 if "unfinished" in became else 1
     if not options.names and not overrides:
         print(f"scoreboard of all documents: {_scoreboard(options)}")
     return 0
-
-
-def _summary(receipts: list[Receipt]) -> str:
-    rows = [{"notebook": r.notebook, "status": r.status, "seconds": r.seconds} for r in receipts]
-    errors = [f"\n{r.notebook}: {r.error}" for r in receipts if r.error]
-    return pd.DataFrame(rows).to_string(index=False) + "".join(errors)
 
 
 def _study(options: argparse.Namespace) -> Study:

@@ -16,8 +16,7 @@ import pytest
 from tests.support import ROOT
 from vitlib.grid.entries import documents, studies
 from vitlib.spec import SpecError
-from vitlib.studies import batch
-from vitlib.studies.headless import copies
+from vitlib.studies.headless import batch, copies
 from vitlib.studies.pages.page import profiles_of, study_of
 
 NBREF = ROOT / "tests" / "nbref"

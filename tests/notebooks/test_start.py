@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import ROOT
 from vitlib.spec import SpecError
-from vitlib.studies import batch
+from vitlib.studies.headless import batch
 from vitlib.studies.state import state
 
 START = nbformat.read(ROOT / "start.ipynb", as_version=4)

@@ -13,7 +13,7 @@ from vitlib.runs.clock.budget import Budget
 from vitlib.runs.manifest import MANIFEST
 from vitlib.runs.store import Store
 from vitlib.spec import SpecError
-from vitlib.studies import batch
+from vitlib.studies.headless import batch
 
 NAMES = ("teachers", "afr_pruning")
 

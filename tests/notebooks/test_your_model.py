@@ -14,7 +14,7 @@ from vitlib.compress.own import loading
 from vitlib.grid.entries import documents
 from vitlib.runs.clock.budget import Budget
 from vitlib.spec import SpecError
-from vitlib.studies import batch
+from vitlib.studies.headless import batch
 from vitlib.studies.pages.page import Page, changed, profiles_of
 
 NOTEBOOK = batch.notebooks()["your_model"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import nbformat
+import pandas as pd
 
 from vitlib import paths
 from vitlib.grid.entries import documents
@@ -151,6 +152,13 @@ def run_within(budget: Budget, source: Path, parameters: dict[str, Any]) -> Rece
     return run_notebook(source, parameters)
 
 
+def summary(receipts: list[Receipt]) -> str:
+    """A line a notebook, and below them what failed."""
+    rows = [{"notebook": r.notebook, "status": r.status, "seconds": r.seconds} for r in receipts]
+    errors = [f"\n{r.notebook}: {r.error}" for r in receipts if r.error]
+    return pd.DataFrame(rows).to_string(index=False) + "".join(errors)
+
+
 def is_current(study: Study | Page, source: Path, parameters: dict[str, Any]) -> bool:
     """Whether the notebook was executed so, and after its runs, its source and the library were last written."""
     copy, receipt = study.folder / source.name, study.folder / "receipt.json"
@@ -158,7 +166,7 @@ def is_current(study: Study | Page, source: Path, parameters: dict[str, Any]) ->
     if not found or (found.get("status"), found.get("parameters")) != ("done", parameters):
         return False
     store = Store(study.place.results_dir, writable=False)
-    made_of = [source, *(store.root / run_id / MANIFEST for run_id in study.specs), *Path(__file__).parents[1].rglob("*.py")]
+    made_of = [source, *(store.root / run_id / MANIFEST for run_id in study.specs), *Path(__file__).parents[2].rglob("*.py")]
     return receipt.stat().st_mtime > max(path.stat().st_mtime for path in made_of)
 
 

@@ -58,8 +58,7 @@ def build(out: Path) -> int:
         if status := build_main(["-q", "-b", "html", "-c", conf, "-d", f"{folder}/doctrees", str(source), str(out)]):
             return status
     for path in check.pages(out):
-        path.write_text(path.read_text(encoding="utf-8").replace(OF_SPHINX = ".buildinfo"  # lies in every folder that Sphinx built
-UNNAMED, NAMED), encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace(UNNAMED, NAMED), encoding="utf-8")
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6
     print(f"site: {pages} pages, {size:.0f} MB, {time.monotonic() - start:.0f} s; open {out / 'index.html'}")
     return check.report(out)

@@ -24,7 +24,7 @@ ifneq ($(words $(MODE)) $(filter $(MODES),$(MODE)),1 $(MODE))
 $(error MODE: got '$(MODE)'; allowed: $(MODES))
 endif
 
-.PHONY: figures renew test lab site site-check new-paper nbref readme bench lock lint conda-ready
+.PHONY: figures renew test lab browser site site-check new-paper nbref readme bench lock lint conda-ready
 
 figures: $(READY)  ## every table and figure, and the executed notebooks, into figures/
 	@echo "make: running every notebook at profile $(PROFILE), mode $(MODE)"
@@ -41,8 +41,15 @@ test: $(READY)  ## everything a reviewer would run; no network, no GPU needed
 	@$(PY) -m pytest -q -p tests.nbval_plugin tests/nbref --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 		--nbval-cell-timeout 300 --nbval-kernel-startup-timeout 120
 
-lab: $(READY)  ## JupyterLab on the notebooks
-	@$(PY) -m jupyterlab notebooks
+lab: $(READY)  ## JupyterLab on the checkout, at start.ipynb
+	@$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/start.ipynb
+
+browser: export OMP_NUM_THREADS = 1
+browser: $(READY)  ## every explorer, the stop button and the start notebook in JupyterLab in a headless Chromium, which must be installed
+	@$(PY) -c "import playwright" 2>/dev/null || { echo "make: installing playwright, which drives the browser, into the environment"; \
+		$(PY) -m pip --version >/dev/null 2>&1 && $(PY) -m pip install --quiet --disable-pip-version-check "playwright>=1.49" \
+		|| $(PY) -m uv pip install --quiet --python $(PY) "playwright>=1.49"; }
+	@$(PY) -m pytest -q -m browser tests/browser
 
 site: $(READY)  ## executed notebooks, scoreboard, guides and API as pages that work from disk, in site/
 	@$(PY) -m docs.site --install
@@ -64,7 +71,7 @@ bench: $(READY)  ## benchmarks; ratios as JSON beside the scripts
 	@$(PY) -m benchmarks
 
 lint: $(READY)
-	@$(PY) -m ruff check vitlib tests benchmarks templates docs notebooks
+	@$(PY) -m ruff check vitlib tests benchmarks templates docs notebooks start.ipynb
 	@$(PY) -m ruff format --check vitlib tests benchmarks templates docs
 
 lock: .venv/.ready  ## renew requirements.lock

@@ -19,7 +19,7 @@ from vitlib.report.pictures import alt_texts
 ROOT = Path(__file__).parents[1]
 PROFILES = ("quick", "desk")
 RECEIPT = "receipt.json"
-OF_ITS_RUN = ("seconds", "commit")  # in a receipt, what another run of the same notebook says otherwise
+OF_ITS_RUN = ("seconds", "commit", "ended")  # in a receipt, what another run of the same notebook says otherwise
 OF_THE_KERNEL = re.compile(r"(?<= at )0x[0-9a-f]+")
 STATE = r"\d+ (?:stored|archived|stale|missing|failed|damaged)"
 OF_THE_STORE = re.compile(rf"\({STATE}(?:, {STATE})*\)")

@@ -12,7 +12,7 @@ NBREF = Path(__file__).with_name("nbref")
 
 def renew(names: list[str]) -> int:
     from vitlib.spec import require
-    from vitlib.studies.batch import notebooks, run_notebook
+    from vitlib.studies.headless.batch import notebooks, run_notebook
 
     known, failed = notebooks(), 0
     for name in names:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Results", "RunSpec", "SpecError", "Study", "attention_distance", "distill", "documents", "load_study", "prune", "weight_copy",
 ]  # fmt: skip
+__version__ = "0.2.0"
 DOORS = {"attention_distance", "distill", "prune", "weight_copy"}  # of vitlib.compress, which loads every document
 
 

@@ -1,4 +1,7 @@
-"""python -m vitlib: list | status | plan | run | render | decide | scoreboard | export | import | notebooks | ship | verify | compress."""
+"""python -m vitlib COMMAND.
+
+list | status | plan | run | render | decide | scoreboard | export | import | notebooks | crate | ship | verify | compress.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import logging
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -20,7 +23,7 @@ from vitlib.grid.entries import documents, merged, read_entry, studies
 from vitlib.messages import brief
 from vitlib.runs import archive
 from vitlib.runs.clock.budget import Budget
-from vitlib.runs.execute import RunsFailedError, TimeIsUpError
+from vitlib.runs.execute import RunsFailedError, StoppedError, TimeIsUpError
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.plan import Place
 from vitlib.runs.preflight import verify_data
@@ -30,18 +33,16 @@ from vitlib.studies import shipping, travel
 from vitlib.studies.costs.budget import seconds_of
 from vitlib.studies.costs.command import report
 from vitlib.studies.costs.speed.machine import rates_for
+from vitlib.studies.crate import command as crates
 from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study
 from vitlib.studies.verdicts import decide, scoreboard
-
-if TYPE_CHECKING:
-    from vitlib.studies.batch import Receipt
 
 BUDGET = "time to compute in, such as 12m: whole comparisons first; exit status 3 if runs are left, and the same command goes on"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 something failed, 2 refused before anything was computed, 3 the time is up and the same command goes on."""
+    """Exit status: 0 done, 1 something failed, 2 refused before anything was computed, 3 time is up and 130 stopped: the same goes on."""
     logging.basicConfig(format="%(message)s")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -58,6 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
     except TimeIsUpError as error:
         print(error, file=sys.stderr)
         return 3
+    except KeyboardInterrupt as stop:
+        said = str(stop) if isinstance(stop, StoppedError) else "stopped: what was computed is stored"
+        print(f"\n{said}; the same command goes on from there", file=sys.stderr)
+        return 130
 
 
 def list_documents(options: argparse.Namespace) -> int:
@@ -192,7 +197,7 @@ def import_archive(options: argparse.Namespace) -> int:
 
 def run_notebooks(options: argparse.Namespace) -> int:
     """Every notebook by papermill, then a summary; 1 if one failed, 3 if a budget did not suffice for all."""
-    from vitlib.studies.batch import for_all, run_all  # the other commands do without papermill
+    from vitlib.studies.headless.batch import for_all, run_all, summary  # the other commands do without papermill
 
     budget = Budget(seconds_of(options.budget)) if options.budget else None
     given = {name: getattr(options, name) for name in ("profile", "executor", "mode", "results_dir", "figures_dir", "data_dir")}
@@ -200,19 +205,13 @@ def run_notebooks(options: argparse.Namespace) -> int:
     if overrides := _changes(options):
         parameters["overrides"] = overrides
     receipts = run_all(options.names or for_all(parameters), parameters, budget)
-    print(_summary(receipts))
+    print(summary(receipts))
     became = {receipt.status for receipt in receipts}
     if became - {"done"}:
         return 3 if "unfinished" in became else 1
     if not options.names and not overrides:
         print(f"scoreboard of all documents: {_scoreboard(options)}")
     return 0
-
-
-def _summary(receipts: list[Receipt]) -> str:
-    rows = [{"notebook": r.notebook, "status": r.status, "seconds": r.seconds} for r in receipts]
-    errors = [f"\n{r.notebook}: {r.error}" for r in receipts if r.error]
-    return pd.DataFrame(rows).to_string(index=False) + "".join(errors)
 
 
 def _study(options: argparse.Namespace) -> Study:
@@ -299,6 +298,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("profile", "executor", "mode"):
         batch.add_argument(f"--{name}", default="", help="default: the notebook's own")
     batch.add_argument("--budget", default="", help=BUDGET)
+    crates.add_to(commands, shell.path_given)
     shell.add_to(commands)
     return parser
 

@@ -12,6 +12,7 @@ import importlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 from unicodedata import category
@@ -101,7 +102,7 @@ class RunSpec(Part):
     def canonical(self) -> dict[str, Any]:
         return {**super().canonical(), "version": self.version}
 
-    @property
+    @cached_property
     def id(self) -> str:
         digest = hashlib.sha256(json.dumps(self.canonical(), sort_keys=True).encode()).hexdigest()
         return f"{type(self).__name__.lower()}-{digest[:16]}"

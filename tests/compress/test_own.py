@@ -7,6 +7,7 @@ import timm
 import torch
 
 import vitlib
+from tests.legible import faults_at_both_widths
 from vitlib import paths
 from vitlib.compress import own
 from vitlib.compress.given import example
@@ -108,6 +109,11 @@ def test_the_explorer_shows_stored_values_and_computes_nothing(results, monkeypa
             assert row.x in table.loc[row.series, ["packed MB", "latency ms"]].tolist()
         ends = shown[shown["series"].str.endswith("interval")]
         assert np.isin(ends["y"].round(9), table[["low", "high"]].to_numpy().round(9)).all()
+
+
+@pytest.mark.parametrize("name", ["figure_sizes", "figure_times", "figure_distances"])
+def test_no_text_of_a_figure_is_too_small_or_cut_off_on_a_page_and_in_a_column(name, results):
+    assert faults_at_both_widths(getattr(own, name), results) == {}
 
 
 def test_nothing_stored_is_nothing_shown(given):

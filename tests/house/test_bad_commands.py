@@ -92,7 +92,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("RESULTS", "FIGURES", "DATA"):
         monkeypatch.setenv(f"VITLIB_{name}", str(tmp_path / name.lower()))
-    monkeypatch.setattr("vitlib.studies.batch._execute", lambda *_: pytest.fail("a kernel was started"))
+    monkeypatch.setattr("vitlib.studies.headless.batch._executed", lambda *_: pytest.fail("a kernel was started"))
     return tmp_path
 
 

@@ -16,7 +16,7 @@ from vitlib.__main__ import main
 from vitlib.grid.entries import documents
 from vitlib.runs.manifest import StoreError
 from vitlib.spec import SpecError
-from vitlib.studies import batch
+from vitlib.studies.headless import batch
 
 
 @pytest.fixture

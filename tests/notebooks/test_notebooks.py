@@ -16,7 +16,7 @@ import pytest
 from tests.support import ROOT
 from vitlib.grid.entries import documents, studies
 from vitlib.spec import SpecError
-from vitlib.studies import batch
+from vitlib.studies.headless import batch, copies
 from vitlib.studies.pages.page import profiles_of, study_of
 
 NBREF = ROOT / "tests" / "nbref"
@@ -102,7 +102,7 @@ def test_a_copy_elsewhere_reads_relative_links_from_there_and_leaves_others(tmp_
     text = "[a](../vitlib/spec.py), [b](./x.md), [c](https://example.org/../d), [e](#part), ![f](../g.png)"
     for folder in (tmp_path / "here", tmp_path / "far" / "away"):
         folder.mkdir(parents=True)
-    moved = batch._links_from(tmp_path / "far" / "away", tmp_path / "here", text)
+    moved = copies.links_from(tmp_path / "far" / "away", tmp_path / "here", text)
     assert moved == "[a](../../vitlib/spec.py), [b](../../here/x.md), [c](https://example.org/../d), [e](#part), ![f](../../g.png)"
 
 
@@ -180,7 +180,7 @@ def test_every_picture_of_an_executed_copy_has_an_alt_text_where_nbconvert_and_w
     ],
 )
 def test_bad_parameters_are_refused_before_a_kernel_starts(parameters, said, monkeypatch):
-    monkeypatch.setattr(batch, "_execute", lambda *_: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(batch, "_executed", lambda *_: pytest.fail("a kernel was started"))
     with pytest.raises(SpecError, match=re.escape(said)):
         batch.run_all(documents(), parameters)
 

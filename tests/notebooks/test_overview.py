@@ -3,7 +3,7 @@
 import logging
 
 from vitlib.grid.entries import documents, read_entry
-from vitlib.studies import batch
+from vitlib.studies.headless import batch
 from vitlib.studies.pages.page import study_of
 
 

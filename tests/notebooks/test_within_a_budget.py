@@ -13,7 +13,7 @@ from vitlib.runs.clock.budget import Budget
 from vitlib.runs.manifest import MANIFEST
 from vitlib.runs.store import Store
 from vitlib.spec import SpecError
-from vitlib.studies import batch
+from vitlib.studies.headless import batch
 
 NAMES = ("teachers", "afr_pruning")
 
@@ -37,7 +37,7 @@ def executed(tmp_path, monkeypatch):
         target.write_text(f"executed for the {len(executed)}th time")
         return ""
 
-    monkeypatch.setattr(batch, "_execute", execute)
+    monkeypatch.setattr(batch, "_executed", execute)
     monkeypatch.setattr(batch, "notebooks", lambda: {name: tmp_path / f"{name}.ipynb" for name in NAMES})
     return executed
 

@@ -14,7 +14,7 @@ from vitlib.compress.own import loading
 from vitlib.grid.entries import documents
 from vitlib.runs.clock.budget import Budget
 from vitlib.spec import SpecError
-from vitlib.studies import batch
+from vitlib.studies.headless import batch
 from vitlib.studies.pages.page import Page, changed, profiles_of
 
 NOTEBOOK = batch.notebooks()["your_model"]
@@ -127,7 +127,7 @@ def test_within_a_budget_a_page_is_executed_once_and_not_after_the_deadline(tmp_
         target.write_text("executed")
         return ""
 
-    monkeypatch.setattr(batch, "_execute", execute)
+    monkeypatch.setattr(batch, "_executed", execute)
     monkeypatch.setattr(batch, "is_current", lambda study, source, parameters: bool(times))
     parameters = {"profile": "smoke", "figures_dir": str(tmp_path / "f"), "results_dir": str(tmp_path / "r")}
     late = Budget(0.001)
@@ -149,7 +149,7 @@ def test_within_a_budget_a_page_is_executed_once_and_not_after_the_deadline(tmp_
     ],
 )
 def test_named_with_a_bad_parameter_it_is_refused_before_a_kernel_starts(parameters, said, monkeypatch):
-    monkeypatch.setattr(batch, "_execute", lambda *_: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(batch, "_executed", lambda *_: pytest.fail("a kernel was started"))
     with pytest.raises(SpecError, match=said):
         batch.run_all(["your_model"], parameters)
 

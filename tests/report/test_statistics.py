@@ -139,7 +139,7 @@ def test_cells_have_one_number_of_decimals_a_column_and_a_dash_where_nothing_is(
     )
     text = formatted(table)
     assert text["top1"].tolist() == ["99.0", DASH]
-    assert text["cosine"].tolist() == ["0.500", "-1.250"]
+    assert text["cosine"].tolist() == ["0.50", "-1.25"]
     assert text["images/s"].tolist() == ["12,346", "3"]
     assert text["n"].tolist() == ["3", "0"]
     assert text["difference"].tolist() == ["+1.0", "-2.2"]
@@ -150,7 +150,7 @@ def test_an_interval_is_written_with_the_decimals_that_its_width_needs_and_no_ze
         {"difference": [3.1, -0.004, -0.052], "low": [1.2, -np.inf, -0.086], "high": [5, np.inf, -0.018], "p": [0.0123, 1e-5, 0.2]}
     )
     text = formatted(table)
-    assert text["difference"].tolist() == ["+3.1", "+0.0", "-0.05"]
+    assert text["difference"].tolist() == ["+3.1", "0.0", "-0.05"]
     assert text["low"].tolist() == ["1.2", "-∞", "-0.09"]
     assert text["high"].tolist() == ["5.0", "∞", "-0.02"]
     assert text["p"].tolist() == ["0.012", "< 0.0001", "0.20"]

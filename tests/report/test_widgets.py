@@ -4,10 +4,11 @@ import threading
 
 import ipywidgets
 import pytest
+from matplotlib.figure import Figure
 
 from tests.support import smoke_study
 from vitlib.papers import deit
-from vitlib.report.widgets import Explorer, slider
+from vitlib.report.widgets import LIVE, Explorer, choice, slider
 
 PNG = b"\x89PNG"
 
@@ -25,7 +26,8 @@ def test_every_control_changes_the_picture(make, moves, results):
     for name, value in moves.items():
         explorer.controls[name].value = value
         assert bytes(explorer.picture.value).startswith(PNG)
-        assert f"{name} {value}" in explorer.status.value
+        assert explorer.status.value.startswith("drawn: ")
+        assert f"{explorer.controls[name].description} {value:g}" in explorer.status.value
         seen.add(bytes(explorer.picture.value))
     assert len(seen) == 4
 
@@ -46,8 +48,39 @@ def test_the_still_picture_comes_before_the_live_one(results, monkeypatch):
     explorer.show()
     still, live = shown
     assert still.data == explorer.picture.value
-    assert isinstance(live, ipywidgets.VBox)
-    assert explorer.picture in live.children
+    assert LIVE in live._dom_classes
+    inside = list(widgets_in(live))
+    assert explorer.picture in inside and explorer.status in inside
+    assert "display: none" in next(widget.value for widget in inside if isinstance(widget, ipywidgets.HTML) and "<style>" in widget.value)
+
+
+def widgets_in(widget):
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from widgets_in(child)
+
+
+def test_what_cannot_be_drawn_is_said_and_raised_and_the_next_choice_is_drawn():
+    def draw(n):
+        if n == 2:
+            raise ValueError("two is <not> stored")
+        return Figure()
+
+    explorer = Explorer(draw, {"n": slider("n", 1, 1, 3, 1)})
+    before = explorer.picture.value
+    with pytest.raises(ValueError, match="two is"):
+        explorer.controls["n"].value = 2
+    assert explorer.status.value == "<b>not drawn</b> (ValueError: two is &lt;not&gt; stored): chosen: n 2"
+    assert explorer.picture.value == before
+    explorer.controls["n"].value = 3
+    assert explorer.status.value == "drawn: n 3"
+
+
+def test_a_menu_says_labels_and_gives_values():
+    menu = choice("model", {"DINO": "cl", "MAE": "mim"}, "mim")
+    explorer = Explorer(lambda model: Figure(), {"model": menu})
+    assert (menu.value, explorer.status.value) == ("mim", "drawn: model MAE")
+    assert choice("model", ["a", "b"]).value == "a"
 
 
 def test_sliders_report_once_they_are_let_go():
@@ -71,7 +104,7 @@ def test_the_soft_target_at_temperature_one_is_the_softmax_and_its_loss_equation
 
     arrays = next(run.arrays for point, run in results.runs("tokens") if point["method"] == "token")
     student, teacher = torch.tensor(arrays["student_logits"][1, :1]), torch.tensor(arrays["teacher_logits"][:1])
-    axes = deit.draw_soft_target(arrays, image=0, tau=2.0, kd_weight=0.3).axes[0]
+    axes = deit.draw_soft_target(arrays, image=1, tau=2.0, kd_weight=0.3).axes[0]
     bars = [patch.get_height() for patch in axes.containers[0].patches]
     torch.testing.assert_close(torch.tensor(bars), (teacher[0] / 2).softmax(dim=0), check_dtype=False)
     label = torch.tensor(arrays["labels"][:1])

@@ -137,3 +137,12 @@ def test_letters_that_the_font_lacks_are_question_marks(tmp_path):
 def test_the_stamp_of_a_table_is_short_and_names_the_images_of_all_runs(paper, overrides, said, tmp_path):
     stamp = artefacts.stamp(load_study(paper, "smoke", overrides=overrides, results_dir=str(tmp_path)))
     assert said in stamp and len(stamp) < 250
+
+
+@pytest.mark.parametrize(("seeds", "said"), [([0], True), ([0, 1], False)])
+def test_a_caption_of_intervals_says_where_one_seed_has_none(seeds, said, tmp_path):
+    study = load_study("deit", "smoke", overrides={"seeds": seeds}, results_dir=str(tmp_path))
+    captions = {
+        name: artefacts.caption(study, name) for name in ("figure_strategies", "table_strategies", "figure_architecture", "table_cost")
+    }
+    assert [artefacts.ONE_SEED in text for text in captions.values()] == [said, said, False, False]

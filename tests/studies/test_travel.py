@@ -19,7 +19,8 @@ from vitlib.runs import archive as archive_module
 from vitlib.runs.archive import export, import_, read
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.store import WEIGHTS, Store
-from vitlib.studies import batch, travel
+from vitlib.studies import travel
+from vitlib.studies.headless import batch
 from vitlib.studies.travel import NAME, Archived, leave
 
 FACTS = {"finished": "now", "code": "0", "versions": {}, "device": "CPU", "commit": "0"}

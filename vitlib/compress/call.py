@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vitlib import paths
@@ -11,6 +13,7 @@ from vitlib.compress.back.result import Compressed
 from vitlib.compress.given.models import require_weights, teacher_of
 from vitlib.compress.given.options import Options, sorted_out
 from vitlib.compress.given.photos import placed, require_classes
+from vitlib.grid.cells import titled
 from vitlib.inputs.sources import Data, check, fingerprint, training_count
 from vitlib.papers.comparison.left.measured import Measured
 from vitlib.runs.execute import execute
@@ -70,17 +73,29 @@ class Call:
         """Training photos."""
         return training_count(data, self.place.data_dir)
 
-    def stored(self, runs: list[RunSpec]) -> dict[str, Stored]:
+    def stored(self, runs: list[RunSpec], titles: Mapping[str, str]) -> dict[str, Stored]:
         """See `computed`."""
-        return computed(runs, self.place, self.options.executor, "read-only" if self.options.read_only else "cached")
+        return computed(runs, self.place, self.options.executor, "read-only" if self.options.read_only else "cached", titles)
 
     def compressed(self, runs: dict[str, RunSpec], notes: list[str]) -> Compressed:
         """The rows, computed and measured."""
         specs = [*runs.values(), *(Measured(model=run) for run in runs.values())]
-        return Compressed(runs, self.stored(specs), self.place, tuple(notes))
+        return Compressed(runs, self.stored(specs, in_words(runs)), self.place, tuple(notes))
 
 
-def computed(runs: list[RunSpec], place: Place, executor: Executor = "inline", mode: Mode = "cached") -> dict[str, Stored]:
+def in_words(rows: dict[str, RunSpec]) -> dict[str, str]:
+    """Titles by id of the rows' runs, of what is measured of them, and of what they start from."""
+    measured = ((f"{name}, measured", Measured(model=run)) for name, run in rows.items())
+    return titled([*rows.items(), *measured])
+
+
+def computed(
+    runs: list[RunSpec],
+    place: Place,
+    executor: Executor = "inline",
+    mode: Mode = "cached",
+    titles: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Stored]:
     """The runs, computed where they are missing: a killed call goes on, and a second one reads them.
 
     Raises:
@@ -96,4 +111,4 @@ def computed(runs: list[RunSpec], place: Place, executor: Executor = "inline", m
     for value in dict.fromkeys(getattr(run, name) for run in family.values() for name in type(run).model_fields if name in TEACHERS):
         if isinstance(value, Teacher):
             require_weights(value)
-    return execute(runs, place, executor=executor, mode="force" if mode == "force" else "retry")
+    return execute(runs, place, executor=executor, mode="force" if mode == "force" else "retry", titles=titles)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from vitlib.compress.back.distances import Distances
 from vitlib.compress.back.result import Compressed
-from vitlib.compress.call import Call
+from vitlib.compress.call import Call, in_words
 from vitlib.compress.given import recipes
 from vitlib.compress.students import METHODS, OWN, method_for
 from vitlib.inputs.foreign.architecture import architecture
@@ -151,7 +151,7 @@ def attention_distance(models: Mapping[str, Any], photos: Any, images: int = 100
     for name, teacher in teachers.items():
         data, where = call.data(teacher.image_size)
         runs[name] = AttentionDistances.made(teacher=teacher, data=teacher.normalised(data), images=images)
-    return Distances(runs, call.stored(list(runs.values())), where)
+    return Distances(runs, call.stored(list(runs.values()), in_words(runs)), where)
 
 
 def _width(model: Any, image_size: int, channels: int) -> int:

@@ -1,14 +1,15 @@
-"""The cells of a grid as an entry gives it: each point of a table, and the run that fills it."""
+"""The cells of a grid as an entry gives it: each point of a table, the run that fills it, and what that is called."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from pydantic import ValidationError
@@ -54,6 +55,54 @@ def cells(entry: dict[str, Any], module: ModuleType, settings: Part) -> tuple[Ce
         for table, run, axes in blocks
         for point in _points(axes)
     )
+
+
+def in_words(cells: Iterable[Cell], words: dict[str, Any]) -> dict[str, str]:
+    """Title of each run by id, such as 'DeiT-S, token, seed 1', and of those that they start from; no two are alike.
+
+    Args:
+        words: the entry's: for an axis a table of words by value (empty: left out), or a format; `table` and `kind` (of an ancestor's
+            class) are said so too. Axes are said in the order of this table, those that it lacks after them, seeds last. Of several cells
+            of one run the shortest title counts.
+    """
+    cells, shortest = list(cells), {}
+    for cell in cells:
+        title = _title(cell, words)
+        shortest[cell.id] = min(shortest.get(cell.id, title), title, key=len)
+    return titled([(shortest[cell.id], cell.spec) for cell in cells], words.get("kind", {}))
+
+
+def titled(named: Iterable[tuple[str, RunSpec]], kinds: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Titles by id of named runs and, by their kind and for which of those, of the runs that they start from; the first name counts."""
+    named, found, taken = list(named), {}, Counter()
+    for title, run in named:
+        _take(title, run.id, found, taken)
+    for title, run in named:
+        for member in run.family():
+            if member.id not in found:
+                kind = type(member).__name__
+                _take(f"{title}: {kinds.get(kind, re.sub('(?<!^)(?=[A-Z])', ' ', kind).lower())}", member.id, found, taken)
+    return found
+
+
+def _take(title: str, run_id: str, found: dict[str, str], taken: Counter) -> None:
+    if run_id not in found:
+        taken[title] += 1
+        found[run_id] = title if taken[title] == 1 else f"{title} ({taken[title]})"
+
+
+def _title(cell: Cell, words: dict[str, Any]) -> str:
+    order = {axis: place for place, axis in enumerate(words)}
+    axes = sorted(cell.point, key=lambda axis: (order.get(axis, len(order)), axis == "seed"))
+    said = [_word("table", cell.table, words).replace("_", " "), *(_word(axis, cell.point[axis], words) for axis in axes)]
+    return ", ".join(word for word in said if word)
+
+
+def _word(axis: str, value: Any, words: dict[str, Any]) -> str:
+    said = words.get(axis, {})
+    if isinstance(said, str):
+        return said.format(value).replace("%", " %")
+    return said.get(str(value), value if isinstance(value, str) else f"{axis} {value}")
 
 
 def _axes(block: dict[str, Any], settings: Part) -> dict[str, list[Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from vitlib.grid.cells import Cell
+from vitlib.grid.cells import Cell, in_words
 from vitlib.grid.changes import folder_name
 from vitlib.grid.entries import merged, published
 from vitlib.grid.images import normalised_otherwise
@@ -46,6 +46,11 @@ class Grid:
     def specs(self) -> dict[str, RunSpec]:
         """Distinct runs by id; several tables may share one."""
         return {cell.id: cell.spec for cell in self.cells}
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """The runs, and those that they start from, in words, by id: model, what varies, seed."""
+        return in_words(self.cells, self.entry.get("words", {}))
 
     @cached_property
     def normalised_otherwise(self) -> bool:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import get_args
 
 from vitlib import distributed
 from vitlib.computing import Context, result_of
 from vitlib.runs.clock.budget import REACHED, Budget, Seconds, Turns, noted
-from vitlib.runs.clock.progress import Progress
+from vitlib.runs.clock.progress import Progress, Settled
 from vitlib.runs.plan import Executor, Mode, Place, Plan, make_plan
 from vitlib.runs.preflight import RECORDED, preflight, require_device
 from vitlib.runs.store import Store, Stored
@@ -28,6 +29,22 @@ log = logging.getLogger("vitlib")
 
 class RunsFailedError(RuntimeError):
     """Some runs could not be computed; everything else was, and is stored."""
+
+
+class StoppedError(KeyboardInterrupt):
+    """Someone stopped it by hand; everything computed is stored, and the same call goes on. A notebook shows it as one line.
+
+    Attributes:
+        stored, left: runs that are, and those that remain to be computed.
+    """
+
+    def __init__(self, stored: int, left: int):
+        self.stored, self.left = stored, left
+        super().__init__(f"stopped: {stored} run{'s' * (stored != 1)} stored, {left} left")
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback."""
+        return [f"{self}; run this cell again, or all cells, and it goes on from there"]
 
 
 class TimeIsUpError(RuntimeError):
@@ -51,6 +68,8 @@ def execute(
     mode: Mode = "cached",
     budget: Budget | None = None,
     seconds: Seconds = lambda spec: 0.0,
+    titles: Mapping[str, str] = MappingProxyType({}),
+    settled: Settled = lambda run_id: None,
 ) -> dict[str, Stored]:
     """Stored results by run id, computing what is missing in the order of `specs`, parents first.
 
@@ -60,12 +79,15 @@ def execute(
             'read-only' computes nothing, and what is missing is missing from the answer.
         budget: time to compute in; see `vitlib.runs.clock.budget`.
         seconds: that a run takes, by an estimate, which a budget needs.
+        titles: of runs by id, in words, for progress and failures; a run without one is named by its id.
+        settled: is told the id of each run that was computed or failed, once it is stored or recorded.
 
     Raises:
         SpecError: for an unknown executor or mode, a mode that has no use for a budget, or data that cannot be read, before anything is
             computed.
         RunsFailedError: at the end, naming each failed run and its reason.
         TimeIsUpError: where the budget did not suffice; it names failed runs too.
+        StoppedError: where someone interrupted it.
     """
     require("executor", executor, get_args(Executor))
     require("mode", mode, get_args(Mode))
@@ -79,6 +101,7 @@ def execute(
         mode = "read-only"
     store = Store(place.results_dir, writable=mode != "read-only")
     plan = make_plan(specs, store, mode)
+    plan.titles = titles
     if mode == "read-only":
         return plan.stored
     store.sweep()
@@ -89,13 +112,13 @@ def execute(
     place = replace(place, deadline=budget.deadline)
     if distributed.launched() > 1:
         with distributed.team(device_of(place.device)):
-            _compute(plan, store, place, executor, turns)
+            _compute(plan, store, place, executor, turns, settled)
     elif budget.over:
         plan.left = dict(plan.pending)
         plan.fail_children(plan.left)
     elif plan.pending:
         require_device(place.device, executor)
-        _compute(plan, store, place, executor, turns)
+        _compute(plan, store, place, executor, turns, settled)
     if plan.left:
         raise _time_is_up(plan, store, Turns(plan, store, budget, seconds))  # by what was interrupted meanwhile
     if plan.failed:
@@ -126,22 +149,31 @@ def _follow(place: Place) -> None:
         distributed.follow(compute)
 
 
-def _compute(plan: Plan, store: Store, place: Place, executor: Executor, turns: Turns) -> None:
-    progress = Progress(len(plan.pending))
+def _compute(plan: Plan, store: Store, place: Place, executor: Executor, turns: Turns, settled: Settled) -> None:
+    progress = Progress(len(plan.pending), plan.titles, settled)
     forced = {run_id for run_id in plan.pending if run_id in store}
     try:
         if executor == "inline":
             _run_inline(plan, store, place, progress, forced, turns)
         else:
             run_in_workers(plan, store, place, progress, forced, turns)
+    except KeyboardInterrupt:
+        _keep_left(plan, store, forced)
+        raise StoppedError(_stored(plan), len(plan.left)) from None
     finally:
         progress.close()
+    _keep_left(plan, store, forced)
+
+
+def _keep_left(plan: Plan, store: Store, forced: set[str]) -> None:
+    """Without what is stored meanwhile, by another process or at the last moment."""
     plan.left = {run_id: spec for run_id, spec in plan.left.items() if run_id in forced or run_id not in store}
 
 
 def _run_inline(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str], turns: Turns) -> None:
     """Run after run; one that another process holds is passed over, with its children, and looked at again when nothing else is to do."""
     waiting, held = dict(plan.pending), set()
+    plan.left = waiting
     while waiting:
         for child in plan.fail_children(waiting):
             progress.finished(child)
@@ -157,7 +189,6 @@ def _run_inline(plan: Plan, store: Store, place: Place, progress: Progress, forc
         elif outcome != "interrupted":
             del waiting[run_id]
             progress.finished(run_id)
-    plan.left = waiting
 
 
 def _outcome(run_id: str, plan: Plan, store: Store, place: Place, progress: Progress, again: bool, turns: Turns) -> str:
@@ -185,8 +216,12 @@ def _time_is_up(plan: Plan, store: Store, turns: Turns) -> TimeIsUpError:
 
 
 def _failure_report(plan: Plan) -> str:
-    lines = [f"  {run_id}: {reason}" for run_id, reason in plan.failed.items()]
+    lines = [f"  {run_id}{_in_words(plan, run_id)}: {reason}" for run_id, reason in plan.failed.items()]
     return f"{len(lines)} run(s) failed, {_stored(plan)} are stored:\n" + "\n".join(lines)
+
+
+def _in_words(plan: Plan, run_id: str) -> str:
+    return f" ({plan.titles[run_id]})" if run_id in plan.titles else ""
 
 
 def _stored(plan: Plan) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -60,12 +60,16 @@ class Place:
 
 @dataclass
 class Plan:
-    """What is asked, what is stored of it, and what remains, parents first; `left` is what a budget did not suffice for."""
+    """What is asked, what is stored of it, and what remains, parents first.
+
+    `left` is what a budget did not suffice for, or what was not done when someone stopped it; `titles` are runs in words, by id.
+    """
 
     stored: dict[str, Stored]
     pending: dict[str, RunSpec]
     failed: dict[str, str] = field(default_factory=dict)
     left: dict[str, RunSpec] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def parents(self) -> dict[str, list[str]]:

@@ -59,7 +59,7 @@ def code_fingerprint(cls: type[RunSpec]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(_closure(cls.__module__, module_of(cls))):
-        digest.update(f"{name}\n{_normalised(name)}\n".encode())
+        digest.update(f"{name}\n{_read(name)[1]}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -70,27 +70,23 @@ def _closure(*modules: str) -> set[str]:
         name = todo.pop()
         if name not in seen and not name.startswith("vitlib.report"):
             seen.add(name)
-            todo += _imports(name)
+            todo += _read(name)[0]
     return seen
 
 
 @cache
-def _imports(module: str) -> list[str]:
-    found = []
-    for node in ast.walk(_tree(module)):
+def _read(module: str) -> tuple[tuple[str, ...], str]:
+    """The vitlib modules that a module imports, and what it says but for its docstrings, as text."""
+    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
+    imports = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vitlib"):
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += [name for name in inner if _source(name)] or [node.module]
-    return found
-
-
-def _normalised(module: str) -> str:
-    tree = _tree(module)
-    for node in ast.walk(tree):
+            imports += [name for name in inner if _source(name)] or [node.module]
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             body[0] = ast.Pass()
-    return repr(_plain(tree))
+    return tuple(imports), repr(_plain(tree))
 
 
 def _plain(node: object) -> object:
@@ -98,10 +94,6 @@ def _plain(node: object) -> object:
     if isinstance(node, ast.AST):
         return type(node).__name__, *((name, _plain(value)) for name, value in ast.iter_fields(node) if value not in (None, []))
     return tuple(map(_plain, node)) if isinstance(node, list) else node
-
-
-def _tree(module: str) -> ast.Module:
-    return ast.parse(_source(module).read_text(encoding="utf-8"))
 
 
 @cache

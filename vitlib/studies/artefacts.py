@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -16,6 +17,9 @@ from vitlib.grid.images import Images, images_of, in_words
 from vitlib.report import figures, tables
 from vitlib.report.evidence import claims
 from vitlib.report.pictures import Picture
+
+OVER_SEEDS = re.compile(r"interval.* over (?:n )?(?:seeds|selections)|seeds.* intervals?\b|±")
+ONE_SEED = "With the one seed here there are no intervals over seeds."
 
 
 class Shown(Protocol):
@@ -43,9 +47,11 @@ def stamp(grid: Grid, images: set[Images] | None = None) -> str:
 
 
 def caption(grid: Shown, name: str) -> str:
-    """What an artefact shows: the first paragraph of its function's docstring."""
+    """What an artefact shows: the first paragraph of its function's docstring; with one seed, that its intervals are not there."""
     function = claims.readable if name.startswith("claims") else getattr(grid.module, name, None)
-    return " ".join((getattr(function, "__doc__", None) or "").partition("\n\n")[0].split())
+    text = " ".join((getattr(function, "__doc__", None) or "").partition("\n\n")[0].split())
+    alone = isinstance(grid, Grid) and len(grid.settings.seeds) == 1
+    return f"{text} {ONE_SEED}" if alone and OVER_SEEDS.search(text) else text
 
 
 def save_table(grid: Grid, table: pd.DataFrame, name: str) -> pd.io.formats.style.Styler:

@@ -54,10 +54,11 @@ class Study(Grid):
         if mode == "read-only":
             stored = execute(self.specs.values(), self.place, executor=executor, mode=mode, budget=budget)
             return Results(self, travel.completed(self, stored))
-        specs = self._computable()
+        specs = self.computable()
         place = self._with_slots(executor, slots_per_gpu, specs)
+        how = {"executor": executor, "mode": mode, "titles": self.titles}
         try:
-            return Results(self, execute(specs, place, executor=executor, mode=mode, budget=budget, seconds=remaining.pricing(self)))
+            return Results(self, execute(specs, place, **how, budget=budget, seconds=remaining.pricing(self)))
         except TimeIsUpError as error:
             raise remaining.with_what_remains(error, self, executor, place) from None
 
@@ -87,18 +88,7 @@ class Study(Grid):
         """What varies, table by table: runs, and the values of each axis."""
         return pd.DataFrame([self._grid_row(table) for table in dict.fromkeys(cell.table for cell in self.cells)])
 
-    def _with_slots(self, executor: Executor, per_gpu: int | None, specs: Iterable[RunSpec]) -> Place:
-        if per_gpu is None and executor == "local":
-            per_gpu = slots.slots_per_gpu(specs, Sets(self.place.data_dir))
-        return replace(self.place, slots_per_gpu=1 if per_gpu is None else per_gpu)
-
-    def _states(self, specs: dict[str, RunSpec]) -> dict[str, str]:
-        store = Store(self.place.results_dir, writable=False)
-        found = {run_id: _state(store, spec) for run_id, spec in specs.items()}
-        missing = [specs[run_id] for run_id, state in found.items() if state == "missing"]
-        return found | dict.fromkeys(lacking(missing, absent(self.optional, self.place.data_dir), store), "absent")
-
-    def _computable(self) -> list[RunSpec]:
+    def computable(self) -> list[RunSpec]:
         """The runs, whole comparisons first, but for those of optional sets that are not here.
 
         Raises:
@@ -111,6 +101,17 @@ class Study(Grid):
         for source, count in Counter(without.values()).items():
             log.warning("%s: %s Its %d of %d runs are left out.", self.optional[source], reasons[source], count, len(self.specs))
         return [spec for spec in in_order(self) if spec.id not in without]
+
+    def _with_slots(self, executor: Executor, per_gpu: int | None, specs: Iterable[RunSpec]) -> Place:
+        if per_gpu is None and executor == "local":
+            per_gpu = slots.slots_per_gpu(specs, Sets(self.place.data_dir))
+        return replace(self.place, slots_per_gpu=1 if per_gpu is None else per_gpu)
+
+    def _states(self, specs: dict[str, RunSpec]) -> dict[str, str]:
+        store = Store(self.place.results_dir, writable=False)
+        found = {run_id: _state(store, spec) for run_id, spec in specs.items()}
+        missing = [specs[run_id] for run_id, state in found.items() if state == "missing"]
+        return found | dict.fromkeys(lacking(missing, absent(self.optional, self.place.data_dir), store), "absent")
 
     def _cost(self) -> str:
         """In a line; by the rates of the device where they are known, and never by measuring them."""

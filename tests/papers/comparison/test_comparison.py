@@ -5,10 +5,11 @@ from itertools import product
 import pandas as pd
 import pytest
 
+from tests.legible import faults_at_both_widths
 from vitlib import load_study
 from vitlib.papers import comparison
 from vitlib.papers.comparison.explore import draw_within
-from vitlib.papers.comparison.figures import front
+from vitlib.papers.comparison.figures import COSTS, front
 from vitlib.papers.comparison.models import DENSE, KINDS, MODELS
 from vitlib.papers.dual_ssl_kd.specs import Tuned
 from vitlib.spec import SpecError
@@ -111,6 +112,22 @@ def test_the_answer_names_models_of_the_table_and_says_what_is_missing(results, 
     empty = load_study("comparison", "smoke", results_dir=str(tmp_path), data_dir="/nowhere").execute(mode="read-only")
     assert comparison.finding_answer(empty) == "The dense model is not measured yet."
     assert comparison.table_models(empty)["top-1"].isna().all()
+
+
+def test_the_figure_draws_each_model_at_its_cost_and_students_at_most_a_tenth_beside_it(results, table):
+    figure = comparison.figure_pareto(results)
+    for axes, (column, (_, _, unit)) in zip(figure.axes, COSTS.items(), strict=True):
+        marks = sorted(tuple(bar.lines[0].get_xydata()[0]) for bar in axes.containers)
+        stored = table.dropna(subset=["top-1", column])
+        assert sorted(y for _, y in marks) == pytest.approx(sorted(stored["top-1"]))
+        for label, models in (("AFR", "AFR"), ("two-teacher student", "two-teacher"), ("DeiT student", "DeiT")):
+            found = sorted(bar.lines[0].get_xdata()[0] for bar in axes.containers if bar.get_label() == label)
+            costs = sorted(stored.loc[stored.index.str.startswith(models), column] / unit)
+            assert found == pytest.approx(costs, rel=0.101 if label == "DeiT student" else 1e-9)
+
+
+def test_no_text_of_the_figure_is_too_small_or_cut_off_on_a_page_and_in_a_column(results):
+    assert faults_at_both_widths(comparison.figure_pareto, results) == {}
 
 
 def test_the_explorer_colours_the_least_of_each_cost_among_what_is_allowed(results):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.text import Annotation
 
+from tests.legible import faults_at_both_widths
 from vitlib.papers import deit
 from vitlib.papers.deit.explore import draw_attention
 from vitlib.report import figures
@@ -51,7 +52,7 @@ def test_the_labels_of_the_throughput_figure_lie_inside_its_panel(results):
     figure.canvas.draw()
     axes = figure.axes[0]
     labels = [child for child in axes.get_children() if isinstance(child, Annotation)]
-    assert sorted(label.get_text() for label in labels) == 3 * ["B"] + 3 * ["B↑"] + 3 * ["Ti"]
+    assert sorted(label.get_text() for label in labels) == ["B", "B↑", "Ti"]
     panel = axes.get_window_extent()
     for label in labels:
         box = label.get_window_extent()
@@ -68,6 +69,25 @@ def test_the_attention_maps_have_one_colour_scale_from_zero_to_the_largest_of_th
     assert "attention" in {axes.get_ylabel() for axes in figure.axes}
 
 
+def test_maps_share_all_of_their_attention_with_themselves_half_where_they_meet_by_half_and_none_where_they_do_not():
+    one, half, none = np.array([[0.2, 0.2, 0, 0], [0, 0.1, 0.1, 0], [0, 0, 0.3, 0.1]])
+    np.testing.assert_allclose(deit.shared_attention(one, np.stack([3 * one, half, none])), [1, 0.5, 0])
+
+
+def test_above_each_image_stands_what_both_maps_share(results, tokens):
+    maps = tokens["attention"][:6, -1].mean(axis=1)
+    shares = deit.shared_attention(maps[:, 0], maps[:, 1])
+    assert [axes.get_title() for axes in deit.figure_attention(results).axes[:6]] == [f"{100 * share:.0f} %" for share in shares]
+
+
+FIGURES = [name for name in vars(deit) if name.startswith("figure_")]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_of_a_figure_is_too_small_or_cut_off_on_a_page_and_in_a_column(name, results):
+    assert faults_at_both_widths(getattr(deit, name), results) == {}
+
+
 def test_the_attention_explorer_counts_blocks_and_heads_from_one(results, tokens):
     _, depth, heads = tokens["attention"].shape[:3]
     controls = deit.explore_attention(results).controls
@@ -78,9 +98,11 @@ def test_the_attention_explorer_counts_blocks_and_heads_from_one(results, tokens
 def test_the_attention_explorer_draws_the_block_and_the_head_that_it_names(tokens):
     figure = draw_attention(tokens, image=3, block=1, head=2)
     panels = figure.axes[:3]
-    assert [axes.get_title() for axes in panels[1:]] == ["class token, block 1, head 2", "distillation token, block 1, head 2"]
+    assert [axes.get_title() for axes in panels[1:]] == ["class token\nblock 1, head 2", "distillation token\nblock 1, head 2"]
+    assert panels[0].get_title() == f"image 3, label {tokens['labels'][2]}"
     for token, axes in enumerate(panels[1:]):
-        np.testing.assert_array_equal(axes.get_images()[0].get_array().ravel(), tokens["attention"][3, 0, 1, token])
+        np.testing.assert_array_equal(axes.get_images()[0].get_array().ravel(), tokens["attention"][2, 0, 1, token])
+    assert {axes.get_images()[0].get_clim() for axes in panels[1:]} == {(0, tokens["attention"].max())}
 
 
 CAPTIONED = [name for name in vars(deit) if name.startswith(("figure_", "table_"))]

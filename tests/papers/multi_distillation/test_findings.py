@@ -24,7 +24,6 @@ from vitlib.papers.multi_distillation.search.space import LETTERS
 from vitlib.papers.multi_distillation.specs import Alone, NetworkCost
 from vitlib.papers.multi_distillation.tables import METHODS, NAMED, label_weights
 from vitlib.papers.multi_distillation.training.cost import count, formula
-from vitlib.report.figures import drawn
 from vitlib.report.tables import DASH
 from vitlib.studies import artefacts
 
@@ -283,16 +282,6 @@ def test_rows_of_one_label_weight_have_one_colour():
 
 
 # ------------------------------------------------------------------------------------------------ figures
-
-
-def test_whiskers_of_importances_end_at_the_lowest_and_highest_training(planted):
-    figure, table = multi_distillation.figure_importance(planted), multi_distillation.table_importance(planted)
-    found = drawn(figure)
-    for measure in ("PED-ANOVA", "fANOVA", "rank correlation"):
-        ends = found[found["series"] == f"{measure}, interval"]["y"].to_numpy().reshape(-1, 2)
-        np.testing.assert_allclose(ends, table[[f"{measure}, lowest", f"{measure}, highest"]], atol=1e-12)
-        chance = found[found["series"] == f"{measure}, by chance"]["y"]
-        assert set(np.abs(chance).round(9)) == set(table[f"{measure}, by chance"].round(9))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import importlib
 import pytest
 from scipy.stats import t
 
+from tests.legible import faults_at_both_widths
 from vitlib import load_study
 
 
@@ -35,6 +36,11 @@ def test_deep_blocks_are_the_last_third_and_pairs_are_over_the_same_images(finis
     assert row["difference, px"] == pytest.approx(difference.mean())
     half = t.ppf(0.975, len(difference) - 1) * difference.std(ddof=1) / len(difference) ** 0.5
     assert row["±"] == pytest.approx(half)
+
+
+@pytest.mark.parametrize("name", ["figure_training", "figure_attention_distance"])
+def test_no_text_of_a_figure_is_too_small_or_cut_off_on_a_page_and_in_a_column(name, finished):
+    assert faults_at_both_widths(getattr(module("teachers"), name), finished("teachers").execute(mode="read-only")) == {}
 
 
 def module(paper):

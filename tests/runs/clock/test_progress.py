@@ -34,10 +34,21 @@ def test_a_log_line_holds_runs_epoch_speed_and_time_left(clock):
         clock.now += 2
         progress.tick("student-1", epoch, 10, images=500)
     # after 10 s, 4 of 10 epochs of the first of 4 runs are done: a tenth of all, so 90 s are left
-    assert log.getvalue() == "runs 0/4 | student-1 epoch 5/10 | 250 images/s | 01:30 left\n"
+    assert log.getvalue() == "runs 0/4 | student-1, epoch 5/10 | 250 images/s | 01:30 left\n"
     clock.now += 30
     progress.finished("student-1")  # a quarter in 40 s
     assert log.getvalue().endswith("\nruns 1/4 | student-1 | 02:00 left\n")
+
+
+def test_runs_are_named_in_words_where_there_are_some(clock):
+    log = io.StringIO()
+    progress = Progress(58, {"student-6d2c": "DeiT-S, token, seed 1"}, stream=log, every=1)
+    clock.now += 2
+    progress.tick("student-6d2c", 30, 40, images=500)
+    assert log.getvalue() == "runs 0/58 | DeiT-S, token, seed 1, epoch 31/40 | 250 images/s | --:-- left\n"
+    clock.now += 2
+    progress.finished("student-6d2c")
+    assert log.getvalue().splitlines()[-1].startswith("runs 1/58 | DeiT-S, token, seed 1 | ")
 
 
 def test_a_log_gets_no_more_than_a_line_every_so_many_seconds_and_always_the_last(clock):
@@ -58,7 +69,7 @@ def test_what_stood_before_a_run_was_taken_up_again_does_not_shorten_the_time_le
         clock.now += 5
         progress.tick("a", epoch, 10, images=10)
     # a tenth of a run in 10 s, 1.3 runs are left
-    assert log.getvalue().splitlines()[-1] == "runs 0/2 | a epoch 8/10 | 2 images/s | 02:10 left"
+    assert log.getvalue().splitlines()[-1] == "runs 0/2 | a, epoch 8/10 | 2 images/s | 02:10 left"
     clock.now += 30
     progress.finished("a")  # four tenths in 40 s
     assert log.getvalue().splitlines()[-1] == "runs 1/2 | a | 01:40 left"
@@ -71,7 +82,7 @@ def test_two_runs_at_once_both_count(clock):
         clock.now += 2.5
         progress.tick(run, epoch, 2, images=5)
     # 10 s for two half runs: as much again is left
-    assert log.getvalue().splitlines()[-1] == "runs 0/2 | b epoch 2/2 | 2 images/s | 00:10 left"
+    assert log.getvalue().splitlines()[-1] == "runs 0/2 | b, epoch 2/2 | 2 images/s | 00:10 left"
 
 
 def test_time_left_is_unknown_before_anything_is_done(clock):
@@ -79,7 +90,7 @@ def test_time_left_is_unknown_before_anything_is_done(clock):
     progress = Progress(2, stream=log, every=1)
     clock.now += 5
     progress.tick("a", 0, 2, images=10)
-    assert log.getvalue() == "runs 0/2 | a epoch 1/2 | 2 images/s | --:-- left\n"
+    assert log.getvalue() == "runs 0/2 | a, epoch 1/2 | 2 images/s | --:-- left\n"
 
 
 def test_hours_are_written_as_hours(clock):
@@ -120,7 +131,7 @@ def test_a_terminal_gets_a_bar():
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_last_line_of_a_study_says_that_all_runs_are_dealt_with(place, monkeypatch, fails):
     log = io.StringIO()
-    monkeypatch.setattr(execute_module, "Progress", lambda total: Progress(total, stream=log))
+    monkeypatch.setattr(execute_module, "Progress", lambda total, titles: Progress(total, titles, stream=log))
     one, two = Number(value=1), Number(value=2)
     total = Total(left=one, right=two)
     if fails:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.legible import faults_at_both_widths
 from vitlib.grid.entries import documents, read_entry
 from vitlib.report import figures
 from vitlib.report.evidence.forest import COLOURS, forest
@@ -78,6 +79,10 @@ def test_holds_and_fails_are_told_by_colour_and_marker():
         container.get_label(): container.lines[0].get_color() for container in above.containers if len(container.lines[0].get_xdata())
     }
     assert colours == {"holds": COLOURS["holds"], "fails": COLOURS["fails"]}
+
+
+def test_no_text_of_the_figure_is_too_small_or_cut_off_on_a_page_and_in_a_column(board):
+    assert faults_at_both_widths(forest, board) == {} == faults_at_both_widths(forest, made())
 
 
 def test_the_whole_scoreboard_is_drawn_without_a_label_cut(board, tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from vitlib.compress.back.result import Compressed
-from vitlib.compress.call import computed
+from vitlib.compress.call import computed, in_words
 from vitlib.compress.own.specs import OwnDistances
 from vitlib.grid.changes import in_a_line
 from vitlib.grid.results import provenance
@@ -100,7 +100,8 @@ class OwnModel(Page):
             SpecError: for weights or photos that a run cannot be computed with, before anything is.
             RunsFailedError: at the end, naming each failed run and its reason.
         """
-        stored = computed(list(self.specs.values()), self.place, executor, mode)
+        looked_at = {spec.id: f"{name}, attention distances" for name, spec in self.distances.items()}
+        stored = computed(list(self.specs.values()), self.place, executor, mode, in_words(self.rows) | looked_at)
         return OwnResults(self, travel.completed(self, stored) if mode == "read-only" else stored)
 
     def __repr__(self) -> str:

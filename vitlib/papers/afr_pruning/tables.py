@@ -12,6 +12,7 @@ from vitlib.report.evidence.intervals import Interval
 from vitlib.report.evidence.words import answered
 from vitlib.report.frames import BY_IMAGE, subtracted
 from vitlib.report.statistics import against, beside, compared, difference, summary
+from vitlib.report.tables import published_only
 
 NAMES = {"snip": "SNIP", "refer": "ReFer", "afr": "AFR", "magnitude": "magnitude", "random": "random"}
 BACKBONES = {"supervised": "table1a", "dino": "table1b"}
@@ -25,8 +26,8 @@ SAMPLES = "sets of pruning samples"
 
 def table_1(results: Results) -> pd.DataFrame:
     """Table 1: top-1 accuracy (%) on fine-grained sets after pruning to one sparsity (the document's: 80 %) and fine-tuning, by
-    teacher and criterion; mean over seeds and half of its 95 % interval (±). Every row of the document stays, with dashes where this
-    profile has no set for it; ReFer, magnitude and random pruning are added. Rank 1 is the highest of a teacher's rows of a set with both
+    teacher and criterion; mean over seeds and half of its 95 % interval (±). Rows of the document for which this profile has no set stand
+    apart; ReFer, magnitude and random pruning are added. Rank 1 is the highest of a teacher's rows of a set with both
     values; on the document's own data their difference stands instead of ranks.
     """
     published = _published(results, "teacher", {table: teacher for teacher, table in BACKBONES.items()})
@@ -35,8 +36,8 @@ def table_1(results: Results) -> pd.DataFrame:
 
 def table_2(results: Results) -> pd.DataFrame:
     """Table 2: top-1 accuracy (%) on generic sets after pruning and fine-tuning, by sparsity (share of the prunable weights set to zero)
-    and criterion, first teacher; mean over seeds and half of its 95 % interval (±). Every row of the document stays, with dashes where
-    this profile has no set for it; magnitude and random pruning are added. Rank 1 is the highest of a set's rows of a sparsity with both
+    and criterion, first teacher; mean over seeds and half of its 95 % interval (±). Rows of the document for which this profile has no set
+    stand apart; magnitude and random pruning are added. Rank 1 is the highest of a set's rows of a sparsity with both
     values; on the document's own data their difference stands instead of ranks.
     """
     published = _published(results, "sparsity", {"table2": None})
@@ -211,7 +212,8 @@ def _every_row(results: Results, frame: pd.DataFrame, keys: list[str], published
     table = table.sort_values([*keys, "place", "order"], ascending=[keys != ["teacher"], True, True], kind="stable")
     table["n"] = table["n"].fillna(0).astype(int)
     table["criterion"] = table["criterion"].map(NAMES)
-    return compared(table[[*on[:-1], "dataset", "criterion", *SHOWN]], within=[*keys, "dataset"], shared=results.study.shares_data)
+    table = compared(table[[*on[:-1], "dataset", "criterion", *SHOWN]], within=[*keys, "dataset"], shared=results.study.shares_data)
+    return published_only(table, table["dataset"].isna())
 
 
 def _published(results: Results, key: str, tables: dict[str, str | None]) -> pd.DataFrame:

@@ -35,4 +35,9 @@ def draw_within(table: pd.DataFrame, points: float) -> Figure:
         panel.barh(list(places), share, color=colours, height=0.7)
         panel.set_title(label, fontsize="small")
         panel.set(xlabel="% of dense", yticks=list(places), yticklabels=table["model"])
+    figure.suptitle(f"at most {points:g} points of top-1 lost: {_counted(int(allowed.sum()) - 1)} beside the dense one", fontsize="medium")
     return figure
+
+
+def _counted(models: int) -> str:
+    return "1 model" if models == 1 else f"{models or 'no'} models"

@@ -8,6 +8,7 @@ import pandas as pd
 from vitlib.grid.results import Results
 from vitlib.report.frames import BY_IMAGE, averaged, melt, subtracted
 from vitlib.report.statistics import beside, compared, disagreement, summary
+from vitlib.report.tables import published_only
 from vitlib.runs.store import Stored
 
 SHORT = {"tiny": "Ti", "small": "S", "base": "B"}
@@ -33,7 +34,7 @@ PUBLISHED_METHODS = {  # rows of the paper's Table 3
 def table_teachers(results: Results) -> pd.DataFrame:
     """Table 2: top-1 (percent) of each teacher and of the largest distilled student that it taught, with the native and with larger
     images; ± is half of the 95 % interval of the mean over n trainings. A teacher with n = 1 was trained once, for the students of all
-    seeds. Convnets stand beside the publication's by size, the largest with the largest; a dash marks what has no counterpart here. Rank 1
+    seeds. Convnets stand beside the publication's by size, the largest with the largest; those without a counterpart stand apart. Rank 1
     is the highest of a column's rows with both values; on the publication's own data their difference stands instead of ranks.
     """
     measured = measured_teachers(results)
@@ -49,7 +50,7 @@ def table_teachers(results: Results) -> pd.DataFrame:
     shown = {"teacher": "teacher itself", "native": "student", "up": "student, larger images"}
     table = table.assign(column=table["column"].map(shown))
     columns = ["teacher", "column", "measured", "±", "n", "their teacher", "published"]
-    return compared(table[columns], within=["column"], shared=results.study.shares_data)
+    return published_only(compared(table[columns], within=["column"], shared=results.study.shares_data), table["teacher"].isna())
 
 
 def table_strategies(results: Results) -> pd.DataFrame:
@@ -76,13 +77,14 @@ def table_strategies(results: Results) -> pd.DataFrame:
 def table_models(results: Results) -> pd.DataFrame:
     """Table 5: parameters, images/s on this machine, and top-1 (percent) on the test set (mean over seeds, ± half of its 95 % interval),
     with the labels of ImageNet-Real, and on a second test set (means over seeds); then the publication's model and its numbers. Without
-    ImageNet there is no Real, and a photometrically shifted test set stands for V2. Rows without a name of ours are published only.
+    ImageNet there is no Real, and a photometrically shifted test set stands for V2. Models without a counterpart here stand apart.
     """
     rows = [_model_row(results, key, group) for key, group in _model_groups(results)]
     measured = pd.DataFrame([*rows, _teacher_row(results)])
     published = _published_models(results)
     alone = published[~published["their model"].isin(measured["their model"])].assign(n=0)
-    return pd.concat([measured.merge(published, on="their model", how="left", validate="many_to_one"), alone], ignore_index=True)
+    table = pd.concat([measured.merge(published, on="their model", how="left", validate="many_to_one"), alone], ignore_index=True)
+    return published_only(table, table["model"].isna())
 
 
 def table_disagreement(results: Results) -> pd.DataFrame:

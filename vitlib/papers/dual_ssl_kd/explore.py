@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from vitlib.grid.results import Results
@@ -21,13 +22,14 @@ def explore_attention(results: Results) -> Explorer | NothingToExplore:
     images, blocks, heads, tokens, _ = next(iter(runs.values())).arrays["attention"].shape
     patches = tokens - int(next(iter(runs.values())).metrics["prefix"])
     controls = {
-        "model": choice("model", list(runs), "mim"),
+        "model": choice("model", {TEACHERS.get(name, name): name for name in runs}, "mim"),
         "image": slider("image", 1, 1, images, 1),
         "patch": slider("query patch", patches // 2 + int(patches**0.5) // 2, 1, patches, 1),
         "block": slider("block", blocks, 1, blocks, 1),
         "head": slider("head", 1, 1, heads, 1),
     }
-    return Explorer(lambda model, **place: draw_attention(runs[model], model, **place), controls, width=620)
+    largest = max(_large(run) for run in runs.values())
+    return Explorer(lambda model, **place: draw_attention(runs[model], model, **place, largest=largest), controls, width=640)
 
 
 def explore_weights(results: Results) -> Explorer | NothingToExplore:
@@ -37,16 +39,19 @@ def explore_weights(results: Results) -> Explorer | NothingToExplore:
         return NothingToExplore()
     settings = results.study.settings
     controls = {
-        "lambda_1": slider("lambda_1", settings.lambda_1, 0.0, 1.0, 0.05),
-        "lambda_2": slider("lambda_2", settings.lambda_2, 0.0, 1.0, 0.05),
+        "lambda_1": slider("λ₁", settings.lambda_1, 0.0, 1.0, 0.05),
+        "lambda_2": slider("λ₂", settings.lambda_2, 0.0, 1.0, 0.05),
         "image": slider("image", 1, 1, len(runs["cl"].arrays["images"]), 1),
     }
-    return Explorer(lambda **chosen: draw_targets(runs["cl"], runs["mim"], attention=settings.attention, **chosen), controls, width=700)
+    return Explorer(lambda **chosen: draw_targets(runs["cl"], runs["mim"], attention=settings.attention, **chosen), controls, width=760)
 
 
 @style()
-def draw_attention(run: Stored, model: str, image: int, patch: int, block: int, head: int) -> Figure:
-    """Left: the image, the query patch framed. Right: the attention of that patch over the patches, normalised over them."""
+def draw_attention(run: Stored, model: str, image: int, patch: int, block: int, head: int, largest: float = 1.0) -> Figure:
+    """Left: the image, the query patch framed. Right: the attention of that patch over the patches, normalised over them.
+
+    The colour scale goes from 0 to `largest`, its root drawn.
+    """
     size = int(run.metrics["patch"])
     attention = _over_patches(run, image, block)[head - 1]
     side = int(len(attention) ** 0.5)
@@ -54,7 +59,8 @@ def draw_attention(run: Stored, model: str, image: int, patch: int, block: int, 
     figure, ((left, right),) = canvas(1, 2, height=2.9)
     left.imshow(_picture(run, image), label="image")
     left.add_patch(_frame(column * size, row * size, size))
-    right.imshow(attention[patch - 1].reshape(side, side), cmap="magma", label="attention")
+    shown = right.imshow(attention[patch - 1].reshape(side, side), cmap="magma", norm=PowerNorm(0.5, 0, largest), label="attention")
+    figure.colorbar(shown, ax=right, shrink=0.9, extend="max", label="share of attention")
     rows, columns = np.divmod(np.arange(side**2), side)
     distance = size * float(attention[patch - 1] @ np.hypot(rows - row, columns - column))
     left.set_title(f"image {image}, patch {patch}")
@@ -73,25 +79,47 @@ def draw_targets(
     image: int,
     attention: AttentionTerm = AttentionTerm(),  # noqa: B008  (frozen)
 ) -> Figure:
-    """Mean attention received by each patch under the surest head of each teacher, and the four weights of the two terms.
+    """The image; the mean attention received by each patch under the surest head of each teacher, times its share, which is how strongly
+    the student's head is pulled towards it; and the four weights of the two terms.
 
-    The head is that of the last of the blocks that are taught, as it is before training.
+    The head is that of the last of the blocks that are taught, as it is before training. Both maps have one colour scale, which is that of
+    the whole targets of all images.
     """
-    figure, (panels,) = canvas(1, 3, height=2.6)
-    for axes, (name, run, share, student_head) in zip(panels, (("cl", cl, lambda_2, 1), ("mim", mim, 1 - lambda_2, 2)), strict=False):
-        block = run.arrays["attention"].shape[1] + 1 - attention.blocks[0]
-        maps = _over_patches(run, image, block)
-        taken = {"all": run.arrays["attention"][image - 1, block - 1].astype(float), "patches": maps}[attention.tokens]
-        surest = int(taken.max(axis=-1).mean(axis=-1).argmax())  # equation 2
-        side = int(maps.shape[-1] ** 0.5)
-        axes.imshow(maps[surest].mean(axis=0).reshape(side, side), cmap="magma", label=f"{name} target")
-        axes.set_title(f"{TEACHERS[name]}, head {surest + 1}\n× {share:g} → student head {student_head}", fontsize=8)
+    figure, (panels,) = canvas(1, 4, height=2.5, width_ratios=(1, 1, 1, 1.1))
+    taught = (("cl", cl, lambda_2, 1), ("mim", mim, 1 - lambda_2, 2))
+    largest = max(
+        _target(run, other, attention)[1].max() for _, run, _, _ in taught for other in range(1, len(run.arrays["attention"]) + 1)
+    )
+    for axes, (name, run, share, student_head) in zip(panels[1:], taught, strict=False):
+        surest, target = _target(run, image, attention)
+        axes.imshow(share * target, cmap="magma", vmin=0, vmax=largest, label=f"{name} target")
+        axes.set_title(f"{TEACHERS[name]}, head {surest}\n× {share:g} → student head {student_head}", fontsize=7)
+    panels[0].imshow(_picture(cl, image), label="image")
+    panels[0].set_title(f"image {image}", fontsize=7)
+    for axes in panels[:3]:
         axes.axis("off")
     weights = {"output CL": lambda_1, "output MIM": 1 - lambda_1, "attention CL": lambda_2, "attention MIM": 1 - lambda_2}
-    panels[2].barh(list(weights), list(weights.values()), color=PALETTE[2], label="weight")
-    panels[2].set(xlim=(0, 1), xlabel="weight in the loss")
-    panels[2].invert_yaxis()
+    panels[3].barh(list(weights), list(weights.values()), color=PALETTE[2], label="weight")
+    panels[3].set(xlim=(0, 1), xlabel="weight in the loss")
+    panels[3].set_title(f"λ₁ = {lambda_1:g}, λ₂ = {lambda_2:g}", fontsize=7)
+    panels[3].invert_yaxis()
     return figure
+
+
+def _target(run: Stored, image: int, attention: AttentionTerm) -> tuple[int, np.ndarray]:
+    """The surest head (equation 2), counted from 1, and the mean attention (side, side) that each patch receives under it."""
+    block = run.arrays["attention"].shape[1] + 1 - attention.blocks[0]
+    maps = _over_patches(run, image, block)
+    taken = {"all": run.arrays["attention"][image - 1, block - 1].astype(float), "patches": maps}[attention.tokens]
+    surest = int(taken.max(axis=-1).mean(axis=-1).argmax())
+    side = int(maps.shape[-1] ** 0.5)
+    return surest + 1, maps[surest].mean(axis=0).reshape(side, side)
+
+
+def _large(run: Stored) -> float:
+    """A share of attention that one in a thousand exceeds: a scale up to the very largest would be dark."""
+    images, blocks = run.arrays["attention"].shape[:2]
+    return max(float(np.quantile(_over_patches(run, image + 1, block + 1), 0.999)) for image in range(images) for block in range(blocks))
 
 
 def _over_patches(run: Stored, image: int, block: int) -> np.ndarray:

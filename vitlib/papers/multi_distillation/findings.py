@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from vitlib.grid.results import Results
-from vitlib.papers.multi_distillation.search.importance import MEASURES
+from vitlib.papers.multi_distillation.search.importance import MEASURES, beyond_chance
 from vitlib.papers.multi_distillation.tables import (
     complete_trials,
     frame_results,
@@ -33,7 +32,7 @@ def finding_importance(results: Results) -> str:
         return "Importances are not measured yet: they need more trials, of different accuracies."
     table, trained, trials = table.set_index("weight"), int(table["n"].max()), complete_trials(results)["number"].nunique()
     most = [f"{table[measure].abs().idxmax()} by {measure} ({_largest(table[measure]):.2f})" for measure in MEASURES]
-    beyond = {measure: _beyond_chance(table, measure) for measure in MEASURES}
+    beyond = {measure: beyond_chance(table, measure) for measure in MEASURES}
     named = "; ".join(f"{measure} {', '.join(letters) or 'none'}" for measure, letters in beyond.items())
     comparisons = len(table) * len(MEASURES)
     return (
@@ -118,13 +117,6 @@ def _verdict(interval: Interval, over: str) -> str:
     if interval.spread.n == 1:
         return f"one {over.removesuffix('s')} decides nothing"
     return {0: "undecided", 1: "better", -1: "worse"}[side(interval)]
-
-
-def _beyond_chance(table: pd.DataFrame, measure: str) -> list[str]:
-    """Weights whose measure has one sign and exceeds all shuffles in every training."""
-    low, high = table[f"{measure}, lowest"], table[f"{measure}, highest"]
-    smallest = np.where(low * high > 0, np.minimum(low.abs(), high.abs()), 0.0)
-    return list(table.index[smallest > table[f"{measure}, by chance"]])
 
 
 def _largest(values: pd.Series) -> float:

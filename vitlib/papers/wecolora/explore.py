@@ -31,19 +31,21 @@ def explore_rank(results: Results) -> Explorer | NothingToExplore:
 
 @style()
 def draw_rank(arrays: dict[str, np.ndarray], block: int, rank: int) -> Figure:
-    """Left: energy by rank of the block's matrices. Middle: relative error of rank k. Right: step-0 loss by rank."""
-    figure, ((spectrum, error, start),) = canvas(1, 3, height=2.5)
+    """Left: energy by rank of the block's matrices. Middle: relative error of rank k. Right: step-0 loss by rank, its axis that of all
+    blocks.
+    """
+    figure, ((spectrum, error, start),) = canvas(1, 3, height=3.1)
     for colour, name in zip(PALETTE, MATRICES, strict=True):
         curve = arrays[f"energy {name}"][block - 1]
         spectrum.plot(np.arange(1, len(curve) + 1), curve, color=colour, label=name)
         error.bar([name], [np.sqrt(max(0.0, 1 - curve[rank - 1]))], color=colour, label=name)
-    spectrum.axvline(rank, color=TEACHER, linestyle=":", label=f"rank {rank}")
     spectrum.set(title=f"dropped after block {block}", xlabel="rank", ylabel="share of ‖W‖²", ylim=(0, 1.02))
-    spectrum.legend(fontsize=6)
     error.set(title=f"error at rank {rank}", ylabel="‖W − BA‖ / ‖W‖", ylim=(0, 1))
     for kind, values in zip(STEP_0, arrays["step-0"], strict=True):
         start.plot(arrays["ranks"], values[:, block - 1], "o-", color=COLOURS[kind], label=STARTS[kind])
-    start.axvline(rank, color=TEACHER, linestyle=":", label=f"rank {rank}")
-    start.set(title=f"block {block} at step 0", xlabel="rank", ylabel="mean |T − S|")
-    start.legend(fontsize=6)
+    start.set(title=f"block {block} at step 0", xlabel="rank", ylabel="mean |T − S|", ylim=(0, 1.05 * float(arrays["step-0"].max())))
+    for axes, columns in ((spectrum, 4), (start, 1)):
+        axes.axvline(rank, color=TEACHER, linestyle=":", label=f"rank {rank}")
+        axes.set_xlim(0, len(curve) + 1)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=columns, fontsize=6.5, columnspacing=0.9, handlelength=1.4)
     return figure

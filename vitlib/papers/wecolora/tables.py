@@ -24,6 +24,11 @@ EFFECTS = {  # of the ablation: the student, and the one that it is compared wit
     "both together": (("svd", "staged"), ("zero_b", "plain")),
     "shifting W back in the staged SVD student": (("svd_shift", "staged"), ("svd", "staged")),
 }
+DOES = {  # by the side of zero that an interval is on, for one and for several
+    1: ("raises accuracy", "raise accuracy"),
+    -1: ("lowers accuracy", "lower accuracy"),
+    0: ("is not told apart from no effect", "are not told apart from no effect"),
+}
 BEFORE, AFTER = "L1 of the last pair, before distillation", "L1 of the last pair, after distillation"
 ROOM = "The best distilled student has the higher mean, so a gain from start or stages (claim A) can show here."
 NO_ROOM = "No distilled student has a higher mean than weight copy, so claim A cannot show a gain over plain copying here."
@@ -146,7 +151,7 @@ def finding_reductions(results: Results) -> str:
 
 
 def finding_ablation(results: Results) -> str:
-    """What start and stages bring, alone and together, set by set."""
+    """What start and stages bring, alone and together, set by set: the verdict, then the numbers."""
     frame = _at(frame_downstream(results), results.study.settings.reductions[0])
     return "\n\n".join(f"On {title}: {_effects(frame[frame['dataset'] == name])}" for name, title in titles(results).items())
 
@@ -221,15 +226,27 @@ def _best_row(rows: pd.DataFrame) -> str:
 
 
 def _effects(rows: pd.DataFrame) -> str:
-    """The differences of EFFECTS, which of them zero lies outside of, and whether start and stages add up."""
+    """What raises or lowers accuracy, whether start and stages add up, and then the EFFECTS in numbers."""
     points = {name: [{"lora_init": kind, "schedule": schedule} for kind, schedule in pair] for name, pair in EFFECTS.items()}
     gains = {name: _gain(rows, *pair) for name, pair in points.items()}
     if not all(map(is_measured, gains.values())):
         return f"{NOT_YET}."
-    clear = [name for name, gain in gains.items() if side(gain)]
-    said = "; ".join(f"by {name} {worded(gain)}" for name, gain in gains.items())
-    told = f"Zero is outside the interval of: {'; '.join(clear)}." if clear else "No interval leaves zero out."
-    return f"accuracy changes {said}. {told} Both together differ from the sum of the two by {worded(_interaction(rows))}."
+    sides = {name: side(gain) for name, gain in gains.items()}
+    found = [_listed(words, [name for name in gains if sides[name] == which]) for which, words in DOES.items()]
+    numbers = "; ".join(f"{name} {worded(gain)}" for name, gain in gains.items())
+    return f"{'; '.join(filter(None, found))}. {_adding_up(_interaction(rows))} In numbers: {numbers}."
+
+
+def _listed(words: tuple[str, str], names: list[str]) -> str:
+    """'the SVD start alone and both together raise accuracy'; empty without a name."""
+    said = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    return f"{said} {words[len(names) > 1]}" if names else ""
+
+
+def _adding_up(more: Interval) -> str:
+    """Both together beside the sum of the two."""
+    bring = {1: "Together they bring more than their sum", -1: "Together they bring less than their sum"}
+    return f"{bring.get(side(more), 'Whether the two add up is open')} ({worded(more).replace(' (', ', ').removesuffix(')')})."
 
 
 def _interaction(rows: pd.DataFrame) -> Interval:

@@ -35,7 +35,8 @@ def _of_panels(panels: list[Axes]) -> Iterator[str]:
 
 def _axes(panels: list[Axes]) -> str:
     """'Heat map: block against epoch.', or what one of the axes says."""
-    across, up = (_some(_distinct(labels)) for labels in zip(*((axes.get_xlabel(), axes.get_ylabel()) for axes in panels), strict=True))
+    across = _some(_distinct(axes.get_xlabel() for axes in panels))
+    up = _some(_distinct(axes.get_ylabel() for axes in panels))
     said = " against ".join(filter(None, [up, across]))
     if any(isinstance(drawn, QuadMesh) for axes in panels for drawn in axes.collections):
         said = f"Heat map: {said}".removesuffix(": ")

@@ -1,6 +1,6 @@
 """Progress of a study: a bar in a terminal and in JupyterLab, a line every few seconds in a log.
 
-Shown: runs done of all, the current run, its epoch, images/s, time left.
+Shown: runs done of all, the current run in words, its epoch, images/s, time left.
 """
 
 from __future__ import annotations
@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TextIO
 
 from tqdm import tqdm
 
+NO_TITLES: Mapping[str, str] = MappingProxyType({})
 PREFIX = "runs "  # every line of a log begins with it
+Settled = Callable[[str], None]
 
 
 class Progress:
@@ -20,12 +24,21 @@ class Progress:
 
     Args:
         total: runs to compute.
+        titles: of runs by id, in words; a run without one is named by its id.
+        settled: is told each run that is finished.
         stream: where a terminal bar or log lines go.
         every: seconds between two lines of a log.
     """
 
-    def __init__(self, total: int, stream: TextIO | None = None, every: float = 10.0):
-        self._stream = stream or sys.stderr
+    def __init__(
+        self,
+        total: int,
+        titles: Mapping[str, str] = NO_TITLES,
+        settled: Settled = lambda run: None,
+        stream: TextIO | None = None,
+        every: float = 10.0,
+    ):
+        self._titles, self._settled, self._stream = titles, settled, stream or sys.stderr
         self._bar = _bar(total, self._stream)
         self._total, self._every, self._start = total, every, time.monotonic()
         self._done, self._share, self._images = 0, {}, 0
@@ -41,12 +54,13 @@ class Progress:
         now = time.monotonic()
         if now - self._window >= 1.0:
             self._rate, self._images, self._window = self._images / (now - self._window), 0, now
-            self._show(f"{run} epoch {epoch + 1}/{epochs} | {self._rate:,.0f} images/s", now)
+            self._show(f"{self._titles.get(run, run)}, epoch {epoch + 1}/{epochs} | {self._rate:,.0f} images/s", now)
 
     def finished(self, run: str) -> None:
         self._done += 1
         self._share.pop(run, None)
-        self._show(run, time.monotonic(), last=self._done == self._total)
+        self._show(self._titles.get(run, run), time.monotonic(), last=self._done == self._total)
+        self._settled(run)
 
     def close(self) -> None:
         if self._bar is not None:

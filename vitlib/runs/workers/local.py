@@ -56,17 +56,19 @@ class _Driver:
         self.workers = [self._start(slot) for slot in places]
 
     def run(self) -> None:
-        while self.waiting or any(worker.run_id for worker in self.workers):
-            for worker in self.workers:
-                if worker.run_id is None and (spec := self._next()):
-                    self._hand_out(worker, spec)
-            if self.turns.budget.left < -GRACE:
-                self._give_up()
-            if not any(worker.run_id for worker in self.workers):
-                break
-            for key, _ in self.selector.select(timeout=0.2):
-                self._listen(key.data)
-        self.plan.left = self.waiting
+        try:
+            while self.waiting or any(worker.run_id for worker in self.workers):
+                for worker in self.workers:
+                    if worker.run_id is None and (spec := self._next()):
+                        self._hand_out(worker, spec)
+                if self.turns.budget.left < -GRACE:
+                    self._give_up()
+                if not any(worker.run_id for worker in self.workers):
+                    break
+                for key, _ in self.selector.select(timeout=0.2):
+                    self._listen(key.data)
+        finally:
+            self.plan.left = {run_id: spec for run_id, spec in self.plan.pending.items() if run_id not in self.done}
 
     def stop(self) -> None:
         for worker in self.workers:
@@ -161,6 +163,7 @@ class _Driver:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | slot,
+            process_group=0,  # Ctrl-C and a notebook's stop button interrupt the driver alone, which ends its workers
             bufsize=0,  # lines kept in a buffer here would be invisible to the selector
         )
         worker = _Worker(process)

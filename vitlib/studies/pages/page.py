@@ -72,6 +72,10 @@ class Page:
         """Runs by id, as far as they are known without opening the notebook."""
         return {}
 
+    def computable(self) -> list[RunSpec]:
+        """As `specs`."""
+        return []
+
     def execute(self, **options: Any) -> Any:
         """Its runs are computed where it is executed."""
 

@@ -70,7 +70,7 @@ def decide(study: Study, declared: Study, budget: float, executor: Executor = "l
     while affordable := [step for step in open_steps(study.execute(mode="read-only")) if step.seconds <= ends - time.monotonic()]:
         step = min(affordable, key=lambda step: step.to_decide)
         yield step
-        execute(step.specs, study.place, executor=executor)
+        execute(step.specs, study.place, executor=executor, titles=study.titles)
 
 
 def open_steps(results: Results) -> list[Step]:

@@ -32,5 +32,7 @@ def draw_step(results: OwnResults, model: str) -> Figure:
     row = results.models.set_index("model").loc[model]
     panels[0].set_title(f"{model}: {row['top-1 %']:.1f} % ({row['low']:.1f} to {row['high']:.1f})", fontsize="small")
     panels[1].set_title(f"{row['packed MB']:.3g} MB packed, {row['latency ms']:.3g} ms (p90 {row['latency p90 ms']:.3g})", fontsize="small")
+    table = results.models.dropna(subset="top-1 %")
+    panels[0].set_ylim(max(0.0, table["low"].min() - 3), min(100.0, table["high"].max()) + 3)
     legend(panels[0], above=True)
     return figure

@@ -34,7 +34,7 @@ def figure_sizes(results: OwnResults) -> Figure:
     """Top-1 with Wilson's 95 % interval over the test photos against the size of the packed file; up and to the left is better."""
     figure, ((axes,),) = figures.canvas()
     draw_trade_off(axes, results, *SIZE)
-    figures.legend(axes, above=True)
+    _name_points(axes, results, SIZE[0])
     return figure
 
 
@@ -49,36 +49,41 @@ def figure_times(results: OwnResults) -> Figure:
 
 @figures.style()
 def figure_distances(results: OwnResults) -> Figure:
-    """How far each block looks: mean over heads and test photos with 95 % intervals, dots for heads; dashed, attention to all alike."""
+    """How far each block looks: mean over heads and test photos with 95 % intervals, dots for heads; dotted, attention to all alike."""
     figure, ((axes,),) = figures.canvas()
     for name, distance in distances(results).arrays.items():
-        draw_distances(axes, distance, colours(results)[name], name, f"{name} heads")
+        draw_distances(axes, distance, looks(results)[name], name, f"{name} heads")
     if (everywhere := results.study.everywhere) is not None:
-        axes.axhline(everywhere, color=figures.TEACHER, linestyle="--", linewidth=0.8, label="to all alike")
+        axes.axhline(everywhere, label="to all alike", **figures.look("uniform attention").rule)
     axes.set(xlabel="block", ylabel="attention distance (px)")
     figures.legend(axes, above=True, leave_out=" heads", ncols=5)
     return figure
 
 
-def colours(results: OwnResults) -> dict[str, str]:
-    """Of each model, the same in every figure; grey is what the others are compared with."""
+def looks(results: OwnResults) -> dict[str, figures.Look]:
+    """Of each model, the same in every figure; the star is what the others are compared with."""
     others = [name for name in results.study.rows if name != results.study.reference]
-    own = {name: figures.PALETTE[place % len(figures.PALETTE)] for place, name in enumerate(others)}
-    return {results.study.reference: figures.TEACHER} | own
+    return {results.study.reference: figures.look("teacher")} | figures.distinct(others)
 
 
 def draw_trade_off(axes: Axes, results: OwnResults, column: str, title: str, chosen: str = "") -> None:
     """A point with its interval for each stored model; where one is chosen, the others are pale."""
-    table = results.models.dropna(subset=["top-1 %", column])
+    table, shown = results.models.dropna(subset=["top-1 %", column]), looks(results)
     for row in table.to_dict("records"):
         name, pale = row["model"], bool(chosen) and row["model"] not in (chosen, results.study.reference)
         spread = [[row["top-1 %"] - row["low"]], [row["high"] - row["top-1 %"]]]
-        axes.errorbar(
-            [row[column]], [row["top-1 %"]], spread, fmt="o", color=colours(results)[name], label=name, alpha=0.25 if pale else 1.0
-        )  # fmt: skip
+        axes.errorbar([row[column]], [row["top-1 %"]], spread, label=name, alpha=0.25 if pale else 1.0, **shown[name].points)
     if not table.empty:
         axes.set_xlim(0, 1.12 * table[column].max())
     axes.set(xlabel=title, ylabel="top-1 (%)")
+
+
+def _name_points(axes: Axes, results: OwnResults, column: str) -> None:
+    """Each point's model above its interval: sizes are far enough apart."""
+    for row in results.models.dropna(subset=["top-1 %", column]).to_dict("records"):
+        place = {"xytext": (0, 2), "textcoords": "offset points", "va": "bottom", "ha": "center", "fontsize": 7.5}
+        axes.annotate(row["model"], (row[column], row["high"]), color=looks(results)[row["model"]].colour, **place)
+    axes.margins(y=0.12)
 
 
 def _photos(study: OwnModel) -> Figure:

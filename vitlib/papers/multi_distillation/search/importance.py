@@ -30,6 +30,13 @@ def by_chance(trials: pd.DataFrame, space: Space) -> pd.DataFrame:
     return pd.concat(shuffled).abs().groupby(level="weight", sort=False).max()
 
 
+def beyond_chance(table: pd.DataFrame, measure: str) -> list[str]:
+    """Weights (the index) whose measure has one sign and exceeds all shuffles in every training."""
+    low, high = table[f"{measure}, lowest"], table[f"{measure}, highest"]
+    smallest = np.where(low * high > 0, np.minimum(low.abs(), high.abs()), 0.0)
+    return list(table.index[smallest > table[f"{measure}, by chance"]])
+
+
 @lru_cache(maxsize=256)
 def _importance(rows: tuple[tuple[float, ...], ...], space: Space) -> pd.DataFrame:
     """Remembered: several tables and figures show the same trials."""

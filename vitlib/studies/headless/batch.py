@@ -10,42 +10,36 @@ import ast
 import hashlib
 import json
 import logging
-import os
-import re
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from nbformat.sign import NotebookNotary
-from traitlets import default
+import pandas as pd
 
 from vitlib import paths
 from vitlib.grid.entries import documents
+from vitlib.inputs.pictures import AbsentError
 from vitlib.messages import brief, nearest
-from vitlib.report.pictures import alt_texts
 from vitlib.runs.clock.budget import Budget
-from vitlib.runs.clock.progress import PREFIX as PROGRESS
-from vitlib.runs.execute import RunsFailedError, TimeIsUpError, require_use_of_budget
+from vitlib.runs.clock.progress import Settled
+from vitlib.runs.execute import RunsFailedError, TimeIsUpError, execute, require_use_of_budget
 from vitlib.runs.manifest import MANIFEST, StoreError, json_table
 from vitlib.runs.plan import Executor, Mode
-from vitlib.runs.provenance import commit
+from vitlib.runs.provenance import commit, now
 from vitlib.runs.store import Store, require_writable
-from vitlib.spec import SpecError, require
+from vitlib.spec import RunSpec, SpecError, require
+from vitlib.studies.costs.slots import slots_per_gpu
+from vitlib.studies.headless import copies, kernel
+from vitlib.studies.headless.together import Job, execute_together
 from vitlib.studies.loading import load_study
 from vitlib.studies.pages.page import Page, profiles_of, study_of, why_left_out
 from vitlib.studies.study import Study
 from vitlib.studies.travel import leave
+from vitlib.training.work.registry import Sets
 
-KERNEL = "vitlib-running-interpreter"
-WIDGET = "application/vnd.jupyter.widget-view+json"
 log = logging.getLogger("vitlib")
 
 
@@ -60,6 +54,7 @@ class Receipt:
     source_sha256: str
     parameters: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    ended: str = ""  # when, in UTC
 
 
 def notebooks() -> dict[str, Path]:
@@ -81,7 +76,7 @@ def for_all(parameters: dict[str, Any]) -> list[str]:
 
 
 def run_all(names: list[str], parameters: dict[str, Any], budget: Budget | None = None) -> list[Receipt]:
-    """Run notebooks one after the other, going on after a failing one.
+    """Run notebooks, going on after a failing one.
 
     Args:
         budget: see `run_within`.
@@ -100,7 +95,39 @@ def run_all(names: list[str], parameters: dict[str, Any], budget: Budget | None 
         described(known[name], parameters)
         if budget:
             require_use_of_budget((default_parameters(known[name]) | parameters)["mode"])
-    return [run_within(budget, known[name], parameters) if budget else run_notebook(known[name], parameters) for name in names]
+    if budget:
+        return [run_within(budget, known[name], parameters) for name in names]
+    return _run_together([known[name] for name in names], parameters)
+
+
+def _run_together(sources: list[Path], parameters: dict[str, Any]) -> list[Receipt]:
+    """Side by side, the runs of all studies computed before; one after the other where these are to be computed in their notebooks."""
+    effective = [default_parameters(source) | parameters for source in sources if not profiles_of(source)]
+    ahead = all((values["executor"], values["mode"]) == ("local", "cached") for values in effective)
+    studies = [described(source, parameters) for source in sources]
+    jobs = [_job(source, parameters, study, ahead) for source, study in zip(sources, studies, strict=True)]
+    return execute_together(jobs, partial(_compute, [study for study in studies if isinstance(study, Study)]), at_once=None if ahead else 1)
+
+
+def _job(source: Path, parameters: dict[str, Any], study: Study | Page, ahead: bool) -> Job:
+    store = Store(study.place.results_dir, writable=False)
+    runs = {spec.id: spec for spec in _computable(study)} if ahead else {}
+    return Job(partial(run_notebook, source, parameters), runs, store.__contains__, last=study_of(source) not in documents())
+
+
+def _computable(study: Study | Page) -> list[RunSpec]:
+    try:
+        return study.computable()
+    except AbsentError:  # the notebook says what is not here
+        return []
+
+
+def _compute(studies: list[Study], specs: list[RunSpec], settled: Settled) -> None:
+    """Runs of several studies at the place that they share."""
+    place = studies[0].place
+    place = replace(place, slots_per_gpu=slots_per_gpu(specs, Sets(place.data_dir)))
+    titles = {run_id: title for study in studies for run_id, title in study.titles.items()}
+    execute(specs, place, executor="local", titles=titles, settled=settled)
 
 
 def run_within(budget: Budget, source: Path, parameters: dict[str, Any]) -> Receipt:
@@ -125,6 +152,13 @@ def run_within(budget: Budget, source: Path, parameters: dict[str, Any]) -> Rece
     return run_notebook(source, parameters)
 
 
+def summary(receipts: list[Receipt]) -> str:
+    """A line a notebook, and below them what failed."""
+    rows = [{"notebook": r.notebook, "status": r.status, "seconds": r.seconds} for r in receipts]
+    errors = [f"\n{r.notebook}: {r.error}" for r in receipts if r.error]
+    return pd.DataFrame(rows).to_string(index=False) + "".join(errors)
+
+
 def is_current(study: Study | Page, source: Path, parameters: dict[str, Any]) -> bool:
     """Whether the notebook was executed so, and after its runs, its source and the library were last written."""
     copy, receipt = study.folder / source.name, study.folder / "receipt.json"
@@ -132,7 +166,7 @@ def is_current(study: Study | Page, source: Path, parameters: dict[str, Any]) ->
     if not found or (found.get("status"), found.get("parameters")) != ("done", parameters):
         return False
     store = Store(study.place.results_dir, writable=False)
-    made_of = [source, *(store.root / run_id / MANIFEST for run_id in study.specs), *Path(__file__).parents[1].rglob("*.py")]
+    made_of = [source, *(store.root / run_id / MANIFEST for run_id in study.specs), *Path(__file__).parents[2].rglob("*.py")]
     return receipt.stat().st_mtime > max(path.stat().st_mtime for path in made_of)
 
 
@@ -148,7 +182,7 @@ def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None =
     target, receipt_file = target_folder / source.name, target_folder / "receipt.json"
     receipt_file.unlink(missing_ok=True)
     started = time.monotonic()
-    error = _execute(source, target, parameters, timeout) or _leave(study, default_parameters(source) | parameters)
+    error = _executed(source, target, parameters, timeout) or _leave(study, default_parameters(source) | parameters)
     receipt = Receipt(
         notebook=source.name,
         status="failed" if error else "done",
@@ -157,6 +191,7 @@ def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None =
         source_sha256=_sha256(source),
         parameters=parameters,
         error=error,
+        ended=now(),
     )
     partial = receipt_file.with_suffix(".partial")
     partial.write_text(json.dumps(asdict(receipt), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -202,17 +237,11 @@ def default_parameters(source: Path) -> dict[str, Any]:
     return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(tagged.source).body if isinstance(node, ast.Assign)}
 
 
-def _execute(source: Path, target: Path, parameters: dict[str, Any], timeout: float | None) -> str:
-    """Run by papermill; the reason of the failure, or nothing."""
-    import papermill
-
+def _executed(source: Path, target: Path, parameters: dict[str, Any], timeout: float | None) -> str:
+    """The reason of a failure, or nothing."""
     try:
-        with _own_kernel() as kernel, _progress_shown():
-            papermill.execute_notebook(
-                source, target, parameters, kernel_name=KERNEL, kernel_manager_class=kernel, cwd=source.parent, progress_bar=False,
-                log_output=True, request_save_on_cell_execute=False, execution_timeout=timeout,
-            )  # fmt: skip
-        _finish(source, target)
+        kernel.execute(source, target, parameters, timeout)
+        copies.finish(source, target)
         return ""
     except Exception as error:
         log.debug("notebook %s failed", source, exc_info=True)
@@ -228,89 +257,3 @@ def _leave(study: Study | Page, effective: dict[str, Any]) -> str:
         return ""
     except StoreError as error:
         return f"{type(error).__name__}: {error}"
-
-
-@contextmanager
-def _progress_shown() -> Iterator[None]:
-    """Pass the progress lines of runs, and nothing else of what cells print, on to standard error."""
-    logger, handler = logging.getLogger("papermill"), logging.StreamHandler()
-    handler.terminator = ""  # a cell's text brings its own
-    handler.addFilter(lambda record: record.getMessage().startswith(PROGRESS))
-    before = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
-
-
-@contextmanager
-def _own_kernel() -> Iterator[type[AsyncKernelManager]]:
-    """A manager for a kernel of the interpreter that runs this, whatever kernels are installed; local sockets, not TCP."""
-    with tempfile.TemporaryDirectory(prefix="vitlib") as folder:
-        spec = Path(folder, "kernels", KERNEL)
-        spec.mkdir(parents=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        spec.joinpath("kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
-
-        class OwnKernel(AsyncKernelManager):
-            @default("kernel_spec_manager")
-            def _specs(self) -> KernelSpecManager:
-                return KernelSpecManager(kernel_dirs=[str(spec.parent)])
-
-            @default("transport")
-            def _transport(self) -> str:
-                return "ipc"
-
-            @default("ip")
-            def _ip(self) -> str:
-                return f"{folder}/socket"
-
-        yield OwnKernel
-
-
-def _finish(source: Path, target: Path) -> None:
-    """Refuse a copy with unexecuted cells; keep what a reader sees, drop what changes from run to run, mend links, sign the copy.
-
-    Alt texts are put where both nbconvert and myst-nb read them. Progress lines go, and so do live widgets: without their kernel they are
-    dead, and the still picture before each stays.
-    """
-    notebook = nbformat.read(target, as_version=4)
-    for position, cell in enumerate(notebook.cells):
-        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
-        if cell.cell_type == "markdown":
-            cell.source = _links_from(target.parent, source.parent, cell.source)
-        elif cell.cell_type == "code":
-            if cell.source.strip() and cell.execution_count is None:
-                raise RuntimeError(f"cell {position} was not executed")
-            cell.outputs = [output for output in cell.outputs if not (_is_widget(output) or _is_progress(output))]
-            if texts := alt_texts(cell.outputs):
-                cell.metadata["mystnb"] = {"image": {"alt": " ".join(texts)}}  # where myst-nb looks for it
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    nbformat.write(notebook, target)
-    try:
-        NotebookNotary().sign(notebook)
-    except OSError as error:  # its secret lies in the home folder
-        log.warning("%s is not signed (%s): JupyterLab asks whether to trust it; its results stand", target.name, error)
-
-
-def _links_from(folder: Path, before: Path, text: str) -> str:
-    """Relative links of Markdown that were written in the folder `before`, as they read from `folder`."""
-
-    def moved(link: re.Match) -> str:
-        return f"]({Path(os.path.relpath(before / link[1], folder)).as_posix()})"
-
-    return re.sub(r"\]\((\.\.?/[^)\s]*)\)", moved, text)
-
-
-def _is_widget(output: nbformat.NotebookNode) -> bool:
-    return WIDGET in output.get("data", {})
-
-
-def _is_progress(output: nbformat.NotebookNode) -> bool:
-    return output.get("name") == "stderr" and all(line.startswith(PROGRESS) for line in output.text.splitlines())

@@ -1,0 +1,114 @@
+"""Every explorer of every notebook in JupyterLab: each control moved, each choice chosen, the picture and the line looked at."""
+
+import nbformat
+import pytest
+
+from tests.browser.explorers import Explorer, NotDrawnError, all_of
+from tests.browser.lab import LIVE, choose, until
+from tests.browser.places import EXPLORERS
+
+pytestmark = pytest.mark.browser
+STILL = ".jp-OutputArea-child:has(.jp-RenderedImage)"
+RAISING = """from matplotlib.figure import Figure
+from vitlib.report.widgets import Explorer, slider
+
+def draw(n):
+    if n == 3:
+        raise ValueError("three is not stored")
+    figure = Figure(figsize=(3, 2))
+    figure.text(0.5, 0.5, n)
+    return figure
+
+Explorer(draw, {"n": slider("n", 1, 1, 3, 1)}).show()"""
+
+
+@pytest.fixture
+def ran(lab):
+    """`ran(name)`: the page of a notebook after Run All, with all of its explorers."""
+
+    def ran(page, name):
+        lab.run_all(page)
+        lab.wait_until_done(page, 240)
+        assert not page.locator('[data-mime-type="application/vnd.jupyter.error"]').count()
+        until(lambda: len(all_of(page)) == EXPLORERS[name])
+        return all_of(page)
+
+    return ran
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_every_control_changes_the_picture_and_the_line_says_what_was_chosen(name, lab, ran, no_errors, shots):
+    with lab.opened(f"notebooks/{name}.ipynb") as page:
+        for explorer in ran(page, name):
+            explorer.box.scroll_into_view_if_needed()
+            assert not shown_still(explorer)
+            for slider in explorer.sliders:
+                explorer.step(slider)
+                assert explorer.tells_its_controls()
+            for menu in explorer.menus:
+                for option in reversed(explorer.others(menu)):
+                    explorer.select(menu, option)
+                    assert explorer.tells_its_controls()
+            page.screenshot(path=shots / f"{name}-{explorer.place}-light.png")
+        settled = [explorer.said for explorer in all_of(page)]
+        save(page)
+        page.reload(wait_until="domcontentloaded")  # the kernel lives on
+        page.wait_for_selector(".jp-Notebook")
+        for place, said in enumerate(settled):
+            explorer = Explorer(page, place)
+            explorer.box.scroll_into_view_if_needed()
+            until(lambda explorer=explorer, said=said: explorer.said == said)
+            explorer.step(explorer.sliders[0])
+            assert explorer.tells_its_controls()
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_it_is_as_readable_in_the_dark_theme_and_without_its_kernel_a_still_picture_stays(name, lab, ran, no_errors, shots):
+    with lab.opened(f"notebooks/{name}.ipynb", theme="dark") as page:
+        for explorer in ran(page, name):
+            explorer.box.scroll_into_view_if_needed()
+            page.screenshot(path=shots / f"{name}-{explorer.place}-dark.png")
+        save(page)
+    with lab.opened(f"notebooks/{name}.ipynb") as page:
+        last = page.locator(STILL).last
+        last.scroll_into_view_if_needed()
+        last.wait_for(state="visible")
+        assert page.locator(LIVE).count() == 0
+        page.screenshot(path=shots / f"{name}-reopened.png")
+
+
+def test_an_executed_copy_shows_its_pictures_untrusted_and_no_dead_control(lab, root, no_errors, shots):
+    with lab.opened("figures/deit/quick/deit.ipynb") as page:
+        last = page.locator(STILL).last
+        last.scroll_into_view_if_needed()
+        last.wait_for(state="visible")
+        assert page.locator(".jupyter-widgets").count() == 0
+        page.screenshot(path=shots / "executed-copy.png")
+
+
+def test_a_callback_that_raises_is_seen(lab, root, no_errors):
+    """What the tests above rest on: an explorer that cannot draw says so, and who moves it is told."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(RAISING)], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    )
+    nbformat.write(notebook, root / "raising.ipynb")
+    with lab.opened("raising.ipynb") as page:
+        lab.run_all(page)
+        until(lambda: len(all_of(page)) == 1)
+        (explorer,) = all_of(page)
+        explorer.step(explorer.sliders[0])
+        with pytest.raises(NotDrawnError, match="three is not stored"):
+            explorer.step(explorer.sliders[0])
+        page.keyboard.press("Home")
+        until(lambda: explorer.said == "drawn: n 1")
+
+
+def save(page):
+    choose(page, "File", "Save Notebook")
+    until(lambda: page.locator(".jp-mod-dirty").count() == 0)
+
+
+def shown_still(explorer):
+    """Whether the picture before the live one is to be seen."""
+    before = explorer.page.locator(f".jp-OutputArea-child:has(+ .jp-OutputArea-child {LIVE})").nth(explorer.place)
+    return before.is_visible()

@@ -1,0 +1,1 @@
+"""An RO-Crate of artefacts: which notebook, run with what, made which files. Start from `command`."""

@@ -1,0 +1,72 @@
+"""A notebook executed by papermill in a kernel of this interpreter; what becomes of several kernels when a person stops them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from traitlets import default
+
+from vitlib.runs.clock.progress import PREFIX as PROGRESS
+
+KERNEL = "vitlib-running-interpreter"
+
+
+def execute(source: Path, target: Path, parameters: dict[str, Any], timeout: float | None) -> None:
+    """Run a copy of `source` from its folder into `target`; raises what papermill does."""
+    import papermill
+
+    with own_kernel() as kernel, _progress_shown():
+        papermill.execute_notebook(
+            source, target, parameters, kernel_name=KERNEL, kernel_manager_class=kernel, cwd=source.parent, progress_bar=False,
+            log_output=True, request_save_on_cell_execute=False, execution_timeout=timeout,
+        )  # fmt: skip
+
+
+@contextmanager
+def own_kernel() -> Iterator[type[AsyncKernelManager]]:
+    """A manager for a kernel of the interpreter that runs this, whatever kernels are installed; local sockets, not TCP."""
+    with tempfile.TemporaryDirectory(prefix="vitlib") as folder:
+        spec = Path(folder, "kernels", KERNEL)
+        spec.mkdir(parents=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec.joinpath("kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
+
+        class OwnKernel(AsyncKernelManager):
+            @default("kernel_spec_manager")
+            def _specs(self) -> KernelSpecManager:
+                return KernelSpecManager(kernel_dirs=[str(spec.parent)])
+
+            @default("transport")
+            def _transport(self) -> str:
+                return "ipc"
+
+            @default("ip")
+            def _ip(self) -> str:
+                return f"{folder}/socket"
+
+        yield OwnKernel
+
+
+@contextmanager
+def _progress_shown() -> Iterator[None]:
+    """Pass the progress lines of this thread's notebook, and nothing else of what cells print, on to standard error."""
+    logger, handler, here = logging.getLogger("papermill"), logging.StreamHandler(), threading.get_ident()
+    handler.terminator = ""  # a cell's text brings its own
+    handler.addFilter(lambda record: record.thread == here and record.getMessage().startswith(PROGRESS))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

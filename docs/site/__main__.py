@@ -14,11 +14,12 @@ from pathlib import Path
 
 from docs.site.layout import ROOT
 
+OF_SPHINX = ".buildinfo"  # lies in every folder that Sphinx built
 UNNAMED, NAMED = "<summary><span", '<summary aria-label="Pages of this section"><span'  # the theme leaves a button of the side bar without
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 built and sound, 1 a link leads nowhere or a picture has no alt text, 2 something is not installed."""
+    """Exit status: 0 built and sound, 1 a link leads nowhere or a picture has no alt text, 2 something is not installed or in the way."""
     parser = argparse.ArgumentParser(prog="python -m docs.site", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "site", help="folder of the site (default: site/)")
     parser.add_argument("--install", action="store_true", help="install what building needs, the extra 'site', where it is missing")
@@ -30,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     elif needed:
         print(f"site: not installed: {', '.join(needed)}; `make site` installs them, or pip install 'vitlib[site]'", file=sys.stderr)
         return 2
+    if options.out.exists() and any(options.out.iterdir()) and not (options.out / OF_SPHINX).exists():
+        print(f"site: {options.out} holds something else than a site; nothing is removed, choose another --out", file=sys.stderr)
+        return 2
     return build(options.out)
 
 
@@ -40,7 +44,7 @@ def missing(extra: str) -> list[str]:
 
 
 def build(out: Path) -> int:
-    """Sphinx into an empty folder, then every link."""
+    """Sphinx into the folder, emptied before, then every link."""
     from sphinx.cmd.build import build_main
 
     from docs.site import check, sources

@@ -73,6 +73,7 @@ def _faults(page: Any, path: Path, axe: str) -> list[str]:
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(path.resolve().as_uri())
     page.wait_for_function(f"{UNSET} === 0", timeout=30_000)
+    page.evaluate("window.MathJax?.startup?.promise.then(() => null)")
     page.evaluate(axe)
     result = page.evaluate(f"axe.run({{runOnly: {RULES}}})")
     serious = [violation for violation in result["violations"] if violation["impact"] in SERIOUS]

@@ -22,6 +22,8 @@ html_theme_options = {
     "show_toc_level": 2, "use_download_button": False, "use_fullscreen_button": False, "logo": {"text": "vitlib"}, "show_navbar_depth": 1,
 }  # fmt: skip
 html_static_path, html_css_files = [str(Path(__file__).with_name("static")), str(mathjax())], ["site.css"]
+html_js_files = ["site.js"]
+html_use_index = html_domain_indices = False
 html_copy_source = html_show_sourcelink = html_show_sphinx = html_show_copyright = False
 mathjax_path = MATHJAX[1]
 mathjax3_config = {"options": {"enableMenu": False}}

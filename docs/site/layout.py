@@ -38,7 +38,7 @@ def executed(root: Path = ROOT) -> list[Copy]:
 
 
 def sections(copies: list[Copy], api: list[str]) -> dict[str, list[str]]:
-    """Pages of the side bar under their headings, as paths in the checkout; pages of the API have none there."""
+    """Pages of the side bar under their headings, as paths in the checkout, those of the `api` as it is written."""
     guides, background = ([f"docs/{name}.md" for name in names] for names in (GUIDES, BACKGROUND))
     return {
         "Results": [*SCOREBOARD, *(copy.path for copy in copies)],

@@ -207,6 +207,14 @@ def test_without_sphinx_the_command_says_what_to_install(monkeypatch, capsys):
     assert "sphinx" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_no_site_is_not_emptied(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("docs.site.__main__.missing", lambda extra: [])
+    monkeypatch.setattr("docs.site.__main__.build", lambda out: pytest.fail("it was built"))
+    (tmp_path / "thesis.tex").touch()
+    assert main(["--out", str(tmp_path)]) == 2
+    assert "choose another" in capsys.readouterr().err and (tmp_path / "thesis.tex").exists()
+
+
 def test_a_requirement_is_missing_where_its_version_is_too_old(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0.1")
     assert any(requirement.startswith("sphinx>=") for requirement in missing("site"))

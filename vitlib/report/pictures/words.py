@@ -10,15 +10,20 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 LONGEST = 300  # letters: a screen reader reads the whole of it
-MANY = 7
-CAPTION = 150  # of these, at most, for the caption, which is read below the picture too
+SHORTEST = 25  # of the last sentence: less of it says nothing
+CAPTION = 150  # at most, for the caption, which is read below the picture too
+MANY = 7  # names that are told one by one
+WORD = re.compile(r"[^\W\d_]{2}")
 
 
 def described(figure: Figure, caption: str = "") -> str:
     """What a figure shows, in at most 300 letters: the caption's first sentence, then panels, axes, series and rows as they are drawn."""
     panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
-    sentences = [_shortened(_first_sentence(_plain(caption)), CAPTION), *_of_panels(panels)]
-    return _shortened(" ".join(sentence for sentence in sentences if sentence), LONGEST)
+    said = _shortened(_first_sentence(_plain(caption)), CAPTION)
+    for sentence in filter(None, _of_panels(panels)):
+        if len(said) < LONGEST - SHORTEST:
+            said = _shortened(f"{said} {sentence}".strip(), LONGEST)
+    return said
 
 
 def _of_panels(panels: list[Axes]) -> Iterator[str]:
@@ -28,9 +33,11 @@ def _of_panels(panels: list[Axes]) -> Iterator[str]:
     elif titles:
         yield f"{titles[0]}."
     yield _axes(panels)
-    yield _listed("Shown", _distinct(label for axes in panels for label in axes.get_legend_handles_labels()[1] + _images(axes)))
+    shown = _distinct(label for axes in panels for label in axes.get_legend_handles_labels()[1] + _images(axes))
+    yield _listed("Shown", shown)
     yield _listed("Rows", _distinct(name for axes in panels for name in _names(axes)))
-    yield _listed("Labelled", _distinct(text.get_text() for axes in panels for text in axes.texts))
+    labels = _distinct(text.get_text() for axes in panels for text in axes.texts)
+    yield _listed("Labelled", [label for label in labels if WORD.search(label) and label not in shown])
 
 
 def _axes(panels: list[Axes]) -> str:
@@ -50,7 +57,7 @@ def _images(axes: Axes) -> list[str]:
 def _names(axes: Axes) -> list[str]:
     """Tick labels that are words."""
     ticks = [label.get_text() for axis in (axes.yaxis, axes.xaxis) for label in axis.get_ticklabels()]
-    return [text for text in ticks if not text.startswith("$") and re.search(r"[^\W\d_]{2}", text)]
+    return [text for text in ticks if not text.startswith("$") and WORD.search(text)]
 
 
 def _listed(what: str, names: list[str]) -> str:

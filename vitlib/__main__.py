@@ -113,7 +113,10 @@ def render(options: argparse.Namespace) -> int:
         if kind == "table":
             study.save_table(getattr(module, name)(results), f"table_{artefact}")
         elif kind == "figure":
-            study.save_figure(getattr(module, name)(results), f"figure_{artefact}")
+            figure = getattr(module, name)(results)
+            study.save_figure(figure, f"figure_{artefact}")
+            if options.columns:
+                study.save_column(figure, f"figure_{artefact}")
     if "claim" in study.entry:
         study.save_table(results.claims(), "claims")
     archived = {run_id for run_id, run in results.stored.items() if isinstance(run, travel.Archived)}
@@ -278,7 +281,8 @@ def _parser() -> argparse.ArgumentParser:
     computing.add_argument("--budget", default="", help=BUDGET)
     computing.add_argument("--eager", action="store_true", help="ask a GPU for every step of a training anew instead of replaying a record")
     computing.add_argument("--slots-per-gpu", type=int, help="runs at once on a GPU, with executor local; default: what its memory bears")
-    _command(commands, "render", render, study)
+    rendering = _command(commands, "render", render, study)
+    rendering.add_argument("--columns", action="store_true", help="each figure also as wide as one column of two: NAME.column.pdf")
     deciding = _command(commands, "decide", decide_claims, study)
     deciding.add_argument("--budget", required=True, help="time to spend: 90s, 60m or 2h")
     deciding.add_argument("--executor", default="local")

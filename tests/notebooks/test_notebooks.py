@@ -23,7 +23,7 @@ NBREF = ROOT / "tests" / "nbref"
 NBVAL = [sys.executable, "-m", "pytest", "-q", "-p", "tests.nbval_plugin", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env"]
 NBVAL += ["--nbval-sanitize-with", "tests/nbval_sanitize.cfg", "--nbval-cell-timeout", "300", "--nbval-kernel-startup-timeout", "120"]
 TIMED = {"figure_throughput", "figure_times", "table_models", "table_times", "table_costs", "table_speed", "claims_times", "figure_pareto"}
-SUFFIXES = {"table": (".csv", ".md"), "figure": (".csv", ".png", ".pdf", ".column.pdf")}
+SUFFIXES = {"table": (".csv", ".md"), "figure": (".csv", ".png", ".pdf")}
 CLAIMS_ON_TIME = {"wecolora": {"claims", "table_1"}}
 SPEEDS = {"deit": "table_models", "wecolora": "table_costs", "overview": "table_models"}  # tables with columns of measured times
 

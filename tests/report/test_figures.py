@@ -50,7 +50,9 @@ def test_threads_that_draw_at_once_keep_the_style_and_leave_no_trace_of_it():
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_gives_the_same_bytes_twice_and_a_csv_of_what_it_draws(name, results, tmp_path):
     for copy in ("one", "two"):
-        figures.save(getattr(deit, name)(results), tmp_path / copy, "stamp")
+        figure = getattr(deit, name)(results)
+        figures.save(figure, tmp_path / copy, "stamp")
+        figures.save_column(figure, tmp_path / copy, "stamp")
     for suffix in (".png", ".pdf", ".csv", ".column.pdf"):
         assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
     if name != "figure_architecture":  # a diagram: nothing is plotted

@@ -46,6 +46,7 @@ __all__ = [
     "look",
     "narrow",
     "save",
+    "save_column",
     "show",
     "shown_in",
     "style",
@@ -169,20 +170,23 @@ def band(axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, of: str, 
 def save(figure: Figure, path: Path, stamp: str) -> bytes:
     """Write `path`.png, `path`.pdf and `path`.csv, the stamp in lines of its own below the axes; returns the PNG.
 
-    The picture is as wide as the figure, whatever the stamp says: nothing is cropped, and the axes keep their size. What a figure function
-    drew is drawn again for one column of two: `path`.column.pdf.
+    The picture is as wide as the figure, whatever the stamp says: nothing is cropped, and the axes keep their size.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn(figure).to_csv(path.with_suffix(".csv"), index=False)
     with style(), _stamped(figure, stamp):
         figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
         figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
-    if again := getattr(figure, "again", None):
-        with narrow(), style():
-            column = again()
-            with _stamped(column, stamp):
-                column.savefig(path.with_suffix(".column.pdf"), metadata={"CreationDate": None})
     return path.with_suffix(".png").read_bytes()
+
+
+def save_column(figure: Figure, path: Path, stamp: str) -> None:
+    """Draw what a figure function drew again for one column of two, and write it as `path`.column.pdf."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with narrow(), style():
+        column = figure.again()
+        with _stamped(column, stamp):
+            column.savefig(path.with_suffix(".column.pdf"), metadata={"CreationDate": None})
 
 
 @contextmanager

@@ -65,9 +65,19 @@ def save_table(grid: Grid, table: pd.DataFrame, name: str) -> pd.io.formats.styl
 def save_figure(grid: Grid, figure: Figure, name: str) -> Picture:
     """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
     list_changes(grid)
-    as_published = grid.profile == "paper" and not grid.changes
-    png = figures.save(figure, grid.folder / name, "" if as_published else stamp(grid, figures.shown_in(figure)))
+    png = figures.save(figure, grid.folder / name, _figure_stamp(grid, figure))
     return Picture.of(figure, png, caption(grid, name))
+
+
+def save_column(grid: Grid, figure: Figure, name: str) -> None:
+    """Write the figure as wide as one column of two, as PDF."""
+    list_changes(grid)
+    figures.save_column(figure, grid.folder / name, _figure_stamp(grid, figure))
+
+
+def _figure_stamp(grid: Grid, figure: Figure) -> str:
+    as_published = grid.profile == "paper" and not grid.changes
+    return "" if as_published else stamp(grid, figures.shown_in(figure))
 
 
 def list_changes(grid: Shown) -> None:

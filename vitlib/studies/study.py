@@ -70,6 +70,10 @@ class Study(Grid):
         """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
         return artefacts.save_figure(self, figure, name)
 
+    def save_column(self, figure: Figure, name: str) -> None:
+        """Write the figure as wide as one column of two, as PDF; `python -m vitlib render DOCUMENT --columns` does it for all."""
+        artefacts.save_column(self, figure, name)
+
     def status(self) -> pd.DataFrame:
         """One row a run: table, grid point, id, and whether it is stored, archived (see `travel`), missing, absent (as the images of an
         optional set are), stale, failed or damaged.

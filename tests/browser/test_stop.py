@@ -24,8 +24,10 @@ def test_a_stopped_study_says_one_line_leaves_no_worker_and_goes_on(executor, la
         until(lambda: stored(store) >= 2, 120)
         press(page, "interrupt")
         lab.wait_until_done(page, 60)
-        said = page.locator(ERRORS).all_inner_texts()
-        done, left = map(int, re.fullmatch(LINE, "\n".join(said).strip()).groups())
+        said = page.locator(ERRORS).all_text_contents()
+        one_line = re.fullmatch(LINE, "\n".join(said).strip())
+        assert one_line, said
+        done, left = map(int, one_line.groups())
         assert done == stored(store) and left > 0
         until(lambda: not processes_with(str(store)), 5)
         page.locator(ERRORS).scroll_into_view_if_needed()

@@ -82,8 +82,8 @@ class Explorer:
         said = self.said.removeprefix("drawn: ")
         for row in self.box.locator(".widget-slider, .widget-dropdown").all():
             name, menu = row.locator(".widget-label").first.inner_text(), row.locator("select")
-            value = menu.locator("option:checked").inner_text() if menu.count() else row.locator(".widget-readout").inner_text()
-            if f"{name} {_plain(value)}" not in said:
+            shown = menu.locator("option:checked") if menu.count() else row.locator(".widget-readout")
+            if f"{name} {_plain(shown.inner_text())}" not in said:
                 return False
         return True
 
@@ -92,11 +92,11 @@ class Explorer:
 
 
 def _plain(value: str) -> str:
-    """A number as Python writes it in short, other words as they are."""
+    """A number as Python writes it in short, other words as they are; a menu's have spaces that do not break."""
     try:
         return f"{float(value):g}"
     except ValueError:
-        return value
+        return value.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def at_start(slider: Any) -> bool:

@@ -98,6 +98,13 @@ class Lab:
                 raise TimeoutError(f"not done within {seconds:g} s")
         page.wait_for_function(IDLE)
 
+    def save(self, page: Any, path: str) -> None:
+        """Press the button, and wait until the file is written."""
+        written = lambda: self.ask(f"contents/{path}?content=0")["last_modified"]  # noqa: E731
+        before = written()
+        press(page, "save")
+        until(lambda: written() != before)
+
     def _failed(self, request: Any) -> None:
         if "ERR_ABORTED" not in (request.failure or ""):  # of a page that closes
             self.errors.append(f"{request.url}: {request.failure}")
@@ -142,6 +149,11 @@ def until(holds: Any, seconds: float = PATIENCE) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"not within {seconds:g} s")
         time.sleep(0.1)
+
+
+def press(page: Any, button: str) -> None:
+    """A button of the notebook's toolbar: save, interrupt."""
+    page.locator(f'.jp-NotebookPanel-toolbar [data-jp-item-name="{button}"]').click()
 
 
 def choose(page: Any, menu: str, item: str) -> None:

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from tests.browser.explorers import Explorer, NotDrawnError, all_of
-from tests.browser.lab import LIVE, choose, until
+from tests.browser.lab import LIVE, until
 from tests.browser.places import EXPLORERS
 
 pytestmark = pytest.mark.browser
@@ -51,9 +51,10 @@ def test_every_control_changes_the_picture_and_the_line_says_what_was_chosen(nam
                     assert explorer.tells_its_controls()
             page.screenshot(path=shots / f"{name}-{explorer.place}-light.png")
         settled = [explorer.said for explorer in all_of(page)]
-        save(page)
+        lab.save(page, f"notebooks/{name}.ipynb")
         page.reload(wait_until="domcontentloaded")  # the kernel lives on
         page.wait_for_selector(".jp-Notebook")
+        until(lambda: found(page) == len(settled))
         for place, said in enumerate(settled):
             explorer = Explorer(page, place)
             explorer.box.scroll_into_view_if_needed()
@@ -68,7 +69,7 @@ def test_it_is_as_readable_in_the_dark_theme_and_without_its_kernel_a_still_pict
         for explorer in ran(page, name):
             explorer.box.scroll_into_view_if_needed()
             page.screenshot(path=shots / f"{name}-{explorer.place}-dark.png")
-        save(page)
+        lab.save(page, f"notebooks/{name}.ipynb")
     with lab.opened(f"notebooks/{name}.ipynb") as page:
         last = page.locator(STILL).last
         last.scroll_into_view_if_needed()
@@ -103,9 +104,11 @@ def test_a_callback_that_raises_is_seen(lab, root, no_errors):
         until(lambda: explorer.said == "drawn: n 1")
 
 
-def save(page):
-    choose(page, "File", "Save Notebook")
-    until(lambda: page.locator(".jp-mod-dirty").count() == 0)
+def found(page):
+    """Explorers of a page that draws the cells around what is seen alone: its last cells, one after the other, are looked at."""
+    for cell in page.locator(".jp-Cell").all()[-4:]:
+        cell.scroll_into_view_if_needed()
+    return len(all_of(page))
 
 
 def shown_still(explorer):

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.browser.lab import choose, until
+from tests.browser.lab import press, until
 from tests.browser.places import with_parameters
 
 pytestmark = pytest.mark.browser
@@ -22,7 +22,7 @@ def test_a_stopped_study_says_one_line_leaves_no_worker_and_goes_on(executor, la
     with lab.opened(f"notebooks/stop_{executor}.ipynb") as page:
         lab.run_all(page)
         until(lambda: stored(store) >= 2, 120)
-        choose(page, "Kernel", "Interrupt Kernel")
+        press(page, "interrupt")
         lab.wait_until_done(page, 60)
         said = page.locator(ERRORS).all_inner_texts()
         done, left = map(int, re.fullmatch(LINE, "\n".join(said).strip()).groups())

@@ -41,7 +41,7 @@ def test_inline_one_line_says_what_is_stored_and_what_is_left_and_the_same_call_
     assert (stopped.value.stored, stopped.value.left, str(stopped.value)) == (1, 2, "stopped: 1 run stored, 2 left")
     assert stopped.value.__cause__ is None and stopped.value.__suppress_context__
     assert store.ids() == [total.left.id]
-    assert execute([total], place)[total.id].metrics["total"] == 3
+    assert execute([total], place)[total.id].metrics["value"] == 3
 
 
 def test_what_was_to_be_computed_anew_and_was_not_counts_as_left(total, place, monkeypatch):

@@ -167,11 +167,11 @@ def figure_terms(results: Results) -> Figure:
 
 @style()
 def figure_confidence(results: Results) -> Figure:
-    """Above: attention confidence of every head of the teachers after joint training, by block, on 128 validation images (test images where
-    the data have none), mean over seeds. Below: how often each head of the last block was the surest on these images, in percent of the
-    evaluated epochs and seeds.
+    """Heat maps: attention confidence of every head of the teachers after joint training, by block, on 128 validation images (test images
+    where the data have none), mean over seeds. Bars: how often each head of the last block was the surest on these images, over evaluated
+    epochs and seeds.
 
-    Below, where heads are chosen once or attention is taught in other blocks: the heads that teach, over those blocks together.
+    Bars, where heads are chosen once or attention is taught in other blocks: the heads that teach, over those blocks together.
     """
     runs = [run for point, run in results.runs("students") if point["method"] == "ours"]
     figure, ((left, middle, right),) = canvas(1, 3, height=2.5, width_ratios=[1.3, 1.3, 1], narrow_height=5.2)

@@ -48,15 +48,15 @@ def figure_method(results: Results) -> Figure:
     figure, ((axes,),) = canvas(height=3.0, narrow_height=3.2)
     axes.set(xlim=(0, 9.4 if is_narrow() else 12.6), ylim=(-2.9 if is_narrow() else 0, 6.5))
     axes.axis("off")
-    between = "\n" if is_narrow() else " "
-    for y, name in ((4.3, "peer 1:"), (0.9, f"peer 2 (trained likewise; its exits are not drawn):{between}")):
+    for y, name in ((4.3, "peer 1:"), (0.9, "peer 2 (trained likewise; its exits are not drawn):")):
         for stage in range(4):
             box(axes, 0.3 + 1.75 * stage, y, 1.45, 0.9, f"stage {stage + 1}", NETWORK)
             if stage < 3:
                 arrow(axes, 1.75 + 1.75 * stage, y + 0.45, 2.0 + 1.75 * stage, y + 0.45)
         box(axes, 7.5, y, 1.8, 0.9, "classifier", NETWORK)
         arrow(axes, 7.0, y + 0.45, 7.45, y + 0.45)
-        note(axes, 0.3, y - 0.15, f"{name} {_network(results)}", va="top")
+        between = "\n" if is_narrow() and y < 1 else " "
+        note(axes, 0.3, y - 0.15, f"{name}{between}{_network(results)}", va="top")
     for stage in range(3):
         box(axes, 0.35 + 1.75 * stage, 5.75, 1.35, 0.6, f"exit {stage + 1}", EXITS)
         arrow(axes, 1.02 + 1.75 * stage, 5.25, 1.02 + 1.75 * stage, 5.7)

@@ -9,6 +9,7 @@ project, language = "vitlib", "en"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 exclude_patterns = ["_files"]
 
+suppress_warnings = ["myst.header"]  # a committed table starts below the heading that its page gets
 nb_execution_mode, nb_render_markdown_format, nb_merge_streams = "off", "myst", True
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "attrs_block"]
 myst_heading_anchors = 4

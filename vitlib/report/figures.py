@@ -56,7 +56,7 @@ __all__ = [
 STYLE = Path(__file__).with_name("vitlib.mplstyle")
 COLUMN, NARROW = 6.3, 3.3  # inches: the text width of an A4 page, and of one column of two
 STAMP_WIDTH, STAMP_LINE = 20, 0.11  # of the stamp: letters an inch and inches a line, so that a column holds the widest letters
-MISSING = "–  not measured"
+MISSING, FEW = "–  not measured", 6  # written into an empty panel, and of how many panels
 _STYLED = RLock()
 _SHOWN: ContextVar[set | None] = ContextVar("shown", default=None)  # what the figure function at work has asked results for
 _WIDTH: ContextVar[float] = ContextVar("width", default=COLUMN)
@@ -114,11 +114,13 @@ class style(ContextDecorator):
 
 
 def _say_what_is_missing(figure: Figure) -> None:
-    """No panel stays empty: one whose runs are missing says so."""
+    """No panel stays empty: one whose runs are missing says so, or has a dash where there are many."""
+    said = MISSING if len(figure.axes) <= FEW else MISSING[0]
     for axes in figure.axes:
         empty = axes.axison and not axes.texts and not np.isfinite(axes.dataLim.get_points()).all()
         if empty and axes.get_label() != "<colorbar>":
-            axes.text(0.5, 0.5, MISSING, transform=axes.transAxes, ha="center", va="center", color=TEACHER, fontsize=8)
+            text = axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color=TEACHER, fontsize=8)
+            text.set_in_layout(False)
 
 
 @contextmanager

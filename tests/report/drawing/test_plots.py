@@ -11,7 +11,7 @@ from vitlib.report import figures
 from vitlib.report.drawing import labels, plots
 from vitlib.report.statistics import half_width
 
-SEEDS = pd.DataFrame({"name": ["AFR"] * 3 + ["SNIP"] * 2, "place": [0, 0, 0, 1, 1], "value": [1.0, 2.0, 6.0, 4.0, np.nan]})
+SEEDS = pd.DataFrame({"name": ["AFR"] * 5 + ["SNIP"] * 2, "place": [0, 0, 0, 2, 2, 1, 1], "value": [1.0, 2.0, 6.0, 7, 9, 4.0, np.nan]})
 CURVES = pd.DataFrame({"name": "AFR", "x": [1, 1, 2, 2], "value": [1.0, 3.0, 5.0, 6.0]})
 LOOKS = {name: figures.look(name) for name in ("AFR", "SNIP")}
 
@@ -35,10 +35,12 @@ def canvas(request):
 def test_points_are_means_over_seeds_with_t_intervals_and_each_seed(canvas, sideways):
     figure, ((axes,),) = canvas
     plots.points(axes, SEEDS, LOOKS, sideways=sideways)
-    half, turned = half_width(pd.Series([1.0, 2.0, 6.0])), (lambda rows: rows) if sideways else (lambda rows: [row[::-1] for row in rows])
-    assert turned(series(figure, "AFR")) == [[3, 0]] and turned(series(figure, "SNIP")) == [[4, 1]]
-    np.testing.assert_allclose(turned(series(figure, "AFR, interval")), [[3 - half, 0], [3 + half, 0]])
-    assert turned(series(figure, "AFR, seeds")) == [[1, 0], [2, 0], [6, 0]]
+    turned = (lambda rows: rows) if sideways else (lambda rows: [row[::-1] for row in rows])
+    first, second = half_width(pd.Series([1.0, 2.0, 6.0])), half_width(pd.Series([7.0, 9.0]))
+    assert turned(series(figure, "AFR")) == [[3, 0], [8, 2]] and turned(series(figure, "SNIP")) == [[4, 1]]
+    ends = [[3 - first, 0], [3 + first, 0], [8 - second, 2], [8 + second, 2]]
+    np.testing.assert_allclose(turned(series(figure, "AFR, interval")), ends)
+    assert turned(series(figure, "AFR, seeds")) == [[1, 0], [2, 0], [6, 0], [7, 2], [9, 2]]
     assert series(figure, "SNIP, interval") == [] == series(figure, "SNIP, seeds")
 
 
@@ -56,6 +58,19 @@ def test_one_seed_has_no_interval_and_no_seed_nothing(canvas):
     plots.curves(axes, CURVES[::2], LOOKS)
     plots.points(axes, SEEDS[:0], LOOKS)
     assert set(figures.drawn(figure)["series"]) == {"AFR"}
+
+
+@pytest.mark.parametrize(("panels", "said"), [(2, "–  not measured"), (7, "–")])
+def test_a_panel_without_results_says_so_and_one_with_results_does_not(panels, said):
+    @figures.style()
+    def draw():
+        figure, axes = figures.canvas(1, panels)
+        axes[0, 0].plot([1], [1])
+        axes[0, 1].plot([np.nan], [np.nan])
+        axes[0, 1].axhline(3)
+        return figure
+
+    assert [[text.get_text() for text in axes.texts] for axes in draw().axes] == [[]] + [[said]] * (panels - 1)
 
 
 def test_a_heat_map_holds_its_table(canvas):

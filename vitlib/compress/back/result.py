@@ -176,14 +176,14 @@ def _drawn(table: pd.DataFrame) -> Figure:
     """A panel for each measure, a bar for each model with its value above, the last one coloured."""
     figure, axes = figures.canvas(1, len(PANELS), height=0.8 + 0.42 * len(table), sharey=True)
     places = np.arange(len(table))[::-1]
-    colours = ["0.65"] * (len(table) - 1) + [figures.PALETTE[0]]
+    colours = [figures.TEACHER] * (len(table) - 1) + [figures.PALETTE[0]]
     for panel, (name, (title, unit)) in zip(axes[0], PANELS.items(), strict=True):
         values = table[name] / unit
         panel.barh(places, values, color=colours, height=0.4)
         panel.set_title(title, fontsize="small")
         panel.set(xlim=(0, 1.15 * values.max()), ylim=(-0.5, len(table) - 0.2))
         for place, value in zip(places, values, strict=True):
-            panel.text(0, place + 0.24, f" {value:.3g}", fontsize="x-small", va="bottom")
+            panel.text(0, place + 0.24, f" {value:.3g}", fontsize=6.5, va="bottom")
     spread = np.abs(table[["low", "high"]].T.to_numpy() - table["top-1 %"].to_numpy())
     axes[0, 0].errorbar(table["top-1 %"], places, xerr=spread, fmt="none", ecolor="black", elinewidth=1)
     axes[0, 0].set(xlim=(0, 100), yticks=places, yticklabels=table["model"])

@@ -58,7 +58,7 @@ def look_of(model: str) -> tuple[str, Look, str, int]:
     if model in STUDENTS:
         return model, look(STUDENTS[model]), "", 0
     kind, models = next((kind, models) for kind, models in KINDS.items() if model in models)
-    step = model.removeprefix(kind).strip().removesuffix(" %") if len(models) > 1 else ""
+    step = model.removeprefix(kind).removesuffix("%").strip().removeprefix("r = ") if len(models) > 1 else ""
     return (
         FAMILIES[kind],
         look(FAMILIES[kind]).but(marker=look(FAMILIES[kind]).marker or "*"),

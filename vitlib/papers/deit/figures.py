@@ -176,7 +176,7 @@ def figure_cosine(results: Results) -> Figure:
     """Section 4: cosine of the two prefix tokens after each block of the largest student, mean over the test images; class and distillation
     token, and as the control two class tokens, which both learn the label. Thin lines: each seed; thick: their mean; hollow: published.
     """
-    figure, ((axes,),) = canvas(height=2.6)
+    figure, ((axes,),) = canvas(height=2.8)
     for method, shown in {"token": look("token"), "two-class": look("class token").but(line="--")}.items():
         cosines = [run.arrays["cosine_by_block"] for point, run in results.runs("tokens") if point["method"] == method]
         if cosines:

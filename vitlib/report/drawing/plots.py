@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
+from matplotlib.transforms import ScaledTranslation
 
 from vitlib.report.drawing.palette import Look
 from vitlib.report.statistics import half_width
+
+BESIDE = (0.0, -0.06)  # inches, of a mean: the dots of its seeds
 
 
 def t_interval(values: pd.Series) -> tuple[float, float]:
@@ -23,7 +26,7 @@ def t_interval(values: pd.Series) -> tuple[float, float]:
 
 
 def points(axes: Axes, seeds: pd.DataFrame, looks: Mapping[str, Look], *, sideways: bool = True, each: bool = True) -> None:
-    """Mean over seeds with its interval, and each seed as a small dot.
+    """Mean over seeds with its interval, and each seed as a small dot beside it.
 
     Args:
         seeds: columns name, place, value: one row a seed; rows without a value are left out, and so are names without a look.
@@ -41,8 +44,11 @@ def points(axes: Axes, seeds: pd.DataFrame, looks: Mapping[str, Look], *, sidewa
         if mine.empty:
             continue
         if each and mine.groupby("place").size().max() > 1:
-            sns.stripplot(mine, x=x, y=y, ax=axes, jitter=False, size=3.4, color=look.colour, edgecolor="white", linewidth=0.5, **places)
-            axes.collections[-1].set(gid=f"{name}, seeds", zorder=1.95)
+            drawn = len(axes.collections)
+            sns.stripplot(mine, x=x, y=y, ax=axes, jitter=False, size=2.6, color=look.colour, alpha=0.6, linewidth=0, **places)
+            away = ScaledTranslation(*(BESIDE if sideways else BESIDE[::-1]), axes.figure.dpi_scale_trans)
+            for dots in axes.collections[drawn:]:
+                dots.set(gid=f"{name}, seeds", offset_transform=axes.transData + away)
         before = len(axes.lines)
         sns.pointplot(
             mine, x=x, y=y, ax=axes, errorbar=t_interval, color=look.colour, linestyle="none", marker=look.marker or "o", markersize=5,

@@ -18,7 +18,7 @@ from vitlib.papers.multi_distillation.search.space import LETTERS
 from vitlib.papers.multi_distillation.search.surrogate import fit
 from vitlib.papers.multi_distillation.tables import FEWEST, complete_trials, read_as, table_importance
 from vitlib.report.drawing.palette import BLUE, GREEN, VERMILLION
-from vitlib.report.figures import canvas, is_narrow, legend, legend_above, look, style
+from vitlib.report.figures import MISSING, canvas, is_narrow, legend, legend_above, look, style
 
 STRONGEST = 3  # weights that the best and the worst settings are compared by
 THIRDS = {
@@ -64,8 +64,8 @@ def figure_parallel(results: Results) -> Figure:
     weights a few rank high by chance: the figure of importances tells which.
     """
     trials = complete_trials(results).groupby("number", sort=False).mean().sort_values("top1", kind="stable")
-    correlations = trials[[*LETTERS, "top1"]].corr(method="spearman")["top1"].reindex(LETTERS).fillna(0.0)
-    chosen = list(correlations.abs().sort_values(kind="stable").index[-STRONGEST:])
+    correlations = trials[[*LETTERS, "top1"]].corr(method="spearman")["top1"].reindex(LETTERS)
+    chosen = list(correlations.abs().fillna(0.0).sort_values(kind="stable").index[-STRONGEST:])
     spaces = {letter: getattr(results.study.settings.space, letter) for letter in chosen}
     ends = {letter: (space.low, space.high) for letter, space in spaces.items()}
     ends["top1"] = (trials["top1"].min(), trials["top1"].max()) if len(trials) else (0.0, 100.0)
@@ -75,8 +75,10 @@ def figure_parallel(results: Results) -> Figure:
         places = [_place(row[name], *ends[name]) for name in ends]
         axes.plot(range(len(ends)), places, label=f"{third}, setting {number:g}", **THIRDS[third])
     _scales(axes, ends)
+    if trials.empty:
+        axes.text((len(ends) - 1) / 2, 0.5, MISSING, ha="center", va="center", backgroundcolor="white")
     does = read_as(results.study.settings.reading)
-    names = [f"{_named(letter, does, 15 if is_narrow() else 24)}\nρ = {_signed(correlations[letter])}" for letter in chosen]
+    names = [f"{_named(letter, does, 15 if is_narrow() else 24)}{_signed(correlations[letter])}" for letter in chosen]
     axes.set_xticks(range(len(ends)), [*names, "held-out\ntop-1 (%)"], fontsize=6.5 if is_narrow() else 7.5)
     for third in ("best third", "worst third"):
         lines = [line.get_ydata()[-1] for line in axes.get_lines() if str(line.get_label()).startswith(third)]
@@ -134,8 +136,9 @@ def _keys() -> list[Artist]:
     ]
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+def _signed(correlation: float) -> str:
+    """In a line of its own, nothing where it is not known."""
+    return "" if np.isnan(correlation) else f"\nρ = {correlation:+.2f}".replace("-", "−")
 
 
 def _named(letter: str, does: dict[str, str], width: int) -> str:

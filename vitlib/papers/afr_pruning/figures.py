@@ -27,6 +27,7 @@ DENSE = look("dense")
 FAMILIES = ("qkv", "proj", "fc1", "fc2")
 WIDE, IN_A_ROW = 2, 5  # sets beside each other whose names take one line; panels in a row
 OFFSET = 0.02  # between criteria at one sparsity, of the distance between sparsities
+MARGIN = 0.15  # left and right of the sparsities, of the distance between them
 STATES = {"pruned": "after the mask", "tuned": "after fine-tuning"}
 BINS = 10  # of ranks, along each axis
 WRITTEN = 14  # blocks beside each other whose values are written
@@ -48,9 +49,10 @@ def figure_accuracy(results: Results) -> Figure:
         rows = frame[frame["dataset"] == dataset].rename(columns={"top1": "value"})
         curves(axes, rows, {NAMES[name]: LOOKS[name] for name in CRITERIA}, bars=True)
         row = dense[(dense["dataset"] == dataset) & (dense["teacher"] == settings.first_teacher[0])]
-        axes.plot([0, len(order) - 1], [row["measured"].iloc[0]] * 2, label="dense", **DENSE.rule)
+        axes.plot([-2 * MARGIN / 3, len(order) - 1 + 2 * MARGIN / 3], [row["measured"].iloc[0]] * 2, label="dense", **DENSE.rule)
         axes.set(title=titled(settings, dataset, lines=1 + (len(settings.generic) > WIDE)), xlabel="sparsity (%)", ylabel="top-1 (%)")
         axes.set_xticks(range(len(order)), [f"{100 * value:g}" for value in order])
+        axes.set_xlim(-MARGIN, len(order) - 1 + MARGIN)
     label_ends(grid[0, -1])
     return figure
 

@@ -2,7 +2,7 @@
 
 import pytest
 import timm.layers
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
 
 from vitlib.computing import Context, result_of
 from vitlib.grid.entries import studies
@@ -33,7 +33,7 @@ class _Nowhere:
 def counted(spec, done, data_dir):
     """FLOPs of a run, by torch; its result is kept for its children. Nothing is remembered from runs before it."""
     remembered._KEPT.clear()
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=FUSED)
     counter.mod_tracker = _Nowhere()
     with counter:
         done[spec.id] = result_of(spec, Context("cpu", data_dir, None, lambda parent: done[parent.id]))

@@ -28,6 +28,7 @@ STYLE = f"""<style>
 .{LIVE} img {{ background: white; }}
 </style>"""
 CONTROLS = "310px"
+DPI = 160
 
 
 class Explorer:
@@ -78,11 +79,11 @@ class Explorer:
             self.status.value = self._said("drawn")
 
     def _png(self) -> bytes:
+        """As sharp as a page shows it, and packed lightly: a person waits for it."""
         buffer = io.BytesIO()
         with style():
-            self._draw(**{name: control.value for name, control in self.controls.items()}).savefig(
-                buffer, format="png", metadata={"Software": None}
-            )
+            figure = self._draw(**{name: control.value for name, control in self.controls.items()})
+            figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": 1})
         return buffer.getvalue()
 
     def _said(self, what: str) -> str:

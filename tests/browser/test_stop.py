@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -30,7 +31,8 @@ def test_a_stopped_study_says_one_line_leaves_no_worker_and_goes_on(executor, la
         done, left = map(int, one_line.groups())
         assert done == stored(store) and left > 0
         until(lambda: not processes_with(str(store)), 5)
-        page.locator(ERRORS).scroll_into_view_if_needed()
+        page.evaluate("where => document.querySelector(where).scrollIntoView({block: 'center'})", ERRORS)
+        time.sleep(1)  # cells are drawn where one looks
         page.screenshot(path=shots / f"stopped-{executor}.png")
 
         lab.run_all(page)

@@ -29,6 +29,7 @@ STYLE = f"""<style>
 .{LIVE} img {{ background: white; }}
 </style>"""
 CONTROLS = "310px"
+DPI = 160
 
 
 class Explorer:
@@ -79,11 +80,16 @@ class Explorer:
             self.status.value = html.escape(self._said("drawn"))
 
     def _png(self) -> bytes:
+        """As sharp as a page shows it, and packed lightly: a person waits for it."""
         buffer = io.BytesIO()
         with style():
             figure = self._draw(**{name: control.value for name, control in self.controls.items()})
+<<<<<<< HEAD
             figure.savefig(buffer, format="png", metadata={"Software": None})
         self._alt = described(figure, self._said("drawn"))
+=======
+            figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": 1})
+>>>>>>> lab
         return buffer.getvalue()
 
     def _said(self, what: str) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 import timm.layers
+import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
 
 from vitlib.computing import Context, result_of
@@ -16,6 +17,10 @@ from vitlib.training.work.registry import Sets
 
 # Of these no image is computed, or the part that is timed is none of a network; an export computes with sizes that are no numbers yet.
 DRAWN = {"NetworkCost", "Proposals", "Copied", "Exported"}
+FUSED = {  # torch counts them by itself from 2.15 on
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+}
 
 
 class _Nowhere:

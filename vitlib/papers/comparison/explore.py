@@ -34,7 +34,8 @@ def draw_within(table: pd.DataFrame, points: float) -> Figure:
         colours = [PALETTE[0] if ok and value == least else "0.6" if ok else "0.9" for ok, value in zip(allowed, share, strict=True)]
         panel.barh(list(places), share, color=colours, height=0.7)
         panel.set_title(label, fontsize="small")
-        panel.set(xlabel="% of dense", yticks=list(places), yticklabels=table["model"])
+        panel.set(xlabel="% of dense", xlim=(0, max(105.0, 1.03 * share.max())))
+    axes[0, 0].set(yticks=list(places), yticklabels=table["model"])
     figure.suptitle(f"at most {points:g} points of top-1 lost: {_counted(int(allowed.sum()) - 1)} beside the dense one", fontsize="medium")
     return figure
 

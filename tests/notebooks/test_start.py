@@ -7,13 +7,8 @@ import pytest
 
 from tests.support import ROOT
 from vitlib.spec import SpecError
-<<<<<<< HEAD
 from vitlib.studies.headless import batch
-from vitlib.studies.state import state
-=======
-from vitlib.studies import batch
 from vitlib.studies.pages.state import state
->>>>>>> lab
 
 START = nbformat.read(ROOT / "start.ipynb", as_version=4)
 TEXT = "\n".join(cell.source for cell in START.cells if cell.cell_type == "markdown")

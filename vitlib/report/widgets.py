@@ -56,7 +56,7 @@ class Explorer:
         """The initial picture as a still image, then the live explorer, which hides it."""
         from IPython.display import Image, display
 
-        display(Image(data=self.picture.value, width=self._width, alt=self._alt))
+        display(Image(data=self.picture.value, width=self._width, alt=described(self._drawn, self._said("drawn"))))
         display(self.live())
 
     def live(self) -> ipywidgets.Widget:
@@ -83,13 +83,8 @@ class Explorer:
         """As sharp as a page shows it, and packed lightly: a person waits for it."""
         buffer = io.BytesIO()
         with style():
-            figure = self._draw(**{name: control.value for name, control in self.controls.items()})
-<<<<<<< HEAD
-            figure.savefig(buffer, format="png", metadata={"Software": None})
-        self._alt = described(figure, self._said("drawn"))
-=======
-            figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": 1})
->>>>>>> lab
+            self._drawn = self._draw(**{name: control.value for name, control in self.controls.items()})
+            self._drawn.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": 1})
         return buffer.getvalue()
 
     def _said(self, what: str) -> str:

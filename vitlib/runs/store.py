@@ -53,7 +53,7 @@ class Stored:
             metrics=json.loads(files["result.json"]),
             provenance=json.loads(files["provenance.json"]),
             spec=json.loads(files["spec.json"]),
-            history=pd.read_csv(io.BytesIO(files["history.csv"]), float_precision="round_trip") if "history.csv" in files else None,
+            history=pd.read_csv(io.BytesIO(files["history.csv"])) if "history.csv" in files else None,
             arrays={name: with_arrays[name] for name in with_arrays},
         )
 

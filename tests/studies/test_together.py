@@ -18,6 +18,10 @@ class Run:
 
     id: str
     timed: bool = False
+    parent: "Run | None" = None
+
+    def family(self):
+        return (*(self.parent.family() if self.parent else ()), self)
 
 
 class Kitchen:
@@ -70,6 +74,17 @@ def test_runs_that_measure_time_come_last_and_find_no_notebook_under_way(kitchen
     execute_together(jobs, kitchen.compute)
     assert "t beside 0" in kitchen.diary
     assert kitchen.diary.index("slow ends") < kitchen.diary.index("t beside 0") < kitchen.diary.index("other begins")
+
+
+def test_what_a_timed_run_starts_from_is_computed_beside_the_notebooks(kitchen):
+    asked = []
+
+    def compute(specs, settled):
+        asked.append([spec.id for spec in specs])
+        kitchen.compute(specs, settled)
+
+    execute_together([kitchen.job("one", Run("a")), kitchen.job("two", Run("t", timed=True, parent=Run("b")))], compute)
+    assert asked == [["a", "b"], ["t"]]
 
 
 def test_a_run_that_two_notebooks_share_is_asked_for_once_in_each_and_serves_both(kitchen):

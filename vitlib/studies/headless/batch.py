@@ -112,7 +112,8 @@ def _run_together(sources: list[Path], parameters: dict[str, Any]) -> list[Recei
 def _job(source: Path, parameters: dict[str, Any], study: Study | Page, ahead: bool) -> Job:
     store = Store(study.place.results_dir, writable=False)
     runs = {spec.id: spec for spec in _computable(study)} if ahead else {}
-    return Job(partial(run_notebook, source, parameters), runs, store.__contains__, last=study_of(source) not in documents())
+    about_the_others = isinstance(study, Study) and study.paper not in documents()
+    return Job(partial(run_notebook, source, parameters), runs, store.__contains__, last=about_the_others)
 
 
 def _computable(study: Study | Page) -> list[RunSpec]:

@@ -53,10 +53,15 @@ def execute_together(jobs: Sequence[Job], compute: Compute, at_once: int | None 
         table = _Table(jobs, pool)
         table.serve()
         missing = [spec for job in jobs for run_id, spec in job.runs.items() if not job.stored(run_id)]
-        _computed(compute, [spec for spec in missing if not spec.timed], table.settle)
+        _computed(compute, _untimed(missing), table.settle)
         table.wait()
         _computed(compute, [spec for spec in missing if spec.timed], lambda run_id: None)
         return table.results()
+
+
+def _untimed(specs: list[RunSpec]) -> list[RunSpec]:
+    """All that can be computed beside notebooks, what timed runs start from too; each once, in order."""
+    return list({member.id: member for spec in specs for member in spec.family() if not member.timed}.values())
 
 
 def _computed(compute: Compute, specs: list[RunSpec], settled: Settled) -> None:

@@ -35,6 +35,11 @@ def are_among(settings: Part, others: Part) -> bool:
     return _sets(settings) <= _sets(others)
 
 
+def may_be_among(settings: Part, fields: Any) -> bool:
+    """Whether settings read from these fields might have every set: all are named there. Reading them may import much."""
+    return {name for name, *_ in _sets(settings)} <= _named(fields)
+
+
 def in_words(images: set[Images]) -> str:
     """For instance `digits, 8 and 12 px`."""
     sizes: dict[str, set[int]] = {}
@@ -59,6 +64,13 @@ def _data_of(spec: RunSpec) -> list[Data]:
     values = [getattr(spec, name) for name in type(spec).model_fields]
     own = [value for value in values if isinstance(value, Data)]
     return own or next((found for parent in spec.parents() if (found := _data_of(parent))), [])
+
+
+def _named(fields: Any) -> set[str]:
+    if isinstance(fields, dict):
+        own = {fields["source"].rpartition("/")[2]} if isinstance(fields.get("source"), str) else set()
+        return own.union(*map(_named, fields.values()))
+    return set().union(*map(_named, fields)) if isinstance(fields, list) else set()
 
 
 def _sets(value: Any) -> set[tuple[Any, ...]]:

@@ -14,7 +14,7 @@ from vitlib import paths
 from vitlib.grid.cells import Cell, cells
 from vitlib.grid.changes import changes_of, read_overrides
 from vitlib.grid.entries import merged, read_entry, studies
-from vitlib.grid.images import are_among
+from vitlib.grid.images import are_among, may_be_among
 from vitlib.inputs.pictures import AbsentError
 from vitlib.inputs.sources import Data, fingerprint
 from vitlib.messages import brief
@@ -70,7 +70,10 @@ def load_study(
 def _shares_data(module: ModuleType, entry: dict[str, Any], settings: Part) -> bool:
     """Profile `paper` describes the document."""
     own = entry["profile"].get("paper")
-    return own is not None and are_among(settings, module.Settings.parse(with_teachers(merged(entry["base"], own))))
+    if own is None:
+        return False
+    fields = with_teachers(merged(entry["base"], own))
+    return may_be_among(settings, fields) and are_among(settings, module.Settings.parse(fields))
 
 
 def _meet_demands(settings: Part, cells: Iterable[Cell], data_dir: Path) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import time
+from collections import ChainMap
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -105,15 +106,18 @@ def _run_together(sources: list[Path], parameters: dict[str, Any]) -> list[Recei
     effective = [default_parameters(source) | parameters for source in sources if not profiles_of(source)]
     ahead = all((values["executor"], values["mode"]) == ("local", "cached") for values in effective)
     studies = [described(source, parameters) for source in sources]
-    jobs = [_job(source, parameters, study, ahead) for source, study in zip(sources, studies, strict=True)]
+    runs = [{spec.id: spec for spec in _computable(study)} if ahead else {} for study in studies]
+    stored = Store(studies[0].place.results_dir, writable=False).__contains__
+    jobs = []
+    for source, study, own in zip(sources, studies, runs, strict=True):
+        about_all = _is_about_all(study)
+        waits_for = dict(ChainMap(*runs)) if about_all else own
+        jobs.append(Job(partial(run_notebook, source, parameters), waits_for, stored, last=about_all and not ahead))
     return execute_together(jobs, partial(_compute, [study for study in studies if isinstance(study, Study)]), at_once=None if ahead else 1)
 
 
-def _job(source: Path, parameters: dict[str, Any], study: Study | Page, ahead: bool) -> Job:
-    store = Store(study.place.results_dir, writable=False)
-    runs = {spec.id: spec for spec in _computable(study)} if ahead else {}
-    about_the_others = isinstance(study, Study) and study.paper not in documents()
-    return Job(partial(run_notebook, source, parameters), runs, store.__contains__, last=about_the_others)
+def _is_about_all(study: Study | Page) -> bool:
+    return isinstance(study, Study) and study.paper not in documents()
 
 
 def _computable(study: Study | Page) -> list[RunSpec]:

@@ -32,7 +32,7 @@ def ran(lab):
         lab.run_all(page)
         lab.wait_until_done(page, 240)
         assert not page.locator('[data-mime-type="application/vnd.jupyter.error"]').count()
-        until(lambda: len(all_of(page)) == EXPLORERS[name])
+        until(lambda: found(page) == EXPLORERS[name])
         return all_of(page)
 
     return ran

@@ -23,7 +23,7 @@ def test_a_file_and_a_folder_become_a_model_a_summary_and_a_figure(file, photos,
     assert main(["compress", "afr", *given]) == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "model.safetensors", "model.npz", "model.onnx", "model.int8.onnx",
-        "summary.csv", "summary.md", "figure.png", "figure.pdf", "figure.column.pdf", "figure.csv",
+        "summary.csv", "summary.md", "figure.png", "figure.pdf", "figure.csv",
     }  # fmt: skip
     summary = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert list(summary["model"]) == ["before", "afr 50 %"]

@@ -87,7 +87,9 @@ def test_failures_are_told_in_words_beside_the_id(total, place):
 def test_ctrl_c_in_a_terminal_leaves_a_line_and_no_process(executor, tmp_path):
     """The terminal interrupts the whole group of processes in its foreground."""
     command = [sys.executable, "-m", "vitlib", "run", *SMALL, "--executor", executor, "--results-dir", str(tmp_path)]
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  a shell's background jobs do not hear it
+    how = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True, "preexec_fn": heard}
+    run = subprocess.Popen(command, **how, env=os.environ | {"OMP_NUM_THREADS": "1"})
     while run.poll() is None and not list(tmp_path.glob("[!.]*/manifest.json")):
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Notebooks side by side: each after its own runs, measured runs with nothing beside them, the last ones last, every failure its own."""
+"""Notebooks side by side: each after its own runs, measured runs with nothing beside them, every failure its own."""
 
 import threading
 import time
@@ -30,7 +30,7 @@ class Kitchen:
     def __init__(self):
         self.stored, self.diary, self.under_way = set(), [], 0
 
-    def job(self, name, *runs, last=False, takes=0.0):
+    def job(self, name, *runs, takes=0.0):
         def execute():
             self.under_way += 1
             self.diary.append(f"{name} begins")
@@ -39,7 +39,7 @@ class Kitchen:
             self.under_way -= 1
             return name
 
-        return Job(execute, {run.id: run for run in runs}, self.stored.__contains__, last)
+        return Job(execute, {run.id: run for run in runs}, self.stored.__contains__)
 
     def compute(self, specs, settled):
         for spec in specs:
@@ -103,25 +103,12 @@ def test_what_is_stored_is_not_computed_and_nothing_is_asked_for_where_all_is(ki
     assert execute_together([kitchen.job("one", Run("a"))], lambda *_: pytest.fail("it asked for runs")) == ["one"]
 
 
-def test_the_last_ones_begin_when_all_others_have_ended(kitchen):
-    jobs = [kitchen.job("overview", last=True), kitchen.job("one", takes=0.3), kitchen.job("two", takes=0.1)]
-    assert execute_together(jobs, kitchen.compute) == ["overview", "one", "two"]
-    assert kitchen.diary[-2:] == ["overview begins", "overview ends"]
-
-
 @pytest.mark.parametrize("error", [RunsFailedError("1 run(s) failed"), SpecError("data: not here")])
 def test_notebooks_are_executed_whatever_became_of_their_runs(kitchen, error):
     def compute(specs, settled):
         raise error
 
     assert execute_together([kitchen.job("one", Run("a")), kitchen.job("two")], compute) == ["one", "two"]
-
-
-def test_only_so_many_at_once_as_asked(kitchen):
-    seen = []
-    jobs = [Job(lambda: (seen.append(kitchen.under_way), kitchen.job("x", takes=0.05).execute())) for _ in range(4)]
-    execute_together(jobs, kitchen.compute, at_once=1)
-    assert seen == [0, 0, 0, 0]
 
 
 def test_nobody_measures_beside_a_notebook_whose_runs_are_stored_and_one_that_may_compute_keeps_nobody_away(kitchen):

@@ -131,7 +131,7 @@ def test_a_terminal_gets_a_bar():
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_last_line_of_a_study_says_that_all_runs_are_dealt_with(place, monkeypatch, fails):
     log = io.StringIO()
-    monkeypatch.setattr(execute_module, "Progress", lambda total, titles: Progress(total, titles, stream=log))
+    monkeypatch.setattr(execute_module, "Progress", lambda total, titles, settled: Progress(total, titles, settled, stream=log))
     one, two = Number(value=1), Number(value=2)
     total = Total(left=one, right=two)
     if fails:

@@ -104,16 +104,17 @@ def run_all(names: list[str], parameters: dict[str, Any], budget: Budget | None 
 def _run_together(sources: list[Path], parameters: dict[str, Any]) -> list[Receipt]:
     """Side by side, the runs of all studies computed before; one after the other where these are to be computed in their notebooks."""
     effective = [default_parameters(source) | parameters for source in sources if not profiles_of(source)]
-    ahead = all((values["executor"], values["mode"]) == ("local", "cached") for values in effective)
-    studies = [described(source, parameters) for source in sources]
-    runs = [{spec.id: spec for spec in _computable(study)} if ahead else {} for study in studies]
-    stored = Store(studies[0].place.results_dir, writable=False).__contains__
-    jobs = []
-    for source, study, own in zip(sources, studies, runs, strict=True):
-        about_all = _is_about_all(study)
-        waits_for = dict(ChainMap(*runs)) if about_all else own
-        jobs.append(Job(partial(run_notebook, source, parameters), waits_for, stored, last=about_all and not ahead))
-    return execute_together(jobs, partial(_compute, [study for study in studies if isinstance(study, Study)]), at_once=None if ahead else 1)
+    if any((values.get("executor"), values.get("mode")) != ("local", "cached") for values in effective):
+        return [run_notebook(source, parameters) for source in sources]
+    studies = {source: described(source, parameters) for source in sources}
+    runs = {source: {spec.id: spec for spec in _computable(study)} for source, study in studies.items()}
+    of_all = dict(ChainMap(*runs.values()))
+    stored = Store(next(iter(studies.values())).place.results_dir, writable=False).__contains__
+    jobs = [
+        Job(partial(run_notebook, source, parameters), of_all if _is_about_all(study) else runs[source], stored)
+        for source, study in studies.items()
+    ]
+    return execute_together(jobs, partial(_compute, [study for study in studies.values() if isinstance(study, Study)]))
 
 
 def _is_about_all(study: Study | Page) -> bool:

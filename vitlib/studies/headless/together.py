@@ -33,23 +33,20 @@ class Job:
         execute: does it, and says what became of it.
         runs: that are computed before, by id.
         stored: whether a run is.
-        last: it is about the others, and executed after them.
     """
 
     execute: Callable[[], Any]
     runs: dict[str, RunSpec] = field(default_factory=dict)
     stored: Callable[[str], bool] = lambda run_id: False
-    last: bool = False
 
 
-def execute_together(jobs: Sequence[Job], compute: Compute, at_once: int | None = None) -> list[Any]:
+def execute_together(jobs: Sequence[Job], compute: Compute) -> list[Any]:
     """What became of each job.
 
     Args:
         compute: computes runs, and names each to its second argument once it is stored or has failed.
-        at_once: jobs executed at the same time; by default one a core.
     """
-    with ThreadPool(at_once or min(AT_ONCE, paths.cores())) as pool:  # its threads do not outlive the program
+    with ThreadPool(min(AT_ONCE, paths.cores())) as pool:  # its threads do not outlive the program
         table = _Table(jobs, pool)
         table.serve()
         missing = [spec for job in jobs for run_id, spec in job.runs.items() if not job.stored(run_id)]
@@ -88,8 +85,8 @@ class _Table:
 
     def serve(self) -> None:
         """Begin what waits for nothing."""
-        for place, job in enumerate(self.jobs):
-            if not (self.waits[place] or job.last):
+        for place in range(len(self.jobs)):
+            if not self.waits[place]:
                 self._begin(place)
 
     def wait(self) -> None:
@@ -97,12 +94,9 @@ class _Table:
             result.wait()
 
     def results(self) -> list[Any]:
-        """Of all jobs; those that are left are begun now, the last ones once the others are done."""
-        for last in (False, True):
-            for place, job in enumerate(self.jobs):
-                if job.last == last:
-                    self._begin(place)
-            self.wait()
+        """Of all jobs; those that are left are begun now."""
+        for place in range(len(self.jobs)):
+            self._begin(place)
         return [self.begun[place].get() for place in range(len(self.jobs))]
 
     def _begin(self, place: int) -> None:

@@ -19,6 +19,7 @@ from traitlets import default
 from vitlib.runs.clock.progress import PREFIX as PROGRESS
 
 KERNEL = "vitlib-running-interpreter"
+QUIET = "--Application.log_level=CRITICAL"  # it is interrupted before it is shut down, and would say so as an error
 
 
 def execute(source: Path, target: Path, parameters: dict[str, Any], timeout: float | None) -> None:
@@ -38,7 +39,7 @@ def own_kernel() -> Iterator[type[AsyncKernelManager]]:
     with tempfile.TemporaryDirectory(prefix="vitlib") as folder:
         spec = Path(folder, "kernels", KERNEL)
         spec.mkdir(parents=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", QUIET]
         spec.joinpath("kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
 
         class OwnKernel(AsyncKernelManager):

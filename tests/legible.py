@@ -28,3 +28,12 @@ def faults_at_both_widths(draw, *arguments) -> dict[str, list[str]]:
         column = draw(*arguments)
     assert (page.get_figwidth(), column.get_figwidth()) == (figures.COLUMN, figures.NARROW)
     return {name: found for name, figure in (("page", page), ("column", column)) if (found := faults(figure))}
+
+
+def texts_inside(figure: Figure) -> int:
+    """How many texts a drawing of one panel has; asserts that none of them leaves it to the left or right."""
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    return len(boxes)

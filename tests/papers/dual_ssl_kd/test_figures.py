@@ -10,7 +10,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from tests.legible import faults_at_both_widths
+from tests.legible import faults_at_both_widths, texts_inside
 from tests.papers.dual_ssl_kd.support import DEEP
 from vitlib import load_study
 from vitlib.papers import dual_ssl_kd
@@ -93,10 +93,7 @@ def test_without_runs_no_panel_is_empty(name, tmp_path):
 def test_what_is_written_in_the_drawing_lies_inside_it(narrow, results):
     with figures.narrow() if narrow else nullcontext():
         figure = dual_ssl_kd.figure_method(results)
-    figure.draw_without_rendering()
-    (axes,) = figure.axes
-    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
-    assert len(boxes) == 17 and all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert texts_inside(figure) == 17
 
 
 def test_networks_look_as_in_every_other_document(results):

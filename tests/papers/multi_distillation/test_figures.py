@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.legible import faults_at_both_widths
+from tests.legible import faults_at_both_widths, texts_inside
 from tests.papers.multi_distillation.support import smoke_of
 from vitlib.grid.results import Results
 from vitlib.papers import multi_distillation
@@ -43,10 +43,7 @@ def test_without_runs_no_panel_is_empty(name, results):
 def test_what_is_written_in_the_drawing_lies_inside_it(narrow, results):
     with figures.narrow() if narrow else nullcontext():
         figure = multi_distillation.figure_method(results)
-    figure.draw_without_rendering()
-    (axes,) = figure.axes
-    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
-    assert len(boxes) == 22 and all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert texts_inside(figure) == 22
 
 
 def test_the_best_and_the_worst_third_are_told_by_the_weight_that_decides(planted):

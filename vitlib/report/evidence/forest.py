@@ -17,7 +17,7 @@ COLOURS = {"holds": PALETTE[0], "fails": PALETTE[3], "undecided": TEACHER}
 MARKERS = {"holds": "o", "fails": "X", "undecided": "o"}
 ROW, LINE = 0.17, 0.095  # inches: a row, and each further line of its sentence
 LONGEST, WRAPPED = 76, 38  # letters of a sentence, and of its lines in a column
-TICKS = (-20, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50)
+TICKS = (-20, -5, -2, -1, 0, 1, 2, 5, 20, 50)
 FEWER = (-20, -2, 0, 2, 20)
 
 

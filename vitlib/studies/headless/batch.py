@@ -90,23 +90,23 @@ def run_all(names: list[str], parameters: dict[str, Any], budget: Budget | None 
     known = notebooks()
     if not known:
         raise SpecError(f"notebooks: none in {paths.root() / 'notebooks'}; run this in the checkout of vitlib")
+    studies: dict[Path, Study | Page] = {}
     for name in names:
         if name not in known:
             raise SpecError(f"notebook: got {brief(name)}{nearest(name, list(known))}")
-        described(known[name], parameters)
+        studies[known[name]] = described(known[name], parameters)
         if budget:
             require_use_of_budget((default_parameters(known[name]) | parameters)["mode"])
     if budget:
         return [run_within(budget, known[name], parameters) for name in names]
-    return _run_together([known[name] for name in names], parameters)
+    return _run_together(studies, parameters)
 
 
-def _run_together(sources: list[Path], parameters: dict[str, Any]) -> list[Receipt]:
+def _run_together(studies: dict[Path, Study | Page], parameters: dict[str, Any]) -> list[Receipt]:
     """Side by side, the runs of all studies computed before; one after the other where these are to be computed in their notebooks."""
-    effective = [default_parameters(source) | parameters for source in sources if not profiles_of(source)]
+    effective = [default_parameters(source) | parameters for source in studies if not profiles_of(source)]
     if any((values.get("executor"), values.get("mode")) != ("local", "cached") for values in effective):
-        return [run_notebook(source, parameters) for source in sources]
-    studies = {source: described(source, parameters) for source in sources}
+        return [run_notebook(source, parameters) for source in studies]
     runs = {source: {spec.id: spec for spec in _computable(study)} for source, study in studies.items()}
     of_all = dict(ChainMap(*runs.values()))
     stored = Store(next(iter(studies.values())).place.results_dir, writable=False).__contains__

@@ -1,4 +1,4 @@
-"""A notebook executed by papermill in a kernel of this interpreter; what becomes of several kernels when a person stops them."""
+"""A notebook executed by papermill in a kernel of this interpreter; its progress lines are passed on, several notebooks at once."""
 
 from __future__ import annotations
 

@@ -14,13 +14,13 @@ from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
 
 from vitlib import paths
+from vitlib.runs.clock.progress import Settled
 from vitlib.runs.execute import RunsFailedError
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.workers.alone import on_the_host
 from vitlib.spec import RunSpec, SpecError
 
 AT_ONCE = 4  # notebooks at most: each is a process of some hundred MB
-Settled = Callable[[str], None]
 Compute = Callable[[list[RunSpec], Settled], None]
 log = logging.getLogger("vitlib")
 

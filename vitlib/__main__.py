@@ -34,6 +34,7 @@ from vitlib.studies.costs.budget import seconds_of
 from vitlib.studies.costs.command import report
 from vitlib.studies.costs.speed.machine import rates_for
 from vitlib.studies.crate import command as crates
+from vitlib.studies.headless import forks
 from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study
 from vitlib.studies.verdicts import decide, scoreboard
@@ -200,14 +201,15 @@ def import_archive(options: argparse.Namespace) -> int:
 
 def run_notebooks(options: argparse.Namespace) -> int:
     """Every notebook by papermill, then a summary; 1 if one failed, 3 if a budget did not suffice for all."""
-    from vitlib.studies.headless.batch import for_all, run_all, summary  # the other commands do without papermill
+    with forks.started() as kernels:
+        from vitlib.studies.headless.batch import for_all, run_all, summary  # the other commands do without papermill
 
-    budget = Budget(seconds_of(options.budget)) if options.budget else None
-    given = {name: getattr(options, name) for name in ("profile", "executor", "mode", "results_dir", "figures_dir", "data_dir")}
-    parameters: dict[str, Any] = {name: value for name, value in given.items() if value}
-    if overrides := _changes(options):
-        parameters["overrides"] = overrides
-    receipts = run_all(options.names or for_all(parameters), parameters, budget)
+        budget = Budget(seconds_of(options.budget)) if options.budget else None
+        given = {name: getattr(options, name) for name in ("profile", "executor", "mode", "results_dir", "figures_dir", "data_dir")}
+        parameters: dict[str, Any] = {name: value for name, value in given.items() if value}
+        if overrides := _changes(options):
+            parameters["overrides"] = overrides
+        receipts = run_all(options.names or for_all(parameters), parameters, budget, kernels)
     print(summary(receipts))
     became = {receipt.status for receipt in receipts}
     if became - {"done"}:

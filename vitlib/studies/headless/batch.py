@@ -34,6 +34,7 @@ from vitlib.runs.store import Store, require_writable
 from vitlib.spec import RunSpec, SpecError, require
 from vitlib.studies.costs.slots import slots_per_gpu
 from vitlib.studies.headless import copies, kernel
+from vitlib.studies.headless.forks import Forks
 from vitlib.studies.headless.together import Job, execute_together
 from vitlib.studies.loading import load_study
 from vitlib.studies.pages.page import Page, profiles_of, study_of, why_left_out
@@ -76,11 +77,12 @@ def for_all(parameters: dict[str, Any]) -> list[str]:
     return [name for name, reason in reasons.items() if not reason]
 
 
-def run_all(names: list[str], parameters: dict[str, Any], budget: Budget | None = None) -> list[Receipt]:
+def run_all(names: list[str], parameters: dict[str, Any], budget: Budget | None = None, kernels: Forks | None = None) -> list[Receipt]:
     """Run notebooks, going on after a failing one.
 
     Args:
         budget: see `run_within`.
+        kernels: what kernels fork from; None to start each afresh.
 
     Raises:
         SpecError: for an unknown notebook or parameter, a mode that has no use for a budget, or where there are no notebooks, before the
@@ -98,20 +100,20 @@ def run_all(names: list[str], parameters: dict[str, Any], budget: Budget | None 
         if budget:
             require_use_of_budget((default_parameters(known[name]) | parameters)["mode"])
     if budget:
-        return [run_within(budget, known[name], parameters) for name in names]
-    return _run_together(studies, parameters)
+        return [run_within(budget, known[name], parameters, kernels) for name in names]
+    return _run_together(studies, parameters, kernels)
 
 
-def _run_together(studies: dict[Path, Study | Page], parameters: dict[str, Any]) -> list[Receipt]:
+def _run_together(studies: dict[Path, Study | Page], parameters: dict[str, Any], kernels: Forks | None) -> list[Receipt]:
     """Side by side, the runs of all studies computed before; one after the other where these are to be computed in their notebooks."""
     effective = [default_parameters(source) | parameters for source in studies if not profiles_of(source)]
     if any((values.get("executor"), values.get("mode")) != ("local", "cached") for values in effective):
-        return [run_notebook(source, parameters) for source in studies]
+        return [run_notebook(source, parameters, kernels=kernels) for source in studies]
     runs = {source: {spec.id: spec for spec in _computable(study)} for source, study in studies.items()}
     of_all = dict(ChainMap(*runs.values()))
     stored = Store(next(iter(studies.values())).place.results_dir, writable=False).__contains__
     jobs = [
-        Job(partial(run_notebook, source, parameters), of_all if _is_about_all(study) else runs[source], stored)
+        Job(partial(run_notebook, source, parameters, kernels=kernels), of_all if _is_about_all(study) else runs[source], stored)
         for source, study in studies.items()
     ]
     return execute_together(jobs, partial(_compute, [study for study in studies.values() if isinstance(study, Study)]))
@@ -136,7 +138,7 @@ def _compute(studies: list[Study], specs: list[RunSpec], settled: Settled) -> No
     execute(specs, place, executor="local", titles=titles, settled=settled)
 
 
-def run_within(budget: Budget, source: Path, parameters: dict[str, Any]) -> Receipt:
+def run_within(budget: Budget, source: Path, parameters: dict[str, Any], kernels: Forks | None = None) -> Receipt:
     """Compute a notebook's runs here within the budget, and execute it once all are stored.
 
     A notebook with runs left, or one that the time does not suffice for, is not executed and keeps its earlier artefacts; so is one that
@@ -155,7 +157,7 @@ def run_within(budget: Budget, source: Path, parameters: dict[str, Any]) -> Rece
     if budget.over:
         return replace(receipt, error="all runs are stored; not executed, for the time is up; the same command goes on")
     budget.begun = True
-    return run_notebook(source, parameters)
+    return run_notebook(source, parameters, kernels=kernels)
 
 
 def summary(receipts: list[Receipt]) -> str:
@@ -176,11 +178,14 @@ def is_current(study: Study | Page, source: Path, parameters: dict[str, Any]) ->
     return receipt.stat().st_mtime > max(path.stat().st_mtime for path in made_of)
 
 
-def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None = None, timeout: float | None = None) -> Receipt:
+def run_notebook(
+    source: Path, parameters: dict[str, Any], folder: Path | None = None, timeout: float | None = None, kernels: Forks | None = None
+) -> Receipt:
     """Execute a copy of `source` into `folder` (default: where its figures lie), leave its results there, and write its receipt.
 
     Args:
         timeout: seconds that one cell may take; None for no limit.
+        kernels: what its kernel forks from; None to start it afresh.
     """
     study = described(source, parameters)
     target_folder = folder or study.folder
@@ -188,7 +193,7 @@ def run_notebook(source: Path, parameters: dict[str, Any], folder: Path | None =
     target, receipt_file = target_folder / source.name, target_folder / "receipt.json"
     receipt_file.unlink(missing_ok=True)
     started = time.monotonic()
-    error = _executed(source, target, parameters, timeout) or _leave(study, default_parameters(source) | parameters)
+    error = _executed(source, target, parameters, timeout, kernels) or _leave(study, default_parameters(source) | parameters)
     receipt = Receipt(
         notebook=source.name,
         status="failed" if error else "done",
@@ -243,10 +248,10 @@ def default_parameters(source: Path) -> dict[str, Any]:
     return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(tagged.source).body if isinstance(node, ast.Assign)}
 
 
-def _executed(source: Path, target: Path, parameters: dict[str, Any], timeout: float | None) -> str:
+def _executed(source: Path, target: Path, parameters: dict[str, Any], timeout: float | None, kernels: Forks | None) -> str:
     """The reason of a failure, or nothing."""
     try:
-        kernel.execute(source, target, parameters, timeout)
+        kernel.execute(source, target, parameters, timeout, kernels)
         copies.finish(source, target)
         return ""
     except Exception as error:

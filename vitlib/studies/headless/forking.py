@@ -1,0 +1,55 @@
+"""The process that kernels fork from: it loads what notebooks import, then forks a kernel for each line on its standard input.
+
+It has one thread of its own when it forks, and no socket. A kernel is a session of its own, as one started afresh, and ends when this does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+
+from ipykernel.kernelapp import IPKernelApp
+
+from vitlib.grid.entries import studies
+
+LIBRARIES = (
+    "ipykernel.ipkernel",
+    "ipywidgets",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf",
+    "vitlib.compress.doors",
+)
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what imports print must not be taken for answers
+    for name in (*LIBRARIES, *(f"vitlib.papers.{study}" for study in studies())):
+        importlib.import_module(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets kernels that ended
+    for line in sys.stdin:
+        if not (pid := os.fork()):
+            answers.close()
+            _become_kernel(**json.loads(line))
+        print(pid, file=answers, flush=True)
+
+
+def _become_kernel(arguments: list[str], cwd: str, env: dict[str, str]) -> None:
+    """Raises SystemExit when the kernel is shut down."""
+    parent = os.getppid()
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    del sys.path[0]  # where the driver stands
+    IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={parent}"])
+    sys.exit()
+
+
+if __name__ == "__main__":
+    main()

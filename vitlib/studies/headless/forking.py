@@ -20,6 +20,10 @@ LIBRARIES = (
     "ipywidgets",
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_pdf",
+    "fontTools.subset",
+    "seaborn",
+    "sklearn.datasets",
+    "tabulate",
     "vitlib.compress.doors",
 )
 

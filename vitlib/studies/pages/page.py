@@ -6,13 +6,13 @@ its own name, or of the name in `{"vitlib": {"study": "..."}}`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
-import nbformat
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -134,4 +134,4 @@ def study_of(source: Path) -> str:
 
 
 def _metadata(source: Path) -> dict[str, Any]:
-    return nbformat.read(source, as_version=4).metadata.get("vitlib", {})
+    return json.loads(source.read_text(encoding="utf-8"))["metadata"].get("vitlib", {})

@@ -7,7 +7,6 @@ changed is set aside on the next read. Nothing is pickled.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
@@ -26,6 +25,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from vitlib.computing import Result
+from vitlib.runs.claims.locks import locked
 from vitlib.runs.manifest import MANIFEST, StoreError, digests_of, is_whole, json_bytes, json_table, manifest_of, verified
 from vitlib.spec import RunSpec, SpecError, dump
 
@@ -127,18 +127,10 @@ class Store:
     @contextmanager
     def claim(self, run_id: str) -> Iterator[bool]:
         """Try to claim a run for this process: False if another live process holds it; freed when the holder dies."""
-        path = self.root / ".claims" / run_id
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = _lock(path)
-        if handle is None:
-            yield False
-            return
-        try:
-            self._sweep_partial(run_id)
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
-            os.close(handle)
+        with locked(self.root / ".claims" / run_id) as mine:
+            if mine:
+                self._sweep_partial(run_id)
+            yield mine
 
     def scratch(self, run_id: str) -> Path:
         """Folder for the mid-run checkpoint of a claimed run."""
@@ -230,26 +222,6 @@ def beside(spec: Any, field: str, value: str, wanted: str) -> str | None:
             return spec[wanted]
         return next((found for inner in spec.values() if (found := beside(inner, field, value, wanted))), None)
     return None
-
-
-def _lock(path: Path) -> int | None:
-    """An exclusive lock on the file at `path`, or None while another process holds it.
-
-    The holder removes the file before it unlocks; so after locking, the path must still lead to the locked file.
-    """
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        try:
-            if os.stat(path).st_ino == os.fstat(handle).st_ino:
-                return handle
-        except FileNotFoundError:
-            pass
-        os.close(handle)
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:

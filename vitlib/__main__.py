@@ -39,6 +39,7 @@ from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study
 from vitlib.studies.verdicts import decide, scoreboard
 
+NOT_VERIFIED = "verified: metrics and provenance; arrays, histories and weights are when they are read, or now with --verify"
 BUDGET = "time to compute in, such as 12m: whole comparisons first; exit status 3 if runs are left, and the same command goes on"
 
 
@@ -77,11 +78,12 @@ def list_documents(options: argparse.Namespace) -> int:
 def status(options: argparse.Namespace) -> int:
     """What is stored, missing, stale, failed or damaged, table by table, and of the runs that those start from."""
     study = _study(options)
-    frame = pd.concat([study.status(), study.ancestors().assign(table="(ancestors)")])
+    frame = pd.concat([study.status(options.verify), study.ancestors(options.verify).assign(table="(ancestors)")])
     counts = frame.drop_duplicates(["table", "run"]).groupby(["table", "state"], sort=False).size().unstack(fill_value=0)
     print(counts.to_string())
     for row in frame[frame["state"].isin(["failed", "damaged"])].drop_duplicates("run").itertuples():
         print(f"{row.state}: {row.run} ({row.table})")
+    print("all bytes verified" if options.verify else NOT_VERIFIED)
     return 0
 
 
@@ -120,7 +122,7 @@ def render(options: argparse.Namespace) -> int:
                 study.save_column(figure, f"figure_{artefact}")
     if "claim" in study.entry:
         study.save_table(results.claims(), "claims")
-    archived = {run_id for run_id, run in results.stored.items() if isinstance(run, travel.Archived)}
+    archived = {run_id for run_id, run in results.stored.items() if travel.is_archived(run)}
     if not archived:
         travel.leave(study)
     print(f"{_counted(study, archived)}; artefacts in {study.folder}")
@@ -271,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--profile", default="quick", help="smoke, quick, desk, tiny, paper; teachers: smoke, micro, micro_cpu, tiny")
 
     _command(commands, "list", list_documents)
-    _command(commands, "status", status, study)
+    _command(commands, "status", status, study).add_argument("--verify", action="store_true", help="read all bytes of all stored runs")
     planning = _command(commands, "plan", plan, places, overrides)
     planning.add_argument("document", help="a document, or all")
     planning.add_argument("--profile", default="quick")

@@ -14,7 +14,8 @@ from tests.support import Number, assert_same_result, files_below, flip_a_byte
 from vitlib.computing import Result
 from vitlib.runs.archive import export, import_
 from vitlib.runs.manifest import MANIFEST, DamagedError, StoreError
-from vitlib.runs.store import WEIGHTS, Store
+from vitlib.runs.reading.stored import WEIGHTS
+from vitlib.runs.store import Store
 from vitlib.spec import SpecError
 
 

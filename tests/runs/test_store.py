@@ -15,7 +15,8 @@ from vitlib.computing import Result
 from vitlib.runs import store as store_module
 from vitlib.runs.execute import execute
 from vitlib.runs.manifest import MANIFEST, DamagedError
-from vitlib.runs.store import FILES, WEIGHTS, Store
+from vitlib.runs.reading.stored import WEIGHTS
+from vitlib.runs.store import FILES, Store
 from vitlib.spec import SpecError
 
 
@@ -126,20 +127,6 @@ def test_a_manifest_that_is_something_else_is_seen(store, folder, manifest):
     (folder / MANIFEST).write_bytes(manifest.encode("latin-1"))
     with pytest.raises(DamagedError, match=SPEC.id):
         store.read(SPEC.id)
-
-
-def test_damaged_runs_are_set_aside_and_computed_again(place, caplog):
-    specs = [Number(value=value) for value in range(3)]
-    before = execute(specs, place)
-    store = Store(place.results_dir)
-    flip_a_byte(store.root / specs[1].id / "arrays.npz", np.random.default_rng(0))
-    after = execute(specs, place)
-    assert computed(place) == [spec.id for spec in (*specs, specs[1])]
-    assert f"damaged, will be computed again: {specs[1].id}: arrays.npz changed" in caplog.text
-    (kept,) = store.root.glob(".damaged/*")
-    assert kept.name.startswith(specs[1].id)
-    for run_id in before:
-        assert_same_result(before[run_id], after[run_id])
 
 
 # ------------------------------------------------------------------------------------------------ writing

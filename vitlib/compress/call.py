@@ -18,7 +18,7 @@ from vitlib.inputs.sources import Data, check, fingerprint, training_count
 from vitlib.papers.comparison.left.measured import Measured
 from vitlib.runs.execute import execute
 from vitlib.runs.plan import Executor, Mode, Place
-from vitlib.runs.store import Stored
+from vitlib.runs.reading.stored import Stored
 from vitlib.spec import RunSpec
 from vitlib.teachers.teacher import Teacher
 

@@ -13,8 +13,9 @@ from vitlib.grid.grid import Grid
 from vitlib.grid.images import images_of
 from vitlib.report import figures, frames
 from vitlib.report.evidence import claims
+from vitlib.runs.manifest import DamagedError
 from vitlib.runs.preflight import absent
-from vitlib.runs.store import Stored
+from vitlib.runs.reading.stored import Stored
 from vitlib.spec import SpecError
 
 
@@ -32,12 +33,12 @@ class Results:
 
     def history(self, table: str) -> pd.DataFrame:
         """One row a grid point and epoch."""
-        found = [run.history.assign(**point) for point, run in self.runs(table) if run.history is not None]
+        found = [history.assign(**point) for point, run in self._at(table) if (history := or_missing(run, "history")) is not None]
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["epoch"])
 
     def runs(self, table: str) -> list[tuple[dict[str, Any], Stored]]:
-        """Grid point and stored run, for arrays; missing runs are left out."""
-        return [(cell.point, self.stored[cell.id]) for cell in self._cells(table) if cell.id in self.stored]
+        """Grid point and stored run, for arrays; missing runs are left out, and damaged ones."""
+        return [(point, run) for point, run in self._at(table) if is_whole(run)]
 
     def run(self, table: str, **point: Any) -> Stored:
         """The one stored run at a point of a table's grid.
@@ -93,6 +94,9 @@ class Results:
         lacking = [name for name in names if name in {*empty["dataset"]}]
         return f"the images of {', '.join(lacking)}" if lacking else None
 
+    def _at(self, table: str) -> list[tuple[dict[str, Any], Stored]]:
+        return [(cell.point, self.stored[cell.id]) for cell in self._cells(table) if cell.id in self.stored]
+
     def _cells(self, table: str) -> list[Cell]:
         cells = self.study.cells_of(table)
         figures.show(images_of(cell.spec for cell in cells))
@@ -100,13 +104,31 @@ class Results:
 
     def _metrics(self, cell: Cell) -> dict[str, Any]:
         """A run's metrics, and beside those that it has them of (N,) values by image: `top1 by image` beside `top1`, in its unit."""
-        if (run := self.stored.get(cell.id)) is None:
+        run = self.stored.get(cell.id)
+        if run is None or (metrics := or_missing(run, "metrics")) is None or (arrays := or_missing(run, "arrays")) is None:
             return {}
-        return run.metrics | {name: frames.in_units(values) for name, values in run.arrays.items() if name.endswith(frames.BY_IMAGE)}
+        return metrics | {name: frames.in_units(values) for name, values in arrays.items() if name.endswith(frames.BY_IMAGE)}
 
 
 def provenance(stored: Mapping[str, Stored]) -> pd.DataFrame:
     """Versions, devices and commits that stored runs came from, with the number of runs each."""
-    kept = [run.provenance for run in stored.values()]
+    kept = [kept for run in stored.values() if (kept := or_missing(run, "provenance")) is not None]
     rows = [{"device": each["device"], "commit": each["commit"], **each["versions"]} for each in kept]
     return pd.DataFrame(rows).value_counts().rename("runs").reset_index()
+
+
+def or_missing(run: Stored, what: str) -> Any:
+    """An attribute of a stored run; None where it is damaged and nothing may be computed: it was said once, and counts as missing."""
+    try:
+        return getattr(run, what)
+    except DamagedError:
+        return None
+
+
+def is_whole(run: Stored) -> bool:
+    """Whether all of a stored run but its weights can be read."""
+    try:
+        run.check()
+    except DamagedError:
+        return False
+    return True

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vitlib.runs.manifest import MANIFEST, DamagedError, StoreError, digest_of, digests_of, json_table, manifest_of, what_changed
-from vitlib.runs.store import FILES, WEIGHTS, Store, require_writable
+from vitlib.runs.reading.stored import WEIGHTS
+from vitlib.runs.store import FILES, Store, require_writable
 
 Members = dict[str, tarfile.TarInfo]  # of a run, by file name
 XZ = b"\xfd7zXZ\x00"

@@ -19,7 +19,9 @@ from vitlib.runs.clock.budget import REACHED, Budget, Seconds, Turns, noted
 from vitlib.runs.clock.progress import Progress, Settled
 from vitlib.runs.plan import Executor, Mode, Place, Plan, make_plan
 from vitlib.runs.preflight import RECORDED, preflight, require_device
-from vitlib.runs.store import Store, Stored
+from vitlib.runs.reading.damage import computed_again, otherwise, shown_as_missing
+from vitlib.runs.reading.stored import Stored
+from vitlib.runs.store import Store
 from vitlib.runs.workers.local import run_in_workers
 from vitlib.runs.workers.one import compute_one, device_of, one_thread
 from vitlib.spec import RunSpec, SpecError, require
@@ -73,6 +75,9 @@ def execute(
 ) -> dict[str, Stored]:
     """Stored results by run id, computing what is missing in the order of `specs`, parents first.
 
+    Files of a result are read when somebody asks for them. Where one then turns out to be damaged, the run is set aside and computed again;
+    in mode 'read-only' a DamagedError is raised.
+
     Args:
         executor: 'inline' computes in this process, run after run; 'local' in child processes, several at once (see `Place`).
         mode: 'cached' computes what is missing; 'retry' also what failed before; 'force' computes all anew;
@@ -92,6 +97,7 @@ def execute(
     require("executor", executor, get_args(Executor))
     require("mode", mode, get_args(Mode))
     specs = list(specs)
+    wanted = {spec.id: spec for spec in specs}
     if distributed.launched() > 1 and executor != "inline":
         raise SpecError(f"executor: got {executor!r} in processes that torchrun started; allowed: inline")
     if budget:
@@ -103,7 +109,7 @@ def execute(
     plan = make_plan(specs, store, mode)
     plan.titles = titles
     if mode == "read-only":
-        return plan.stored
+        return otherwise(plan.stored, shown_as_missing)
     store.sweep()
     preflight(plan.pending.values(), place.data_dir, store.root / RECORDED)
     if budget is None:
@@ -123,8 +129,10 @@ def execute(
         raise _time_is_up(plan, store, Turns(plan, store, budget, seconds))  # by what was interrupted meanwhile
     if plan.failed:
         raise RunsFailedError(_failure_report(plan))
-    wanted = {spec.id for spec in specs}
-    return plan.stored | {run_id: store.read(run_id) for run_id in wanted - plan.stored.keys()}
+    found = plan.stored | {run_id: store.open(run_id) for run_id in wanted.keys() - plan.stored.keys()}
+    if distributed.launched() > 1:
+        return found
+    return otherwise(found, computed_again(store, wanted, lambda spec: execute([spec], place, executor=executor, titles=titles)[spec.id]))
 
 
 def require_use_of_budget(mode: Mode) -> None:
@@ -143,7 +151,7 @@ def _follow(place: Place) -> None:
 
     def compute(spec: RunSpec) -> None:
         with one_thread(device):
-            result_of(spec, Context(device, place.data_dir, store.scratch(spec.id), lambda parent: store.read(parent.id)))
+            result_of(spec, Context(device, place.data_dir, store.scratch(spec.id), lambda parent: store.open(parent.id)))
 
     with distributed.team(device):
         distributed.follow(compute)

@@ -13,7 +13,8 @@ from typing import Literal, Self
 
 from vitlib.computing import Context
 from vitlib.runs.manifest import DamagedError
-from vitlib.runs.store import Store, Stored
+from vitlib.runs.reading.stored import Stored
+from vitlib.runs.store import Store
 from vitlib.spec import RunSpec, SpecError
 
 Executor = Literal["inline", "local"]
@@ -55,7 +56,7 @@ class Place:
     def reading(self) -> Context:
         """A context on the CPU for what is done with stored runs."""
         store = Store(self.results_dir, writable=False)
-        return Context("cpu", self.data_dir, None, lambda parent: store.read(parent.id))
+        return Context("cpu", self.data_dir, None, lambda parent: store.open(parent.id))
 
 
 @dataclass
@@ -92,25 +93,29 @@ class Plan:
 
 
 def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> Plan:
-    """Read what is stored (a damaged run is set aside and counts as missing) and order the rest parents first.
+    """Find what is stored and order the rest parents first; a damaged run is set aside and counts as missing.
 
-    'retry' computes a stored run again of which a failure is recorded: under 'force', or for want of its weights.
+    Of a stored run the files are looked for; their bytes are compared when somebody reads them, and here where a run that is to be computed
+    starts from it. 'retry' compares those of every run, and computes a stored one again of which a failure is recorded: under 'force', or
+    for want of its weights.
     """
-    plan = Plan({}, {})
+    plan, whole = Plan({}, {}), set()
     asked = {spec.id for spec in specs}
 
-    def visit(spec: RunSpec) -> None:
-        if spec.id in plan.stored or spec.id in plan.pending or spec.id in plan.failed:
+    def visit(spec: RunSpec, needed: bool = False) -> None:
+        if spec.id in plan.pending or spec.id in plan.failed or spec.id in (whole if needed else plan.stored):
             return
         anew = (mode == "force" and spec.id in asked) or (mode == "retry" and store.failure(spec.id))
-        if not anew and (stored := _read(store, spec.id, mode)):
-            plan.stored[spec.id] = stored
+        if not anew and (stored := _found(store, spec.id, mode, needed or mode == "retry")):
+            plan.stored.setdefault(spec.id, stored)
+            whole.update([spec.id] * needed)
             return
+        plan.stored.pop(spec.id, None)
         if mode == "cached" and (reason := store.failure(spec.id)):
             plan.failed[spec.id] = f"failed before (mode='retry' tries again): {reason}"
             return
         for parent in spec.parents():
-            visit(parent)
+            visit(parent, needed=mode != "read-only")
         plan.pending[spec.id] = spec
 
     for spec in specs:
@@ -118,9 +123,9 @@ def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> 
     return plan
 
 
-def _read(store: Store, run_id: str, mode: Mode) -> Stored | None:
+def _found(store: Store, run_id: str, mode: Mode, whole: bool) -> Stored | None:
     try:
-        return store.read(run_id)
+        return store.read(run_id) if whole else store.open(run_id)
     except KeyError:
         return None
     except DamagedError as error:

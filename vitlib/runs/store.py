@@ -7,7 +7,6 @@ changed is set aside on the next read. Nothing is pickled.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
@@ -16,60 +15,19 @@ import time
 import uuid
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
-from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from vitlib.computing import Result
-from vitlib.runs.manifest import MANIFEST, StoreError, digests_of, is_whole, json_bytes, json_table, manifest_of, verified
+from vitlib.runs.claims.locks import locked
+from vitlib.runs.manifest import MANIFEST, DamagedError, StoreError, digests_of, is_whole, json_bytes, json_table, manifest_of, verified
+from vitlib.runs.reading.stored import WEIGHTS, Stored
 from vitlib.spec import RunSpec, SpecError, dump
 
-WEIGHTS = "weights.safetensors"
 FILES = {"spec.json", "result.json", "provenance.json", "history.csv", "arrays.npz", WEIGHTS}
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A run read from the store, every file of it checked; weights stay on disk until they are asked for."""
-
-    folder: Path
-    metrics: dict[str, Any]
-    provenance: dict[str, Any]
-    spec: dict[str, Any]
-    history: pd.DataFrame | None
-    arrays: dict[str, np.ndarray]
-
-    @classmethod
-    def of(cls, folder: Path, files: dict[str, bytes]) -> Self:
-        """From the checked files of a run."""
-        with_arrays = np.load(io.BytesIO(files["arrays.npz"]), allow_pickle=False) if "arrays.npz" in files else {}
-        return cls(
-            folder=folder,
-            metrics=json.loads(files["result.json"]),
-            provenance=json.loads(files["provenance.json"]),
-            spec=json.loads(files["spec.json"]),
-            history=pd.read_csv(io.BytesIO(files["history.csv"])) if "history.csv" in files else None,
-            arrays={name: with_arrays[name] for name in with_arrays},
-        )
-
-    @property
-    def id(self) -> str:
-        return self.folder.name
-
-    @property
-    def weights(self) -> dict[str, np.ndarray] | None:
-        """By parameter name, checked once more; None if the run kept none.
-
-        Raises:
-            DamagedError: if any byte of the run changed since it was read.
-        """
-        files = verified(self.folder)
-        return load_safetensors(files[WEIGHTS]) if WEIGHTS in files else None
 
 
 class Store:
@@ -89,7 +47,11 @@ class Store:
         return (self.root / run_id / MANIFEST).is_file()
 
     def ids(self) -> list[str]:
-        return sorted(path.parent.name for path in self.root.glob(f"[!.]*/{MANIFEST}"))
+        try:
+            names = os.listdir(self.root)
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if not name.startswith(".") and os.path.isfile(f"{self.root}/{name}/{MANIFEST}"))
 
     def read(self, run_id: str) -> Stored:
         """A run, the checksums of all its files verified.
@@ -98,8 +60,27 @@ class Store:
             KeyError: if it is not stored.
             DamagedError: if any byte of it changed.
         """
-        folder = self._folder(run_id)
-        return Stored.of(folder, verified(folder, unread={WEIGHTS}))
+        verified(self._folder(run_id), unread={WEIGHTS})
+        return self.open(run_id)
+
+    def open(self, run_id: str) -> Stored:
+        """A run whose files are all there by name; the bytes of each are compared when it is read.
+
+        Raises:
+            KeyError: if it is not stored.
+            DamagedError: if the manifest cannot be read, or other files lie there than it names.
+        """
+        folder = self.root / run_id
+        try:
+            names = set(os.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            raise KeyError(run_id) from None
+        manifest = (folder / MANIFEST).read_bytes() if MANIFEST in names else b""
+        if (promised := json_table(manifest)) is None:
+            raise DamagedError(f"{run_id}: {MANIFEST} cannot be read")
+        if odd := names ^ {*promised, MANIFEST}:
+            raise DamagedError(f"{run_id}: {', '.join(sorted(odd))} changed since it was written")
+        return Stored(folder, manifest)
 
     def files(self, run_id: str, unread: Set[str] = frozenset()) -> dict[str, bytes]:
         """The files of a run by name, all verified, but for `unread` ones; same errors as `read`."""
@@ -127,18 +108,10 @@ class Store:
     @contextmanager
     def claim(self, run_id: str) -> Iterator[bool]:
         """Try to claim a run for this process: False if another live process holds it; freed when the holder dies."""
-        path = self.root / ".claims" / run_id
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = _lock(path)
-        if handle is None:
-            yield False
-            return
-        try:
-            self._sweep_partial(run_id)
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
-            os.close(handle)
+        with locked(self.root / ".claims" / run_id) as mine:
+            if mine:
+                self._sweep_partial(run_id)
+            yield mine
 
     def scratch(self, run_id: str) -> Path:
         """Folder for the mid-run checkpoint of a claimed run."""
@@ -168,16 +141,8 @@ class Store:
         return path.read_text(encoding="utf-8") if path.exists() else None
 
     def forget_failure(self, run_id: str) -> None:
-        for path in self.root.glob(f".failed/{run_id}.*"):
-            path.unlink(missing_ok=True)
-
-    def known(self, field: str, value: str, wanted: str) -> str | None:
-        """`wanted` beside a field of that value in the newest stored run that has it, for machines that hold results but no data: the
-        fingerprint of a data source, or the SHA-256 of a file of weights.
-        """
-        paths = sorted(self.root.glob("[!.]*/spec.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-        found = (beside(json_table(path.read_bytes()), field, value, wanted) for path in paths)
-        return next((value for value in found if value), None)
+        for kind in ("txt", "log"):
+            (self.root / ".failed" / f"{run_id}.{kind}").unlink(missing_ok=True)
 
     def install(self, run_id: str, files: dict[str, bytes]) -> None:
         """Write these files aside with their manifest, and rename them into place as one."""
@@ -221,35 +186,6 @@ def require_writable(name: str, folder: Path, remedy: str) -> None:
         probe.unlink()
     except OSError as error:
         raise StoreError(f"{name}: {folder} cannot be written ({error.strerror}); {remedy}") from None
-
-
-def beside(spec: Any, field: str, value: str, wanted: str) -> str | None:
-    """`wanted` beside a field of that value, anywhere in what a run was described with."""
-    if isinstance(spec, dict):
-        if spec.get(field) == value and spec.get(wanted):
-            return spec[wanted]
-        return next((found for inner in spec.values() if (found := beside(inner, field, value, wanted))), None)
-    return None
-
-
-def _lock(path: Path) -> int | None:
-    """An exclusive lock on the file at `path`, or None while another process holds it.
-
-    The holder removes the file before it unlocks; so after locking, the path must still lead to the locked file.
-    """
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        try:
-            if os.stat(path).st_ino == os.fstat(handle).st_ino:
-                return handle
-        except FileNotFoundError:
-            pass
-        os.close(handle)
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:

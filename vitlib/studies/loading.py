@@ -21,7 +21,7 @@ from vitlib.messages import brief
 from vitlib.runs.archive import specs
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.plan import Place
-from vitlib.runs.store import Store, beside
+from vitlib.runs.reading.described import NAMES, Described, pairs
 from vitlib.spec import Part, SpecError, require
 from vitlib.studies.pretraining import with_teachers
 from vitlib.studies.study import Study
@@ -107,16 +107,20 @@ class _Files:
         data_dir = self.place.data_dir
         if isinstance(value, Checkpoint):
             absent = not value.sha256 and not (data_dir / value.file).exists()
-            known = self._known("file", value.file, "sha256") if absent else ""
+            known = self._known("file", value.file) if absent else ""
             return value.changed(sha256=known) if known else value.pinned(data_dir)
         try:
             return value.pinned(data_dir)
         except AbsentError:
-            return value.changed(fingerprint=self._known("source", value.source, "fingerprint"))
+            return value.changed(fingerprint=self._known("source", value.source))
 
-    def _known(self, field: str, value: str, wanted: str) -> str:
-        stored = Store(self.place.results_dir, writable=False).known(field, value, wanted)
-        return stored or next((found for spec in self._archived if (found := beside(spec, field, value, wanted))), "")
+    def _known(self, field: str, value: str) -> str:
+        archived = (found for spec in self._archived for name, found in pairs(spec, field, NAMES[field]) if name == value)
+        return self._stored.known(field, value) or next(archived, "")
+
+    @cached_property
+    def _stored(self) -> Described:
+        return Described(self.place.results_dir)
 
     @cached_property
     def _archived(self) -> list[dict[str, Any]]:

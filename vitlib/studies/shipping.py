@@ -17,7 +17,8 @@ from vitlib.inputs.sources import Data
 from vitlib.papers.teachers.measure import AttentionDistances, AttentionUnevenness, Quality
 from vitlib.runs.execute import execute
 from vitlib.runs.plan import Executor, Mode, Place
-from vitlib.runs.store import Store, Stored
+from vitlib.runs.reading.stored import Stored
+from vitlib.runs.store import Store
 from vitlib.spec import RunSpec, SpecError
 from vitlib.studies.study import Study
 from vitlib.teachers import shipped

@@ -74,19 +74,22 @@ class Study(Grid):
         """Write the figure as wide as one column of two, as PDF; `python -m vitlib render DOCUMENT --columns` does it for all."""
         artefacts.save_column(self, figure, name)
 
-    def status(self) -> pd.DataFrame:
+    def status(self, verify: bool = False) -> pd.DataFrame:
         """One row a run: table, grid point, id, and whether it is stored, archived (see `travel`), missing, absent (as the images of an
         optional set are), stale, failed or damaged.
+
+        Args:
+            verify: read all bytes of all runs; without it those of metrics and provenance, and other files are looked for by name.
         """
-        state = self._states(self.specs)
+        state = self._states(self.specs, verify)
         not_here = {run_id for run_id, found in state.items() if found in ("missing", "absent")}
         state |= dict.fromkeys(travel.archived(self) & not_here if not_here else (), "archived")
         return pd.DataFrame([{"table": c.table, **c.point, "run": c.id, "state": state[c.id]} for c in self.cells])
 
-    def ancestors(self) -> pd.DataFrame:
+    def ancestors(self, verify: bool = False) -> pd.DataFrame:
         """One row a run that those of the grid start from: id and state, as in `status`."""
         family = {member.id: member for spec in self.specs.values() for member in spec.family() if member.id not in self.specs}
-        return pd.DataFrame(self._states(family).items(), columns=["run", "state"])
+        return pd.DataFrame(self._states(family, verify).items(), columns=["run", "state"])
 
     def grid(self) -> pd.DataFrame:
         """What varies, table by table: runs, and the values of each axis."""
@@ -111,9 +114,9 @@ class Study(Grid):
             per_gpu = slots.slots_per_gpu(specs, Sets(self.place.data_dir))
         return replace(self.place, slots_per_gpu=1 if per_gpu is None else per_gpu)
 
-    def _states(self, specs: dict[str, RunSpec]) -> dict[str, str]:
+    def _states(self, specs: dict[str, RunSpec], verify: bool) -> dict[str, str]:
         store = Store(self.place.results_dir, writable=False)
-        found = {run_id: _state(store, spec) for run_id, spec in specs.items()}
+        found = {run_id: _state(store, spec, verify) for run_id, spec in specs.items()}
         missing = [specs[run_id] for run_id, state in found.items() if state == "missing"]
         return found | dict.fromkeys(lacking(missing, absent(self.optional, self.place.data_dir), store), "absent")
 
@@ -142,11 +145,13 @@ class Study(Grid):
         return pd.Series(rows).to_frame().to_html(header=False)
 
 
-def _state(store: Store, spec: RunSpec) -> str:
+def _state(store: Store, spec: RunSpec, verify: bool) -> str:
     try:
-        stored = store.read(spec.id)
+        stored = store.read(spec.id) if verify else store.open(spec.id)
+        stored.metrics  # noqa: B018  raises where the numbers are not those that were written
+        code = stored.provenance["code"]
     except KeyError:
         return "failed" if store.failure(spec.id) else "missing"
     except DamagedError:
         return "damaged"
-    return "stored" if stored.provenance["code"] == code_fingerprint(type(spec)) else "stale"
+    return "stored" if code == code_fingerprint(type(spec)) else "stale"

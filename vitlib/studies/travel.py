@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import logging
 import zipfile
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from vitlib import paths
 from vitlib.grid.changes import folder_name
 from vitlib.grid.grid import Grid
 from vitlib.runs.archive import LARGEST, export, names, read
-from vitlib.runs.manifest import DamagedError, StoreError, json_table
-from vitlib.runs.store import Store, Stored
+from vitlib.runs.manifest import DamagedError, StoreError, json_table, manifest_of
+from vitlib.runs.reading.damage import otherwise, shown_as_missing
+from vitlib.runs.reading.stored import Stored
+from vitlib.runs.store import Store
 
 NAME = "results.tar.xz"
 HEAVY = 2**20  # bytes of a run's arrays: attention maps, which explorers alone read
@@ -29,9 +32,22 @@ log = logging.getLogger("vitlib")
 class Archived(Stored):
     """A run from an archive of results; weights that it kept stayed where it was computed."""
 
+    def __init__(self, folder: Path, files: dict[str, bytes]):
+        super().__init__(folder, manifest_of(dict.fromkeys(files, "")))
+        self._files = files
+
     @property
     def weights(self) -> None:
         return None
+
+    def _content(self, name: str) -> bytes | None:
+        """Checked when the archive was read."""
+        return self._files.get(name)
+
+
+def is_archived(run: Stored) -> bool:
+    """Whether a run comes from an archive, in place of a damaged one too."""
+    return isinstance(run, Archived) or isinstance(run.instead, Archived)
 
 
 def leave(study: Grid, with_weights: Set[str] = frozenset()) -> None:
@@ -79,11 +95,22 @@ def completed(study: Grid, stored: Mapping[str, Stored]) -> dict[str, Stored]:
     Raises:
         StoreError: naming the archive, if any byte of it is not as it was written.
     """
-    found = dict(stored)
+    found, all_of = dict(stored), cache(partial(_taken, study))
     for archive in _archives(study):
         if study.specs.keys() - found.keys():
-            found = _taken(study, archive) | found
+            found = all_of(archive) | found
+    _instead_of_damaged(study, stored, all_of)
     return {run_id: found[run_id] for run_id in (*study.specs, *found) if run_id in found}
+
+
+def _instead_of_damaged(study: Grid, stored: Mapping[str, Stored], all_of: Callable[[Path], dict[str, Stored]]) -> None:
+    """The archives stand in for a stored run that turns out to be damaged when it is read."""
+
+    def archived(run_id: str, error: DamagedError) -> Stored:
+        kept = (runs[run_id] for archive in _archives(study) if run_id in (runs := all_of(archive)))
+        return next(kept, None) or shown_as_missing(run_id, error)
+
+    otherwise({run_id: run for run_id, run in stored.items() if not isinstance(run, Archived)}, archived)
 
 
 def archived(study: Grid) -> set[str]:
@@ -122,7 +149,10 @@ def _taken(study: Grid, archive: Path) -> dict[str, Stored]:
 def _run(archive: Path, run_id: str, files: dict[str, bytes]) -> Archived:
     if broken := [name for name in TABLES if json_table(files.get(name, b"")) is None]:
         raise ValueError(f"{run_id}: {', '.join(broken)} cannot be read")
-    return Archived.of(archive / run_id, files)
+    run = Archived(archive / run_id, files)
+    for what in ("history", "arrays"):
+        getattr(run, what)  # raises where the bytes are something else
+    return run
 
 
 def _require_small(packed: Iterable[bytes]) -> None:

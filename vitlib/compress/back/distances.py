@@ -13,7 +13,7 @@ from vitlib.papers.teachers.measure import AttentionDistances
 from vitlib.report import figures, tables
 from vitlib.report.distances import draw_distances
 from vitlib.report.statistics import half_width
-from vitlib.runs.store import Stored
+from vitlib.runs.reading.stored import Stored
 from vitlib.spec import SpecError
 
 if TYPE_CHECKING:

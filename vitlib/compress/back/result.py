@@ -18,7 +18,7 @@ from vitlib.papers.comparison.left.forms import METADATA, Form, form_of, plain_w
 from vitlib.papers.comparison.left.measured import Measured
 from vitlib.report import figures, tables
 from vitlib.runs.plan import Place
-from vitlib.runs.store import Stored
+from vitlib.runs.reading.stored import Stored
 from vitlib.spec import RunSpec, SpecError
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from vitlib.papers.comparison.left.forms import form_of
 from vitlib.papers.comparison.left.measured import Measured
 from vitlib.report.distances import uniform_attention_distance
 from vitlib.runs.plan import Executor, Mode
-from vitlib.runs.store import Store, Stored
+from vitlib.runs.reading.stored import Stored
+from vitlib.runs.store import Store
 from vitlib.spec import RunSpec
 from vitlib.studies import travel
 from vitlib.studies.pages.page import Page

@@ -15,7 +15,7 @@ from vitlib.papers.afr_pruning.tables import NAMES
 from vitlib.report.figures import PALETTE, TEACHER, canvas, style
 from vitlib.report.statistics import summary
 from vitlib.report.widgets import Explorer, NothingToExplore, choice, steps
-from vitlib.runs.store import Stored
+from vitlib.runs.reading.stored import Stored
 
 
 def explore_sparsity(results: Results) -> Explorer | NothingToExplore:

@@ -19,7 +19,7 @@ from vitlib.papers.afr_pruning.tables import NAMES, TEACHERS
 from vitlib.report.drawing.plots import curves, heat_map, points
 from vitlib.report.figures import Look, canvas, distinct, is_narrow, label_ends, legend, look, style
 from vitlib.report.statistics import summary
-from vitlib.runs.store import Stored
+from vitlib.runs.reading.stored import Stored
 
 LOOKS = {name: look(label) for name, label in NAMES.items()}
 COLOURS = {name: found.colour for name, found in LOOKS.items()}

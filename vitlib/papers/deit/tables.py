@@ -9,7 +9,7 @@ from vitlib.grid.results import Results
 from vitlib.report.frames import BY_IMAGE, averaged, melt, subtracted
 from vitlib.report.statistics import beside, compared, disagreement, summary
 from vitlib.report.tables import published_only
-from vitlib.runs.store import Stored
+from vitlib.runs.reading.stored import Stored
 
 SHORT = {"tiny": "Ti", "small": "S", "base": "B"}
 METHODS = {

@@ -11,7 +11,7 @@ from vitlib.papers.dual_ssl_kd.specs import AttentionTerm
 from vitlib.papers.dual_ssl_kd.tables import TEACHERS
 from vitlib.report.figures import PALETTE, canvas, style
 from vitlib.report.widgets import Explorer, NothingToExplore, choice, slider
-from vitlib.runs.store import Stored
+from vitlib.runs.reading.stored import Stored
 
 
 def explore_attention(results: Results) -> Explorer | NothingToExplore:

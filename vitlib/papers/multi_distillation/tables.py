@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from vitlib.grid.results import Results
+from vitlib.grid.results import Results, or_missing
 from vitlib.papers.multi_distillation.search.importance import MEASURES, by_chance, importance
 from vitlib.papers.multi_distillation.search.space import LETTERS
 from vitlib.papers.multi_distillation.specs import Alone, Best
@@ -274,7 +274,8 @@ def _label_weight(specs: list[RunSpec], results: Results) -> str:
     if isinstance(spec, Alone):
         return f"{spec.label_weight:.2g}"
     if isinstance(spec, Best) or spec.equal_step:
-        measured = [results.stored[each.id].metrics["label weight"] for each in specs if each.id in results.stored]
+        stored = [results.stored[each.id] for each in specs if each.id in results.stored]
+        measured = [metrics["label weight"] for run in stored if (metrics := or_missing(run, "metrics"))]
         return f"{np.mean(measured):.2g}" if measured else DASH
     between = {"together": "", "successive": " + ", "phases": ", "}[spec.order]
     objective = spec.objective

@@ -1,0 +1,131 @@
+"""A run as it lies in the store: a file is read when it is asked for, and compared with the manifest before anything in it is believed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load as load_safetensors
+
+from vitlib.runs.manifest import MANIFEST, DamagedError, json_table
+
+WEIGHTS = "weights.safetensors"
+Parsed = TypeVar("Parsed")
+
+
+class Stored:
+    """A run that was found in a store.
+
+    Every attribute raises a DamagedError where the bytes that it is read from are not those that were written, unless something stands in.
+
+    Args:
+        manifest: the content of its manifest when it was found.
+
+    Attributes:
+        otherwise: called with the run's id and the error where a file is damaged or gone; it gives a run that stands in, or raises.
+        instead: what it gave, or the error that it raised; None while nothing turned out to be damaged.
+    """
+
+    def __init__(self, folder: Path, manifest: bytes):
+        self.folder, self._manifest = folder, manifest
+        self.otherwise: Callable[[str, DamagedError], Stored] = _refuse
+        self.instead: Stored | DamagedError | None = None
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        return self._parsed("result.json", json.loads)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        return self._parsed("provenance.json", json.loads)
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        return self._parsed("spec.json", json.loads)
+
+    @cached_property
+    def history(self) -> pd.DataFrame | None:
+        return self._parsed("history.csv", lambda content: pd.read_csv(io.BytesIO(content)))
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self._parsed("arrays.npz", _arrays) or {}
+
+    @property
+    def weights(self) -> dict[str, np.ndarray] | None:
+        """By parameter name, read anew each time; None if the run kept none."""
+        return self._parsed(WEIGHTS, load_safetensors)
+
+    def check(self) -> None:
+        """Compare the bytes of all files but the weights now: afterwards they are there to be read.
+
+        Raises:
+            DamagedError: if some changed and nothing stands in.
+        """
+        for name in self._names() - {WEIGHTS}:
+            self._content(name)
+
+    def _parsed(self, name: str, parse: Callable[[bytes], Parsed]) -> Parsed | None:
+        content = self._content(name)
+        return None if content is None else parse(content)
+
+    def _content(self, name: str) -> bytes | None:
+        """The checked bytes of a file, of the stand-in's where there is one; None if the run has no such file."""
+        if self.instead is None:
+            try:
+                return self._checked(name)
+            except DamagedError as error:
+                self.instead = self._stand_in(error)
+        if isinstance(self.instead, DamagedError):
+            raise self.instead
+        return self.instead._content(name)
+
+    def _stand_in(self, error: DamagedError) -> Stored | DamagedError:
+        try:
+            return self.otherwise(self.id, error)
+        except DamagedError as final:
+            return final
+
+    def _names(self) -> set[str]:
+        return set(json_table(self._manifest) or {})
+
+    def _checked(self, name: str) -> bytes | None:
+        if (promised := (json_table(self._manifest) or {}).get(name)) is None:
+            return None
+        content = _bytes_of(self.folder / name)
+        if content is not None and hashlib.sha256(content).hexdigest() == promised:
+            return content
+        now = _bytes_of(self.folder / MANIFEST)
+        if now is None:
+            raise DamagedError(f"{self.id}: not in {self.folder.parent} any more")
+        if now == self._manifest:
+            raise DamagedError(f"{self.id}: {name} changed since it was written")
+        self._manifest = now  # computed anew since it was found
+        return self._checked(name)
+
+
+def _refuse(_: str, error: DamagedError) -> NoReturn:
+    raise error
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as packed:
+        return {name: packed[name] for name in packed}
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

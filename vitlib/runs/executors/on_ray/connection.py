@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from vitlib import paths
@@ -16,7 +17,7 @@ from vitlib.spec import SpecError
 
 INSTALLED = "the package ray is not installed here; in the checkout, python -m pip install -e '.[ray]' installs it"
 ALWAYS = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}  # under `uv run`, Ray would build an environment for each worker
-OWN = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+OWN = {"RAY_USAGE_STATS_ENABLED": "0"}  # Ray itself asks for a token on a cluster that it starts for one program
 HERE = "127.0.0.1"  # nobody on another machine has to do with a cluster of our own
 
 
@@ -34,15 +35,13 @@ def connected() -> Iterator[Any]:
     address = os.environ.get("RAY_ADDRESS", "")
     if address.startswith("ray://"):
         raise SpecError(f"RAY_ADDRESS: got {brief(address)}; allowed: HOST:PORT of the head, on a machine that is a node itself, or auto")
-    added = _added(ALWAYS if address else ALWAYS | OWN | {"RAY_AUTH_TOKEN": secrets.token_hex(32)})
-    os.environ |= added
+    for name, value in (ALWAYS if address else ALWAYS | OWN).items():
+        os.environ.setdefault(name, value)
     try:
         _connect(ray, address)
         yield ray
     finally:
         ray.shutdown()
-        for name in added:
-            os.environ.pop(name, None)
 
 
 def imported() -> Any:
@@ -58,8 +57,10 @@ def imported() -> Any:
 def _connect(ray: Any, address: str) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     own = {} if address else {"num_cpus": paths.cores(), "include_dashboard": False, "_node_ip_address": HERE}
+    if own:
+        _leave_token()
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="warning", **own)
+        ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
     except (RuntimeError, ConnectionError, ValueError) as error:
         raise SpecError(f"executor: got 'ray', and {address or 'a cluster on this machine'} cannot be used: {_in_a_line(error)}") from None
     finally:
@@ -67,9 +68,17 @@ def _connect(ray: Any, address: str) -> None:
             signal.signal(signal.SIGTERM, handler)  # Ray puts its own in its place
 
 
-def _added(wanted: dict[str, str]) -> dict[str, str]:
-    """Without what the person has set."""
-    return {name: value for name, value in wanted.items() if name not in os.environ}
+def _leave_token() -> None:
+    """Make the token that clusters of this person ask for, where Ray looks for it, readable for nobody else."""
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys() or os.environ.get("RAY_AUTH_MODE", "token") != "token":
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    path.parent.mkdir(exist_ok=True)
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        path.chmod(0o600)
 
 
 def _in_a_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """Executor 'ray': a task a run, on a node with room for it. Only the driver reads and writes the store.
 
-A parent goes to its children as files, put once into Ray's object store and fetched by the nodes that need it; what a task made comes
+A run goes to its descendants as files, put once into Ray's object store and fetched by the nodes that need it; what a task made comes
 back as files, which the driver installs. Ray itself repeats nothing: a run whose worker or node died is handed out again by our driver.
 """
 
@@ -54,7 +54,7 @@ class Tasks:
         self.ray, self.job = ray, job
         self.nodes = Nodes(ray, job)
         self.board = Board(ray, job)
-        self.parents = Parents(ray, job.store)
+        self.ancestors = Ancestors(ray, job.store)
         self.task = ray.remote(compute)
         self.flying: dict[Any, str] = {}
         self.asked: dict[str, Needs] = {}
@@ -108,12 +108,11 @@ class Tasks:
             self._release(task)
 
     def _begin(self, spec: RunSpec, needs: Needs) -> Any:
-        job, parents = self.job, {parent.id: parent for parent in spec.parents()}
+        job = self.job
         order = Order(
             spec=dump(spec),
             place=replace(job.place, device=self.nodes.device),
             until=time.time() + min(job.place.deadline - time.monotonic(), FAREST),
-            parents=tuple(parents),
             key=hashlib.sha256(f"{platform.node()}{job.store.root}".encode()).hexdigest()[:12],
             versions=versions(),
         )
@@ -121,7 +120,7 @@ class Tasks:
         if needs.node:
             how["scheduling_strategy"] = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(needs.node, soft=False)
         scratch = taken(job.store.scratch(spec.id))
-        return self.task.options(**how).remote(order, self.board.actor, scratch, *map(self.parents.files, parents))
+        return self.task.options(**how).remote(order, self.board.actor, scratch, self.ancestors.of(spec))
 
     def _ended(self, task: Any) -> Ended | Lost:
         run_id = self.flying[task]
@@ -155,15 +154,18 @@ class Tasks:
         self.claims.pop(run_id).close()
 
 
-class Parents:
+class Ancestors:
     """Files of stored runs in Ray's object store: put there once, and while they are among the latest that were asked for."""
 
     def __init__(self, ray: Any, store: Store):
         self._ray, self._store = ray, store
         self._kept: OrderedDict[str, Any] = OrderedDict()
 
-    def files(self, run_id: str) -> Any:
-        """By reference; a damaged run raises a DamagedError."""
+    def of(self, spec: RunSpec) -> dict[str, Any]:
+        """References by id, to all that are stored: some runs read what their parents started from. A damaged one raises a DamagedError."""
+        return {run.id: self._files(run.id) for run in spec.family() if run.id != spec.id and run.id in self._store}
+
+    def _files(self, run_id: str) -> Any:
         if run_id not in self._kept:
             self._kept[run_id] = self._ray.put(self._store.files(run_id))
         self._kept.move_to_end(run_id)

@@ -1,4 +1,4 @@
-"""What happens on a node: its look at itself, and a run in a store of its own, from parents that came with the order.
+"""What happens on a node: its look at itself, and a run in a store of its own, with ancestors that are fetched when it asks for them.
 
 Nothing here reads or writes the driver's store: a node may be a machine that has no disk in common with it.
 """
@@ -19,7 +19,7 @@ from vitlib.runs.clock.progress import seldom
 from vitlib.runs.executors.on_ray.versions import require_same, versions
 from vitlib.runs.plan import Place
 from vitlib.runs.preflight import preflight
-from vitlib.runs.store import Store
+from vitlib.runs.store import Store, Stored
 from vitlib.runs.workers.one import compute_one
 from vitlib.runs.workers.slots import smallest_card
 from vitlib.spec import SpecError, rebuild
@@ -36,7 +36,6 @@ class Order:
         spec: as `vitlib.spec.dump` gives it.
         place: the driver's; of it a node takes how to compute, and not where to store.
         until: the deadline on the clock `time.time`, which machines share, more or less.
-        parents: ids of the runs whose files come with the order.
         key: of the driver's store.
         versions: of the driver.
     """
@@ -44,7 +43,6 @@ class Order:
     spec: dict[str, Any]
     place: Place
     until: float
-    parents: tuple[str, ...]
     key: str
     versions: dict[str, str]
 
@@ -80,14 +78,18 @@ def look(specs: list[dict[str, Any]], data_dir: Path, driver: dict[str, str]) ->
     return found, "", smallest_card()
 
 
-def compute(order: Order, board: Any, scratch: Files, *parents: Files) -> Report:
-    """Compute a run whose parents' files are given, going on from a checkpoint where there is one; never raises what the run raised."""
+def compute(order: Order, board: Any, scratch: Files, ancestors: dict[str, Any]) -> Report:
+    """Compute a run, going on from a checkpoint where there is one; never raises what the run raised.
+
+    Args:
+        board: the actor that hears how far it is.
+        scratch: files of its interrupted beginning.
+        ancestors: by id, references to the files of stored runs.
+    """
     require_same(order.versions, versions(), os.uname().nodename)
     spec = rebuild(order.spec)
     board.say.remote(spec.id, None)
-    with _private_store(order.key, spec.id) as store:
-        for run_id, files in zip(order.parents, parents, strict=True):
-            store.install(run_id, files)
+    with _private_store(order.key, spec.id, ancestors) as store:
         _put(store.scratch(spec.id), scratch)
         deadline = time.monotonic() + order.until - time.time()
         place = replace(order.place, results_dir=store.root, data_dir=_data_dir(order.place.data_dir), deadline=deadline)
@@ -101,14 +103,29 @@ def compute(order: Order, board: Any, scratch: Files, *parents: Files) -> Report
 
 
 @contextmanager
-def _private_store(key: str, run_id: str) -> Iterator[Store]:
+def _private_store(key: str, run_id: str, ancestors: dict[str, Any]) -> Iterator[Store]:
     """For one run. A killed task leaves its checkpoint there, which the next one on this node goes on from."""
     root = _home() / f"{key}-{run_id}"
     for path in root.iterdir() if root.exists() else ():
         if path.name != ".scratch":
             shutil.rmtree(path)
-    yield Store(root)
+    yield _WithAncestors(root, ancestors)
     shutil.rmtree(root, ignore_errors=True)
+
+
+class _WithAncestors(Store):
+    """A store that fetches runs when they are read for the first time."""
+
+    def __init__(self, root: Path, references: dict[str, Any]):
+        super().__init__(root)
+        self._references = references
+
+    def read(self, run_id: str) -> Stored:
+        if run_id in self._references and run_id not in self:
+            import ray
+
+            self.install(run_id, ray.get(self._references[run_id]))
+        return super().read(run_id)
 
 
 def _home() -> Path:

@@ -34,6 +34,7 @@ from vitlib.studies.costs.budget import seconds_of
 from vitlib.studies.costs.command import report
 from vitlib.studies.costs.speed.machine import rates_for
 from vitlib.studies.crate import command as crates
+from vitlib.studies.fsck import command as checking
 from vitlib.studies.headless import forks
 from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study
@@ -307,6 +308,7 @@ def _parser() -> argparse.ArgumentParser:
         batch.add_argument(f"--{name}", default="", help="default: the notebook's own")
     batch.add_argument("--budget", default="", help=BUDGET)
     crates.add_to(commands, shell.path_given)
+    checking.add_to(commands, shell.path_given)
     shell.add_to(commands)
     return parser
 

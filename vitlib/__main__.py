@@ -1,6 +1,6 @@
 """python -m vitlib COMMAND.
 
-list | status | plan | run | render | decide | scoreboard | export | import | notebooks | crate | ship | verify | compress.
+list | status | plan | run | render | decide | scoreboard | export | import | notebooks | crate | gc | ship | verify | compress.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from vitlib.studies.costs.command import report
 from vitlib.studies.costs.speed.machine import rates_for
 from vitlib.studies.crate import command as crates
 from vitlib.studies.loading import load_study
-from vitlib.studies.study import Study
+from vitlib.studies.study import NOT_VERIFIED, Study
+from vitlib.studies.sweeping import command as sweeping
 from vitlib.studies.verdicts import decide, scoreboard
 
-NOT_VERIFIED = "verified: metrics and provenance; arrays, histories and weights are when they are read, or now with --verify"
 BUDGET = "time to compute in, such as 12m: whole comparisons first; exit status 3 if runs are left, and the same command goes on"
 
 
@@ -304,7 +304,8 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("profile", "executor", "mode"):
         batch.add_argument(f"--{name}", default="", help="default: the notebook's own")
     batch.add_argument("--budget", default="", help=BUDGET)
-    crates.add_to(commands, shell.path_given)
+    for command in (crates, sweeping):
+        command.add_to(commands, shell.path_given)
     shell.add_to(commands)
     return parser
 

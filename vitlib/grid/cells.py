@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from vitlib.messages import brief, explain
 from vitlib.spec import Part, RunSpec, SpecError
 
-LARGEST = 10_000  # cells of a grid: more take minutes to describe, and nobody computes them
+LARGEST = 200_000  # cells of a grid: more take minutes to describe, and nobody computes them
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,15 @@ def _points(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _filled(table: str, point: dict[str, Any], run: Any, settings: Part) -> RunSpec:
-    where = f"(table {table!r}, {', '.join(f'{axis}={brief(value)}' for axis, value in point.items())})"
     try:
         return run(settings, **point)
     except ValidationError as error:
-        raise SpecError(f"{explain(RunSpec, error)} {where}") from None
+        raise SpecError(f"{explain(RunSpec, error)} {_where(table, point)}") from None
     except ArithmeticError as error:
-        raise SpecError(f"a setting is too large or too small to compute with: {error} {where}; allowed: closer to 1") from None
+        raise SpecError(
+            f"a setting is too large or too small to compute with: {error} {_where(table, point)}; allowed: closer to 1"
+        ) from None
+
+
+def _where(table: str, point: dict[str, Any]) -> str:
+    return f"(table {table!r}, {', '.join(f'{axis}={brief(value)}' for axis, value in point.items())})"

@@ -15,6 +15,7 @@ from typing import get_args
 
 from vitlib import distributed
 from vitlib.computing import Context, result_of
+from vitlib.runs.claims.asking import asking
 from vitlib.runs.clock.budget import REACHED, Budget, Seconds, Turns, noted
 from vitlib.runs.clock.progress import Progress, Settled
 from vitlib.runs.plan import Executor, Mode, Place, Plan, make_plan
@@ -117,14 +118,15 @@ def execute(
     turns = Turns(plan, store, budget, seconds)
     place = replace(place, deadline=budget.deadline)
     if distributed.launched() > 1:
-        with distributed.team(device_of(place.device)):
+        with distributed.team(device_of(place.device)), asking(store, plan.asked):
             _compute(plan, store, place, executor, turns, settled)
     elif budget.over:
         plan.left = dict(plan.pending)
         plan.fail_children(plan.left)
     elif plan.pending:
         require_device(place.device, executor)
-        _compute(plan, store, place, executor, turns, settled)
+        with asking(store, plan.asked):
+            _compute(plan, store, place, executor, turns, settled)
     if plan.left:
         raise _time_is_up(plan, store, Turns(plan, store, budget, seconds))  # by what was interrupted meanwhile
     if plan.failed:

@@ -31,6 +31,7 @@ from vitlib.studies.costs.speed import machine
 from vitlib.training.work.registry import Sets
 
 log = logging.getLogger("vitlib")
+NOT_VERIFIED = "verified: metrics and provenance; arrays, histories and weights are when they are read, or now with --verify"
 
 
 @dataclass(frozen=True, repr=False)

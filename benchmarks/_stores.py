@@ -1,6 +1,6 @@
 """Stores of any size: the runs of a study with many seeds, with the files that DeiT's smoke study left at the same points of its grid.
 
-Each run has its own description, identity and manifest, and files of its own; only weights, which nothing here reads, are links to one file.
+Each run has a description, identity, manifest and files of its own; only weights, which nothing here reads, are links to one file.
 """
 
 from __future__ import annotations

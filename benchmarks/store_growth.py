@@ -78,13 +78,20 @@ def measure(runs: int, folder: Path, commands: list[str]) -> dict:
     return found
 
 
+def _size(store: Path) -> int:
+    """Bytes on disk, but for the weights, which are links."""
+    own = ((place, name) for place, _, names in os.walk(store) for name in names if name != _stores.WEIGHTS)
+    return sum(os.stat(f"{place}/{name}").st_blocks * 512 for place, name in own)
+
+
 def repeated(times: int, command: list[str]) -> dict:
-    """Median seconds and largest MiB of a command, from its start to its end."""
+    """Medians of the seconds from a command's start to its end, by the clock and on the processor, and its largest resident MiB."""
     taken = [_one(command) for _ in range(times)]
-    return {"n": times, "seconds": round(statistics.median(seconds for seconds, _ in taken), 2), "MiB": round(max(mib for _, mib in taken))}
+    clock, processor = (round(statistics.median(row[place] for row in taken), 2) for place in (0, 1))
+    return {"n": times, "seconds": clock, "CPU seconds": processor, "MiB": round(max(row[2] for row in taken))}
 
 
-def _one(command: list[str]) -> tuple[float, float]:
+def _one(command: list[str]) -> tuple[float, float, float]:
     began = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=Path(__file__).parents[1])
     said = child.stderr.read().decode()
@@ -92,7 +99,7 @@ def _one(command: list[str]) -> tuple[float, float]:
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"{' '.join(command[2:5])}: {said[-2000:]}")
-    return time.perf_counter() - began, used.ru_maxrss / 2**10
+    return time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**10
 
 
 def _arguments(command: list[str], folder: Path) -> list[str]:
@@ -104,13 +111,11 @@ def _arguments(command: list[str], folder: Path) -> list[str]:
 
 def _computed(folder: Path):
     """The study that lends its files, computed once."""
-    small = _stores.study(2, folder)
     if not folder.exists():
-        subprocess.run(
-            [sys.executable, "-m", "vitlib", "run", _stores.DOCUMENT, "--profile", _stores.PROFILE, "--executor", "inline", "--device", "cpu",
-             "--overrides", json.dumps(_stores.overrides(2)), "--results-dir", str(folder)], check=True,
-        )  # fmt: skip
-    return small
+        how = ["--profile", _stores.PROFILE, "--executor", "inline", "--device", "cpu", "--results-dir", str(folder)]
+        given = ["--overrides", json.dumps(_stores.overrides(2))]
+        subprocess.run([sys.executable, "-m", "vitlib", "run", _stores.DOCUMENT, *how, *given], check=True)
+    return _stores.study(2, folder)
 
 
 STEPS = """
@@ -124,9 +129,11 @@ from vitlib.runs.store import Store
 folder, seeds = Path(sys.argv[1]), int(sys.argv[2])
 found = {}
 def timed(name, act):
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     result = act()
-    found[name] = {"seconds": round(time.perf_counter() - began, 3), "MiB so far": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)}
+    clock, processor = time.perf_counter() - began, time.process_time() - busy
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found[name] = {"seconds": round(clock, 3), "CPU seconds": round(processor, 3), "MiB so far": round(most / 2**10)}
     return result
 study = timed("load_study", lambda: _stores.study(seeds, folder / "store"))
 timed("identities", lambda: study.specs)

@@ -28,7 +28,7 @@ from vitlib.runs.manifest import StoreError
 from vitlib.runs.plan import Place
 from vitlib.runs.preflight import verify_data
 from vitlib.runs.store import Store, require_writable
-from vitlib.spec import SpecError, require
+from vitlib.spec import SpecError, families, require
 from vitlib.studies import shipping, travel
 from vitlib.studies.costs.budget import seconds_of
 from vitlib.studies.costs.command import report
@@ -184,7 +184,7 @@ def export(options: argparse.Namespace) -> int:
     archive.require_place(options.archive)
     study = _study(options)
     store = Store(study.place.results_dir, writable=False)
-    family = {member.id for spec in study.specs.values() for member in spec.family()}
+    family = families(study.specs.values())
     wanted = [run_id for run_id in store.ids() if run_id in family]
     weights = travel.started_from(study, store) if options.needed_weights else not options.without_weights
     archive.export(store, wanted, options.archive, weights)

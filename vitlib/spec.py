@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, Self, TypeVar
 from unicodedata import category
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vitlib.messages import brief, explain, nearest
 
 DEEPEST = 12  # levels of nested settings
+Kept, Given, Made = TypeVar("Kept", bound="Part"), ParamSpec("Given"), TypeVar("Made")
 _REQUIRED = object()  # in place of a default
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -85,6 +86,11 @@ class Part(BaseModel):
         return {}
 
     @cached_property
+    def _made(self) -> dict[Any, Any]:
+        """See `remembered`."""
+        return {}
+
+    @cached_property
     def _text(self) -> str:
         """The same as JSON, made once of each object: many runs share their groups of fields."""
         return _table({type(self).__name__: self._fields_text})
@@ -136,16 +142,35 @@ class RunSpec(Part):
 
     def family(self) -> Iterator[RunSpec]:
         """Ancestors first, each once, then the run itself."""
-        found: dict[str, RunSpec] = {}
+        yield from families([self]).values()
 
-        def visit(run: RunSpec) -> None:
-            if run.id not in found:
-                for parent in run._runs:
-                    visit(parent)
-                found[run.id] = run
 
-        visit(self)
-        yield from found.values()
+def families(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
+    """The runs and all that they start from by id, ancestors first, each once."""
+    found: dict[str, RunSpec] = {}
+
+    def visit(run: RunSpec) -> None:
+        if run.id not in found:
+            for parent in run._runs:
+                visit(parent)
+            found[run.id] = run
+
+    for spec in specs:
+        visit(spec)
+    return found
+
+
+def remembered(function: Callable[Concatenate[Kept, Given], Made]) -> Callable[Concatenate[Kept, Given], Made]:
+    """A function of settings and plain values: what it gave is kept with the settings, so that one run is one object wherever it stands."""
+
+    @wraps(function)
+    def once(settings: Kept, *given: Given.args, **named: Given.kwargs) -> Made:
+        made, key = settings._made, (function, repr(given), repr(named))
+        if key not in made:
+            made[key] = function(settings, *given, **named)
+        return made[key]
+
+    return once
 
 
 def dump(spec: RunSpec) -> dict[str, Any]:

@@ -50,11 +50,15 @@ def cells(entry: dict[str, Any], module: ModuleType, settings: Part) -> tuple[Ce
             f"grid: the settings ask for {sizes.total():,} runs, {most:,} of them for the table {largest!r}; "
             f"allowed: at most {LARGEST:,}; give fewer seeds, sets or other values that the grid runs over"
         )
-    return tuple(
-        Cell(table, point, _filled(table, point, getattr(module, f"run_{run}"), settings))
-        for table, run, axes in blocks
-        for point in _points(axes)
-    )
+    made: dict[tuple[str, str], RunSpec] = {}  # tables share runs
+
+    def filled(table: str, run: str, point: dict[str, Any]) -> RunSpec:
+        key = (run, repr(point))
+        if key not in made:
+            made[key] = _filled(table, point, getattr(module, f"run_{run}"), settings)
+        return made[key]
+
+    return tuple(Cell(table, point, filled(table, run, point)) for table, run, axes in blocks for point in _points(axes))
 
 
 def in_words(cells: Iterable[Cell], words: dict[str, Any]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from vitlib.runs.archive import specs
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.plan import Place
 from vitlib.runs.reading.described import NAMES, Described, pairs
-from vitlib.spec import Part, SpecError, require
+from vitlib.spec import Part, SpecError, families, require
 from vitlib.studies.pretraining import with_teachers
 from vitlib.studies.study import Study
 from vitlib.studies.travel import archives
@@ -100,7 +100,7 @@ def _shares_data(module: ModuleType, entry: dict[str, Any], settings: Part) -> b
 
 def _meet_demands(settings: Part, cells: Iterable[Cell], data_dir: Path) -> None:
     """Refuse models and data that some run could not be computed with, before any is."""
-    runs = {run.id: run for cell in cells for run in cell.spec.family()}
+    runs = families(cell.spec for cell in cells)
     for demand in dict.fromkeys(demand for part in (settings, *runs.values()) for demand in part.demands()):
         demand.check(data_dir)
 

@@ -12,7 +12,7 @@ from vitlib import paths
 from vitlib.grid.entries import read_entry, studies
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.reading.described import Described
-from vitlib.spec import SpecError
+from vitlib.spec import SpecError, families
 from vitlib.studies.loading import describe_study, folder_of
 
 CHANGES = "changes.json"
@@ -44,7 +44,7 @@ def asked(places: dict[str, str]) -> Asked:
         except (SpecError, StoreError) as error:
             found.unclear[f"{paper}, {profile}{', changed' * bool(overrides)}"] = str(error)
         else:
-            found.ids |= {member.id for spec in study.specs.values() for member in spec.family()}
+            found.ids |= families(study.specs.values()).keys()
     return found
 
 

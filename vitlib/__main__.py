@@ -1,6 +1,6 @@
 """python -m vitlib COMMAND.
 
-list | status | plan | run | render | decide | scoreboard | export | import | notebooks | crate | ship | verify | compress.
+list | status | plan | run | render | decide | scoreboard | export | import | notebooks | crate | gc | ship | verify | compress.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vitlib.runs.manifest import StoreError
 from vitlib.runs.plan import Place
 from vitlib.runs.preflight import verify_data
 from vitlib.runs.store import Store, require_writable
-from vitlib.spec import SpecError, require
+from vitlib.spec import SpecError, families, require
 from vitlib.studies import shipping, travel
 from vitlib.studies.costs.budget import seconds_of
 from vitlib.studies.costs.command import report
@@ -37,10 +37,10 @@ from vitlib.studies.crate import command as crates
 from vitlib.studies.fsck import command as checking
 from vitlib.studies.headless import forks
 from vitlib.studies.loading import load_study
-from vitlib.studies.study import Study
+from vitlib.studies.study import NOT_VERIFIED, Study
+from vitlib.studies.sweeping import command as sweeping
 from vitlib.studies.verdicts import decide, scoreboard
 
-NOT_VERIFIED = "verified: metrics and provenance; arrays, histories and weights are when they are read, or now with --verify"
 BUDGET = "time to compute in, such as 12m: whole comparisons first; exit status 3 if runs are left, and the same command goes on"
 
 
@@ -186,7 +186,7 @@ def export(options: argparse.Namespace) -> int:
     archive.require_place(options.archive)
     study = _study(options)
     store = Store(study.place.results_dir, writable=False)
-    family = {member.id for spec in study.specs.values() for member in spec.family()}
+    family = families(study.specs.values())
     wanted = [run_id for run_id in store.ids() if run_id in family]
     weights = travel.started_from(study, store) if options.needed_weights else not options.without_weights
     archive.export(store, wanted, options.archive, weights)
@@ -307,8 +307,8 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("profile", "executor", "mode"):
         batch.add_argument(f"--{name}", default="", help="default: the notebook's own")
     batch.add_argument("--budget", default="", help=BUDGET)
-    crates.add_to(commands, shell.path_given)
-    checking.add_to(commands, shell.path_given)
+    for command in (crates, checking, sweeping):
+        command.add_to(commands, shell.path_given)
     shell.add_to(commands)
     return parser
 

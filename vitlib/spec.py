@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property, wraps
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, Self, TypeVar
 from unicodedata import category
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,6 +22,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vitlib.messages import brief, explain, nearest
 
 DEEPEST = 12  # levels of nested settings
+Kept, Given, Made = TypeVar("Kept", bound="Part"), ParamSpec("Given"), TypeVar("Made")
+_REQUIRED = object()  # in place of a default
+_PLAIN = (str, int, float, bool, type(None))
 
 
 class SpecError(ValueError):
@@ -58,7 +61,15 @@ class Part(BaseModel):
             return cls(**fields)
 
     def changed(self, **fields: Any) -> Self:
-        """A copy with some fields replaced, validated again."""
+        """A copy with some fields replaced, validated again; the same copy for the same plain values."""
+        if not all(map(_is_plain, fields.values())):
+            return self._changed(fields)
+        key = repr(fields)
+        if key not in self._copies:
+            self._copies[key] = self._changed(fields)
+        return self._copies[key]
+
+    def _changed(self, fields: dict[str, Any]) -> Self:
         with _refusing(type(self)):
             return type(self).model_validate({name: getattr(self, name) for name in type(self).model_fields} | fields)
 
@@ -68,15 +79,32 @@ class Part(BaseModel):
 
     def canonical(self) -> dict[str, Any]:
         """Class name and non-default fields, sorted: what the identity is made of."""
-        fields = type(self).model_fields
-        values = {name: getattr(self, name) for name in sorted(fields)}
-        return {
-            type(self).__name__: {
-                name: _canonical(value)
-                for name, value in values.items()
-                if fields[name].is_required() or value != fields[name].get_default(call_default_factory=True)
-            }
-        }
+        return json.loads(self._text)
+
+    @cached_property
+    def _copies(self) -> dict[str, Self]:
+        return {}
+
+    @cached_property
+    def _made(self) -> dict[Any, Any]:
+        """See `remembered`."""
+        return {}
+
+    @cached_property
+    def _text(self) -> str:
+        """The same as JSON, made once of each object: many runs share their groups of fields."""
+        return _table({type(self).__name__: self._fields_text})
+
+    @cached_property
+    def _fields_text(self) -> str:
+        own = self.__dict__
+        return _table({name: _json(own[name]) for name, default in _defaults(type(self)) if default is _REQUIRED or own[name] != default})
+
+    @cached_property
+    def _runs(self) -> tuple[RunSpec, ...]:
+        """Those among the fields, but for those that belong to other runs."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return tuple(run for value in values if isinstance(value, _HOLDERS) for run in _runs_in(value))
 
 
 @contextmanager
@@ -99,30 +127,50 @@ class RunSpec(Part):
     timed: ClassVar[bool] = False  # True: its result is a time, so nothing may run beside it
     divisible: ClassVar[bool] = False  # True: its loss is a mean over images, so several processes may share each batch
 
-    def canonical(self) -> dict[str, Any]:
-        return {**super().canonical(), "version": self.version}
+    @cached_property
+    def _text(self) -> str:
+        return _table({type(self).__name__: self._fields_text, "version": _json(self.version)})
 
     @cached_property
     def id(self) -> str:
-        digest = hashlib.sha256(json.dumps(self.canonical(), sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(self._text.encode()).hexdigest()
         return f"{type(self).__name__.lower()}-{digest[:16]}"
 
     def parents(self) -> list[RunSpec]:
         """The runs among the fields, inside groups, tuples and tables too."""
-        return [run for name in type(self).model_fields for run in _runs_in(getattr(self, name))]
+        return list(self._runs)
 
     def family(self) -> Iterator[RunSpec]:
         """Ancestors first, each once, then the run itself."""
-        found: dict[str, RunSpec] = {}
+        yield from families([self]).values()
 
-        def visit(run: RunSpec) -> None:
-            if run.id not in found:
-                for parent in run.parents():
-                    visit(parent)
-                found[run.id] = run
 
-        visit(self)
-        yield from found.values()
+def families(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
+    """The runs and all that they start from by id, ancestors first, each once."""
+    found: dict[str, RunSpec] = {}
+
+    def visit(run: RunSpec) -> None:
+        if run.id not in found:
+            for parent in run._runs:
+                visit(parent)
+            found[run.id] = run
+
+    for spec in specs:
+        visit(spec)
+    return found
+
+
+def remembered(function: Callable[Concatenate[Kept, Given], Made]) -> Callable[Concatenate[Kept, Given], Made]:
+    """A function of settings and plain values: what it gave is kept with the settings, so that one run is one object wherever it stands."""
+
+    @wraps(function)
+    def once(settings: Kept, *given: Given.args, **named: Given.kwargs) -> Made:
+        made, key = settings._made, (function, repr(given), repr(named))
+        if key not in made:
+            made[key] = function(settings, *given, **named)
+        return made[key]
+
+    return once
 
 
 def dump(spec: RunSpec) -> dict[str, Any]:
@@ -174,25 +222,47 @@ def require_plain(value: Any, path: str = "", depth: int = 0) -> None:
         raise SpecError(f"{path}: got {brief(value)}; allowed: plain numbers, strings, lists, and tables with names as keys")
 
 
-def _canonical(value: Any) -> Any:
+def _is_plain(value: Any) -> bool:
+    return type(value) in _PLAIN or (type(value) is tuple and all(type(item) in _PLAIN for item in value))
+
+
+@cache
+def _defaults(cls: type[Part]) -> tuple[tuple[str, Any], ...]:
+    """Names of fields, sorted, each with its default."""
+    fields = sorted(cls.model_fields.items())
+    return tuple((name, _REQUIRED if field.is_required() else field.get_default(call_default_factory=True)) for name, field in fields)
+
+
+def _json(value: Any) -> str:
+    """What `json.dumps` makes of a value with sorted keys, groups of fields by their canonical form."""
     if isinstance(value, Part):
-        return value.canonical()
+        return value._text
     if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in sorted(value.items())}
-    if isinstance(value, (tuple, list)):
-        return [_canonical(item) for item in value]
-    return value
+        return _table({key: _json(item) for key, item in value.items()})
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_json, value))}]"
+    return _plainly(value)
+
+
+def _table(texts: dict[str, str]) -> str:
+    return f"{{{', '.join(f'{_name(name)}: {texts[name]}' for name in sorted(texts))}}}"
+
+
+_plainly = json.JSONEncoder().encode
+_name = cache(_plainly)
 
 
 def _runs_in(value: Any) -> Iterator[RunSpec]:
     if isinstance(value, RunSpec):
         yield value
     elif isinstance(value, Part):
-        for name in type(value).model_fields:
-            yield from _runs_in(getattr(value, name))
+        yield from value._runs
     elif isinstance(value, dict | tuple | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _runs_in(item)
+
+
+_HOLDERS = (Part, dict, tuple, list)
 
 
 def _dump(value: Any) -> Any:

@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 
 from tests.runs.support import FACTS, SPEC, PowerCut, delete
-from tests.support import Number, assert_same_arrays, assert_same_result, computed, files_below, flip_a_byte
+from tests.support import Number, assert_same_arrays, assert_same_result, files_below, flip_a_byte
 from vitlib.computing import Result
 from vitlib.runs import store as store_module
-from vitlib.runs.execute import execute
 from vitlib.runs.manifest import MANIFEST, DamagedError
 from vitlib.runs.reading.stored import WEIGHTS
 from vitlib.runs.store import FILES, Store

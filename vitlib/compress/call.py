@@ -19,7 +19,7 @@ from vitlib.papers.comparison.left.measured import Measured
 from vitlib.runs.execute import execute
 from vitlib.runs.plan import Executor, Mode, Place
 from vitlib.runs.reading.stored import Stored
-from vitlib.spec import RunSpec
+from vitlib.spec import RunSpec, families
 from vitlib.teachers.teacher import Teacher
 
 TEACHERS = ("teacher", "cl", "mim")  # fields of runs
@@ -101,7 +101,7 @@ def computed(
     Raises:
         SpecError: for a model or photos that a run cannot be computed with, before anything is.
     """
-    family = {member.id: member for run in runs for member in run.family()}
+    family = families(runs)
     for demand in dict.fromkeys(demand for member in family.values() for demand in member.demands()):
         demand.check(place.data_dir)
     if mode != "force":

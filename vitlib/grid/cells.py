@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from vitlib.messages import brief, explain
 from vitlib.spec import Part, RunSpec, SpecError
 
-LARGEST = 10_000  # cells of a grid: more take minutes to describe, and nobody computes them
+LARGEST = 200_000  # cells of a grid: more take minutes to describe, and nobody computes them
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,15 @@ def cells(entry: dict[str, Any], module: ModuleType, settings: Part) -> tuple[Ce
             f"grid: the settings ask for {sizes.total():,} runs, {most:,} of them for the table {largest!r}; "
             f"allowed: at most {LARGEST:,}; give fewer seeds, sets or other values that the grid runs over"
         )
-    return tuple(
-        Cell(table, point, _filled(table, point, getattr(module, f"run_{run}"), settings))
-        for table, run, axes in blocks
-        for point in _points(axes)
-    )
+    made: dict[tuple[str, str], RunSpec] = {}  # tables share runs
+
+    def filled(table: str, run: str, point: dict[str, Any]) -> RunSpec:
+        key = (run, repr(point))
+        if key not in made:
+            made[key] = _filled(table, point, getattr(module, f"run_{run}"), settings)
+        return made[key]
+
+    return tuple(Cell(table, point, filled(table, run, point)) for table, run, axes in blocks for point in _points(axes))
 
 
 def in_words(cells: Iterable[Cell], words: dict[str, Any]) -> dict[str, str]:
@@ -117,10 +121,15 @@ def _points(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _filled(table: str, point: dict[str, Any], run: Any, settings: Part) -> RunSpec:
-    where = f"(table {table!r}, {', '.join(f'{axis}={brief(value)}' for axis, value in point.items())})"
     try:
         return run(settings, **point)
     except ValidationError as error:
-        raise SpecError(f"{explain(RunSpec, error)} {where}") from None
+        raise SpecError(f"{explain(RunSpec, error)} {_where(table, point)}") from None
     except ArithmeticError as error:
-        raise SpecError(f"a setting is too large or too small to compute with: {error} {where}; allowed: closer to 1") from None
+        raise SpecError(
+            f"a setting is too large or too small to compute with: {error} {_where(table, point)}; allowed: closer to 1"
+        ) from None
+
+
+def _where(table: str, point: dict[str, Any]) -> str:
+    return f"(table {table!r}, {', '.join(f'{axis}={brief(value)}' for axis, value in point.items())})"

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitlib.inputs.models import Timm
 from vitlib.inputs.sources import Data
-from vitlib.spec import Part, RunSpec
+from vitlib.spec import Part, RunSpec, families
 from vitlib.teachers.teacher import Teacher
 
 MANY = 3  # sets that a stamp names; of more it says the number
@@ -22,8 +22,8 @@ def images_of(specs: Iterable[RunSpec]) -> set[Images]:
 
 def normalised_otherwise(specs: Iterable[RunSpec]) -> bool:
     """Whether some model sees images by a mean and standard deviation that its own were not normalised with: the data's word goes."""
-    runs = {run.id: run for spec in specs for run in spec.family()}
-    pairs = ((teacher, data) for run in runs.values() for teacher in _teachers_of(run) for data in _data_of(run))
+    runs = families(specs).values()
+    pairs = ((teacher, data) for run in runs for teacher in _teachers_of(run) for data in _data_of(run))
     return any(data.mean is not None and data != _by_its_own(teacher, data) for teacher, data in pairs)
 
 

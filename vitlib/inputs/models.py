@@ -202,6 +202,7 @@ def _resnet(model: ResNet, common: dict) -> nn.Module:
     return module
 
 
+@lru_cache(maxsize=256)
 def released(name: str) -> dict[str, Any]:
     """What timm says of a model by its name: image size, mean, std and number of classes of its weights.
 

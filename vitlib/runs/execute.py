@@ -13,6 +13,7 @@ from typing import get_args
 
 from vitlib import distributed
 from vitlib.computing import Context, result_of
+from vitlib.runs.claims.asking import asking
 from vitlib.runs.clock.budget import REACHED, Budget, Seconds, Turns, noted
 from vitlib.runs.clock.progress import Progress, Settled
 from vitlib.runs.executors.driver import drive
@@ -118,13 +119,14 @@ def execute(
     place = replace(place, deadline=budget.deadline)
     job = partial(_compute, plan, store, place, executor, turns, memory, settled)
     if distributed.launched() > 1:
-        with distributed.team(device_of(place.device)):
+        with distributed.team(device_of(place.device)), asking(store, plan.asked):
             job()
     elif budget.over:
         plan.left = dict(plan.pending)
         plan.fail_children(plan.left)
     elif plan.pending:
-        job()
+        with asking(store, plan.asked):
+            job()
     if plan.left:
         raise _time_is_up(plan, store, Turns(plan, store, budget, seconds))  # by what was interrupted meanwhile
     if plan.failed:

@@ -72,6 +72,11 @@ class Plan:
     left: dict[str, RunSpec] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def asked(self) -> list[str]:
+        """Stored and pending runs by id: whoever computes the plan needs them until its end."""
+        return [*self.stored, *self.pending]
+
     @cached_property
     def parents(self) -> dict[str, list[str]]:
         """Of each pending run: found once, because executors ask often."""

@@ -11,7 +11,7 @@ from vitlib.inputs.sets.watched import watched_split
 from vitlib.inputs.sources import Data, check, compare, fingerprint, left_out
 from vitlib.runs.plan import Place
 from vitlib.runs.store import Store
-from vitlib.spec import RunSpec, SpecError
+from vitlib.spec import RunSpec, SpecError, families
 from vitlib.teachers.teacher import Teacher
 
 RECORDED = ".data"  # below the results: what large sets of files were when results on them began
@@ -65,7 +65,7 @@ def lacking(specs: Iterable[RunSpec], sources: Collection[str], store: Store) ->
 
 def verify_data(specs: Iterable[RunSpec], place: Place) -> None:
     """Read all bytes of the runs' data; refuse what was replaced since results began, take files written since as they are."""
-    runs = {member.id: member for spec in specs for member in spec.family()}.values()
+    runs = families(specs).values()
     compare({data.source for run in runs for _, data in _data(run)}, place.data_dir, place.results_dir / RECORDED, verify=True)
 
 

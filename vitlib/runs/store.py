@@ -8,7 +8,6 @@ changed is set aside on the next read. Nothing is pickled.
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import time
@@ -16,7 +15,7 @@ import uuid
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save as save_safetensors

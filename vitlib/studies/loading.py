@@ -22,7 +22,7 @@ from vitlib.runs.archive import specs
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.plan import Place
 from vitlib.runs.reading.described import NAMES, Described, pairs
-from vitlib.spec import Part, SpecError, require
+from vitlib.spec import Part, SpecError, families, require
 from vitlib.studies.pretraining import with_teachers
 from vitlib.studies.study import Study
 from vitlib.studies.travel import archives
@@ -51,6 +51,29 @@ def load_study(
         SpecError: unknown paper, profile or field, or a value that is not allowed; before anything is computed.
         StoreError: for a place that is a file, or an archive of results that cannot be read where images are not here.
     """
+    places = {"results_dir": results_dir, "figures_dir": figures_dir, "data_dir": data_dir}
+    study = describe_study(paper, profile, overrides=overrides, device=device, capture=capture, **places)
+    _meet_demands(study.settings, study.cells, study.place.data_dir)
+    return study
+
+
+def describe_study(
+    paper: str,
+    profile: str,
+    *,
+    overrides: dict[str, Any] | str | None = None,
+    results_dir: str = "",
+    figures_dir: str = "",
+    data_dir: str = "",
+    device: str = "auto",
+    capture: bool = True,
+    known: Described | None = None,
+) -> Study:
+    """The same as `load_study`, without a look at whether models and data are such that the runs can be computed.
+
+    Args:
+        known: what stored runs say of data that are not here, for several studies of one store.
+    """
     fingerprint.cache_clear()
     require("paper", paper, studies())
     given = read_overrides(overrides)
@@ -61,9 +84,8 @@ def load_study(
     own = merged(entry["base"], entry["profile"][profile])
     before, after = (module.Settings.parse(with_teachers(fields)) for fields in (own, merged(own, given)))
     changes, shown = changes_of(given, before, after), folder_of("figures_dir", figures_dir)
-    settings = _pinned(after, _Files(place, archives(paper, profile, changes, shown)))
+    settings = _pinned(after, _Files(place, archives(paper, profile, changes, shown), known or Described(place.results_dir)))
     filled = cells(entry, module, settings)
-    _meet_demands(settings, filled, place.data_dir)
     return Study(paper, profile, module, entry, settings, filled, place, shown, changes, _shares_data(module, entry, settings))
 
 
@@ -78,7 +100,7 @@ def _shares_data(module: ModuleType, entry: dict[str, Any], settings: Part) -> b
 
 def _meet_demands(settings: Part, cells: Iterable[Cell], data_dir: Path) -> None:
     """Refuse models and data that some run could not be computed with, before any is."""
-    runs = {run.id: run for cell in cells for run in cell.spec.family()}
+    runs = families(cell.spec for cell in cells)
     for demand in dict.fromkeys(demand for part in (settings, *runs.values()) for demand in part.demands()):
         demand.check(data_dir)
 
@@ -102,6 +124,7 @@ class _Files:
 
     place: Place
     archives: list[Path]
+    stored: Described
 
     def pinned(self, value: Data | Checkpoint) -> Data | Checkpoint:
         data_dir = self.place.data_dir
@@ -116,11 +139,7 @@ class _Files:
 
     def _known(self, field: str, value: str) -> str:
         archived = (found for spec in self._archived for name, found in pairs(spec, field, NAMES[field]) if name == value)
-        return self._stored.known(field, value) or next(archived, "")
-
-    @cached_property
-    def _stored(self) -> Described:
-        return Described(self.place.results_dir)
+        return self.stored.known(field, value) or next(archived, "")
 
     @cached_property
     def _archived(self) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from vitlib.runs.plan import Executor, Mode, Place
 from vitlib.runs.preflight import absent, lacking
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store
-from vitlib.spec import RunSpec
+from vitlib.spec import RunSpec, families
 from vitlib.studies import artefacts, travel
 from vitlib.studies.costs import remaining, slots, table
 from vitlib.studies.costs.budget import in_order, seconds_of
@@ -31,6 +31,7 @@ from vitlib.studies.costs.speed import machine
 from vitlib.training.work.registry import Sets
 
 log = logging.getLogger("vitlib")
+NOT_VERIFIED = "verified: metrics and provenance; arrays, histories and weights are when they are read, or now with --verify"
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +91,7 @@ class Study(Grid):
 
     def ancestors(self, verify: bool = False) -> pd.DataFrame:
         """One row a run that those of the grid start from: id and state, as in `status`."""
-        family = {member.id: member for spec in self.specs.values() for member in spec.family() if member.id not in self.specs}
+        family = {run_id: member for run_id, member in families(self.specs.values()).items() if run_id not in self.specs}
         return pd.DataFrame(self._states(family, verify).items(), columns=["run", "state"])
 
     def grid(self) -> pd.DataFrame:

@@ -47,7 +47,7 @@ def test_a_reader_gets_an_error_for_it_and_one_line_and_nothing_is_changed(place
     found = execute(SPECS, place, mode="read-only")
     assert found[SPECS[1].id].metrics["value"] == 1  # what is whole is read
     for _ in range(2):
-        with pytest.raises(DamagedError, match="arrays.npz changed"):
+        with pytest.raises(DamagedError, match=r"arrays\.npz changed"):
             found[SPECS[1].id].arrays  # noqa: B018
     assert caplog.text.count("damaged, shown as missing") == 1
     assert files_below(place.results_dir) == before and computed(place) == [spec.id for spec in SPECS]
@@ -95,7 +95,7 @@ def test_a_run_that_another_process_computed_again_meanwhile_is_read_as_it_is_no
 def test_a_run_that_was_removed_meanwhile_is_computed_again_and_missing_to_a_reader(place):
     results, shown = execute(SPECS, place), execute(SPECS, place, mode="read-only")
     Store(place.results_dir).set_aside(SPECS[0].id)
-    with pytest.raises(DamagedError, match="not in .* any more"):
+    with pytest.raises(DamagedError, match=r"not in .* any more"):
         shown[SPECS[0].id].metrics  # noqa: B018
     assert results[SPECS[0].id].metrics["value"] == 0
     assert computed(place)[3:] == [SPECS[0].id]

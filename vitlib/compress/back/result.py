@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from vitlib.compress.back import away
 from vitlib.deploy.needed import require
@@ -140,6 +139,8 @@ class Compressed:
         return plain_weights(self.place.reading().weights(self.run))
 
     def _row(self, name: str, run: RunSpec) -> dict[str, float | int | str]:
+        from scipy.stats import binomtest  # slow to import
+
         stored = self.stored.get(Measured(model=run).id)
         if stored is None:
             return {"model": name} | dict.fromkeys(COLUMNS, float("nan"))

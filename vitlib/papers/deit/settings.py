@@ -13,7 +13,7 @@ from vitlib.inputs.models import ResNet, Timm, Vit
 from vitlib.inputs.sources import Data
 from vitlib.papers.deit.specs import Anatomy, Reduction, Released, Student, Throughput, Tokens, Weight
 from vitlib.recipe import Recipe, Seeds
-from vitlib.spec import Demand, Part
+from vitlib.spec import Demand, Part, remembered
 from vitlib.teachers.teacher import Teacher
 
 
@@ -162,6 +162,7 @@ def _released(settings: Settings, model: Timm, data: Data, second: Data | None) 
     )
 
 
+@remembered
 def _student(settings: Settings, method: str, size: str, resolution: str, seed: int, teacher: str) -> Student:
     objective = {"none": "none", "none-long": "none", "two-class": "none", "soft": "soft"}.get(method, "hard")
     taught = objective != "none"
@@ -194,6 +195,7 @@ def _finetuned(settings: Settings, native: Student, teacher: Student | Released 
     return native.changed(data=native.data.changed(**larger), recipe=recipe, start=native, teacher=teacher, second_test=second)
 
 
+@remembered
 def _teacher(settings: Settings, name: str, resolution: str, seed: int) -> Student | Released:
     """A convnet trained by its own recipe, a released one, or the plain transformer, for a student of that seed."""
     seed = seed if settings.teacher_seeds == "each" else 0

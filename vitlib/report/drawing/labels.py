@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from scipy.optimize import isotonic_regression
 
 LINE = 1.25  # height of a line of text, of its font size
 FIRM = 0.94  # of the figure's width, that a legend may take
@@ -67,6 +66,8 @@ def label_ends(axes: Axes, *, names: Mapping[str, str] | None = None, fontsize: 
 
 def spread(wanted: np.ndarray, gap: float) -> np.ndarray:
     """Places at least `gap` apart, in the order of the wanted ones (rising) and as near to them as squares count."""
+    from scipy.optimize import isotonic_regression  # slow to import
+
     steps = gap * np.arange(len(wanted))
     return isotonic_regression(wanted - steps).x + steps
 

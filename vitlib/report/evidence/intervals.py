@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 from vitlib.report.evidence.paired import Paired
@@ -77,6 +76,8 @@ class Interval:
 
     def level_of(self, distance: float) -> float:
         """The smallest level at which half the interval is narrower than `distance`, its p-value; 1 where none is, NaN without interval."""
+        from scipy.optimize import brentq  # slow to import
+
         if np.isnan(self.half_width()):
             return float("nan")
         if not self.half_width(1.0) < distance:

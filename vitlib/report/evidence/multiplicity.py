@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import false_discovery_control
 
 from vitlib.report.evidence.intervals import LEVEL
 
@@ -16,6 +15,8 @@ def adjusted(levels: np.ndarray) -> np.ndarray:
     for both kinds, because 1 / e of a sequential claim is a p-value wherever one stops. A claim without a level (NaN) counts among the
     K and stays undecided.
     """
+    from scipy.stats import false_discovery_control  # slow to import
+
     return false_discovery_control(np.where(np.isnan(levels), 1.0, np.minimum(levels, 1.0))) if len(levels) else np.array([])
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from vitlib.grid.grid import Grid
-from vitlib.spec import RunSpec, SpecError
+from vitlib.spec import RunSpec, SpecError, families
 from vitlib.studies.costs.amounts import Amounts, amounts_of, memory, storage
 from vitlib.studies.costs.schedule import wall
 from vitlib.studies.costs.speed.rates import Rates
@@ -39,7 +39,7 @@ def cost_of(specs: list[RunSpec], parents: set[str], sets: Sets) -> Cost:
 
 def family(study: Grid) -> dict[str, RunSpec]:
     """The runs of the grid and those that they start from."""
-    return {member.id: member for spec in study.specs.values() for member in spec.family()}
+    return families(study.specs.values())
 
 
 def parents_in(runs: Iterable[RunSpec]) -> set[str]:

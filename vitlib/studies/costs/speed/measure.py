@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from vitlib import paths
 from vitlib.runs.provenance import facts
@@ -59,6 +58,8 @@ def _answers(workers: list[subprocess.Popen]) -> list[str]:
 
 def fitted(asked: list[SupervisedTeacher], seconds: np.ndarray, usual: Rates) -> dict[str, float]:
     """Seconds a unit: least squares of the logarithms of the times, drawn to those of a `usual` device, so that few probes suffice."""
+    from scipy.optimize import least_squares  # slow to import
+
     sets, start = Sets(Path()), np.log([getattr(usual, name) for name in FITTED])
     units = np.array([[getattr(amounts_of(probe, sets), name) for name in FITTED] for probe in asked], dtype=float)
 

@@ -1,0 +1,1 @@
+"""A store swept: which of its runs nobody asks for any more, and how they are removed."""

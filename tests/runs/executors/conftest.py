@@ -15,7 +15,6 @@ def compute(request, forking):
 @pytest.fixture(scope="session")
 def nodes():
     """A head and one node more."""
-    pytest.importorskip("ray", reason="ray is not installed: python -m pip install -e '.[ray]'")
     from benchmarks.cluster.nodes import cluster
 
     with cluster(2) as made:

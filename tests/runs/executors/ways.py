@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 
 import pytest
@@ -24,10 +25,8 @@ WAYS = ["inline", "local", "drivers", RAY]
 
 def drive(specs: list[RunSpec], place: Place, seconds: float) -> None:
     """One of several drivers on a store; what failed or is left, the one that is asked last says."""
-    try:
+    with suppress(RunsFailedError, TimeIsUpError):
         execute(specs, place, budget=Budget(seconds), seconds=lambda spec: 0.01)
-    except (RunsFailedError, TimeIsUpError):
-        pass
 
 
 def started(forking, *arguments) -> BaseProcess:

@@ -4,14 +4,14 @@
 
 DeiT's smoke study by local workers, by four drivers on one store, and by Ray on three nodes of this machine. Each kill comes when a
 random number of runs is stored, and up to a second later. A killed driver is started again, unless others go on. Time lost is the time
-until all is stored less the median of undisturbed studies. A table, and deaths.json beside this file.
+until all is stored less the median of undisturbed studies. A table, and deaths.json beside this
+file, where the rows of others stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import random
 import signal
@@ -27,9 +27,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks._paired import machine
 from benchmarks.cluster.nodes import Nodes, below, cluster, computing, processes, until
-from benchmarks.cluster.ways import digests, finish, left_behind, start, written
+from benchmarks.cluster.ways import digests, finish, keep, kept, left_behind, start, written
 from vitlib.studies.loading import load_study
 
 RESULT = Path(__file__).with_suffix(".json")
@@ -96,7 +95,7 @@ def main() -> int:
                 rows.append(summary(victim, tries, usual, expected))
                 print(rows[-1], file=sys.stderr, flush=True)
     print(pd.DataFrame(rows).to_string(index=False))
-    RESULT.write_text(json.dumps({"what": __doc__.splitlines()[0], **machine("cpu", "torch", "ray"), "rows": rows}, indent=1) + "\n")
+    keep(RESULT, __doc__, [row for row in kept(RESULT) if f"{row['way']}:{row['killed']}" not in options.victims] + rows)
     return int(any(row["completed"] < row["tries"] or row["computed twice"] or row["other bits"] for row in rows))
 
 

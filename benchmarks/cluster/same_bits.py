@@ -2,12 +2,12 @@
 
     python -m benchmarks.cluster.same_bits [DOCUMENT ...]
 
-Inline, local workers, four drivers on one store, and Ray on two nodes of this machine; a table, and same_bits.json beside this file.
+Inline, local workers, four drivers on one store, and Ray on two nodes of this machine; a table, and same_bits.json beside this file, where the
+rows of other documents stay.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -16,9 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks._paired import machine
 from benchmarks.cluster.nodes import cluster
-from benchmarks.cluster.ways import WAYS, digests, finish, left_behind, start
+from benchmarks.cluster.ways import WAYS, digests, finish, keep, kept, left_behind, start
 from vitlib.grid.entries import read_entry, studies
 from vitlib.studies.loading import load_study
 
@@ -32,8 +31,7 @@ def main(names: list[str]) -> int:
         rows = [row for name in names for row in compared(name, Path(folder))]
     frame = pd.DataFrame(rows)
     print(frame.to_string(index=False))
-    about = {"what": __doc__.splitlines()[0], **machine("cpu", "torch", "ray"), "rows": rows}
-    RESULT.write_text(json.dumps(about, indent=1) + "\n")
+    keep(RESULT, __doc__, [row for row in kept(RESULT) if row["document"] not in names] + rows)
     return int(bool(frame["other identities"].sum() or frame["other bits"].sum() or frame["left behind"].sum()))
 
 

@@ -7,6 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from benchmarks._paired import machine
 
 DRIVERS = 4
 WAYS = {"inline": ("inline", 1), "local": ("local", 1), "drivers": ("inline", DRIVERS), "ray": ("ray", 1)}  # executor, processes
@@ -51,3 +54,12 @@ def left_behind(results: Path) -> list[str]:
     """Files of runs that are not stored, locks, checkpoints and failures."""
     folders = (results / name for name in (".partial", ".scratch", ".claims", ".damaged", ".failed"))
     return sorted(str(path.relative_to(results)) for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+def kept(result: Path) -> list[dict[str, Any]]:
+    """Rows of an earlier measurement."""
+    return json.loads(result.read_text())["rows"] if result.exists() else []
+
+
+def keep(result: Path, what: str, rows: list[dict[str, Any]]) -> None:
+    result.write_text(json.dumps({"what": what.splitlines()[0], **machine("cpu", "torch", "ray"), "rows": rows}, indent=1) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from typing import Any
 
 from vitlib.runs.executors.protocol import Job
@@ -42,8 +43,8 @@ class Board:
         self.actor = ray.remote(Sayings).options(num_cpus=0, scheduling_strategy=here).remote()
         self.begun: set[str] = set()
 
-    def look(self) -> None:
-        """Hand ticks on. Without an answer there are none: they are not what runs depend on."""
+    def look(self, under_way: Collection[str]) -> None:
+        """Hand the ticks of these runs on. Without an answer there are none: they are not what runs depend on."""
         if time.monotonic() - self._looked < EVERY:
             return
         try:
@@ -53,6 +54,6 @@ class Board:
             said = []
         for run_id, how_far in said:
             self.begun.add(run_id)
-            if how_far:
+            if how_far and run_id in under_way:
                 self._job.tick(run_id, *how_far)
         self._looked = time.monotonic()

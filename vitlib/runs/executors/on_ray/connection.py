@@ -16,8 +16,10 @@ from vitlib.messages import brief
 from vitlib.spec import SpecError
 
 INSTALLED = "the package ray is not installed here; in the checkout, python -m pip install -e '.[ray]' installs it"
-ALWAYS = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}  # under `uv run`, Ray would build an environment for each worker
-OWN = {"RAY_USAGE_STATS_ENABLED": "0"}  # Ray itself asks for a token on a cluster that it starts for one program
+ENVIRONMENT = {  # read when Ray is imported, and by what it starts
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, it would build an environment for each worker
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 HERE = "127.0.0.1"  # nobody on another machine has to do with a cluster of our own
 
 
@@ -28,6 +30,8 @@ def connected() -> Iterator[Any]:
     Raises:
         SpecError: if ray is not installed, or the cluster does not answer or has another version of it.
     """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     ray = imported()
     if ray.is_initialized():
         yield ray
@@ -35,8 +39,6 @@ def connected() -> Iterator[Any]:
     address = os.environ.get("RAY_ADDRESS", "")
     if address.startswith("ray://"):
         raise SpecError(f"RAY_ADDRESS: got {brief(address)}; allowed: HOST:PORT of the head, on a machine that is a node itself, or auto")
-    for name, value in (ALWAYS if address else ALWAYS | OWN).items():
-        os.environ.setdefault(name, value)
     try:
         _connect(ray, address)
         yield ray
@@ -58,10 +60,10 @@ def _connect(ray: Any, address: str) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     own = {} if address else {"num_cpus": paths.cores(), "include_dashboard": False, "_node_ip_address": HERE}
     if own:
-        _leave_token()
+        _leave_token()  # Ray asks for one on a cluster that it starts for a single program
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
-    except (RuntimeError, ConnectionError, ValueError) as error:
+    except (RuntimeError, ConnectionError, ValueError, ray.exceptions.RayError) as error:
         raise SpecError(f"executor: got 'ray', and {address or 'a cluster on this machine'} cannot be used: {_in_a_line(error)}") from None
     finally:
         if threading.current_thread() is threading.main_thread():

@@ -133,8 +133,11 @@ class Nodes:
             self._counted = time.monotonic()
         return self._alive
 
-    def needs(self, spec: RunSpec) -> Needs:
-        return needs_of(spec, self._job, self.device, self.alive())
+    def needs(self, spec: RunSpec) -> Needs | None:
+        """None while no live node could ever bear the run, for those that did are gone."""
+        nodes = self.alive()
+        needs = needs_of(spec, self._job, self.device, nodes) if nodes else None
+        return needs if needs and any(node.bears(needs) for node in nodes) else None
 
     def have_room(self, taken: Iterable[Needs]) -> bool:
         """Whether something is free; tasks that wait for their place count as if they had it."""

@@ -7,6 +7,7 @@ back as files, which the driver installs. Ray itself repeats nothing: a run whos
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
 import time
 from collections import OrderedDict
@@ -28,6 +29,7 @@ from vitlib.spec import RunSpec, dump
 LEAVING = 10.0  # seconds that tasks have to be gone at the end
 KEPT = 64  # parents in Ray's object store
 FAREST = 1e9  # seconds, a deadline that is none
+log = logging.getLogger("vitlib")
 
 
 @contextmanager
@@ -60,6 +62,7 @@ class Tasks:
         self.asked: dict[str, Needs] = {}
         self.claims: dict[str, ExitStack] = {}
         self.said: list[Ended | Lost] = []
+        self.warned: set[str] = set()
 
     def has_room(self) -> bool:
         """One more may wait for its place than there is room for; who waits for a node alone comes first."""
@@ -69,22 +72,35 @@ class Tasks:
 
     def submit(self, spec: RunSpec) -> None:
         claim = ExitStack()
+        if refused := self._refused(spec, claim):
+            claim.close()
+            self.said.append(refused)
+        else:
+            self.claims[spec.id] = claim
+
+    def _refused(self, spec: RunSpec, claim: ExitStack) -> Ended | None:
+        """Hand the run to a node, unless something speaks against it."""
         mine = claim.enter_context(self.job.store.claim(spec.id))
         if not mine or (spec.id in self.job.store and spec.id not in self.job.forced):
-            claim.close()
-            self.said.append(Ended(spec.id, "found" if mine else "held"))
-            return
+            return Ended(spec.id, "found" if mine else "held")
         needs = self.nodes.needs(spec)
+        if needs is None:
+            self._warn(spec.id)
+            return Ended(spec.id, "held")
         try:
             task = self._begin(spec, needs)
         except (OSError, StoreError, KeyError) as error:  # of a parent that was damaged or taken away meanwhile
-            claim.close()
-            self.said.append(Ended(spec.id, "failed", reason=_told(error)))
-            return
-        self.claims[spec.id], self.asked[spec.id], self.flying[task] = claim, needs, spec.id
+            return Ended(spec.id, "failed", reason=_told(error))
+        self.asked[spec.id], self.flying[task] = needs, spec.id
+        return None
+
+    def _warn(self, run_id: str) -> None:
+        if run_id not in self.warned:
+            log.warning("%s waits: the nodes that could compute it are gone", run_id)
+            self.warned.add(run_id)
 
     def wait(self, timeout: float) -> Iterator[Ended | Lost]:
-        self.board.look()
+        self.board.look(self.asked)
         said, self.said = self.said, []
         if self.flying:
             self.ray.wait(list(self.flying), timeout=0 if said else timeout)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vitlib.runs.clock import notice
 from vitlib.runs.clock.budget import GRACE, IN_VAIN, Turns, note
 from vitlib.runs.clock.progress import Progress
 from vitlib.runs.plan import Place, Plan
@@ -33,6 +34,7 @@ class _Worker:
     process: subprocess.Popen
     run_id: str | None = None
     began: float = 0.0
+    told: bool = False
 
 
 def run_in_workers(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str], turns: Turns) -> None:
@@ -61,6 +63,8 @@ class _Driver:
                 for worker in self.workers:
                     if worker.run_id is None and (spec := self._next()):
                         self._hand_out(worker, spec)
+                if notice.given():
+                    self._pass_on()
                 if self.turns.budget.left < -GRACE:
                     self._give_up()
                 if not any(worker.run_id for worker in self.workers):
@@ -80,6 +84,13 @@ class _Driver:
                 worker.process.wait()
             worker.process.stdout.close()
         self.selector.close()
+
+    def _pass_on(self) -> None:
+        """Tell each worker once that it is to end."""
+        for worker in self.workers:
+            if not worker.told:
+                worker.told = True
+                self._say(worker, notice.WORD)
 
     def _give_up(self) -> None:
         """Take back the runs that did not end in the grace after the deadline; what kept no checkpoint meanwhile was in vain."""
@@ -108,8 +119,11 @@ class _Driver:
         worker.run_id, worker.began = spec.id, time.monotonic()
         self.tries[spec.id] = self.tries.get(spec.id, 0) + 1
         order = {"spec": dump(spec), "again": spec.id in self.forced}
+        self._say(worker, json.dumps(order) + "\n")
+
+    def _say(self, worker: _Worker, line: str) -> None:
         try:
-            worker.process.stdin.write((json.dumps(order) + "\n").encode())
+            worker.process.stdin.write(line.encode())
             worker.process.stdin.flush()
         except BrokenPipeError:
             pass  # it died between two runs; its closed output is seen by `_listen`

@@ -1,6 +1,6 @@
 """python -m vitlib COMMAND.
 
-list | status | plan | run | render | decide | scoreboard | export | import | notebooks | crate | ship | verify | compress.
+list | status | plan | run | render | decide | scoreboard | export | import | notebooks | crate | ship | verify | compress | slurm.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from vitlib.grid.changes import read_overrides
 from vitlib.grid.entries import documents, merged, read_entry, studies
 from vitlib.messages import brief
 from vitlib.runs import archive
+from vitlib.runs.clock import notice
 from vitlib.runs.clock.budget import Budget
 from vitlib.runs.execute import RunsFailedError, StoppedError, TimeIsUpError
 from vitlib.runs.manifest import StoreError
@@ -35,6 +36,7 @@ from vitlib.studies.costs.command import report
 from vitlib.studies.costs.speed.machine import rates_for
 from vitlib.studies.crate import command as crates
 from vitlib.studies.loading import load_study
+from vitlib.studies.slurm import command as slurm
 from vitlib.studies.study import Study
 from vitlib.studies.verdicts import decide, scoreboard
 
@@ -96,8 +98,9 @@ def plan(options: argparse.Namespace) -> int:
     return 0
 
 
+@notice.by_signals()
 def run(options: argparse.Namespace) -> int:
-    """Compute the runs of a study without a notebook; 3 if a budget did not suffice for all."""
+    """Compute the runs of a study without a notebook; 3 if a budget did not suffice for all, or a signal ended it."""
     _study(options).execute(options.executor, options.mode, options.slots_per_gpu, options.budget)
     return 0
 
@@ -276,13 +279,14 @@ def _parser() -> argparse.ArgumentParser:
     planning.add_argument("--device", default="auto", help="auto, cpu, cuda: this machine, measured on first use; or h100, cpu-2-cores")
     planning.add_argument("--budget", default="", help="a time such as 12m: how many whole comparisons fit into it")
     computing = _command(commands, "run", run, study)
-    computing.add_argument("--executor", default="local")
-    computing.add_argument("--mode", default="cached")
+    for name, default in (("executor", "local"), ("mode", "cached")):
+        computing.add_argument(f"--{name}", default=default)
     computing.add_argument("--budget", default="", help=BUDGET)
     computing.add_argument("--eager", action="store_true", help="ask a GPU for every step of a training anew instead of replaying a record")
     computing.add_argument("--slots-per-gpu", type=int, help="runs at once on a GPU, with executor local; default: what its memory bears")
-    rendering = _command(commands, "render", render, study)
-    rendering.add_argument("--columns", action="store_true", help="each figure also as wide as one column of two: NAME.column.pdf")
+    _command(commands, "render", render, study).add_argument(
+        "--columns", action="store_true", help="each figure also as wide as one column of two: NAME.column.pdf"
+    )
     deciding = _command(commands, "decide", decide_claims, study)
     deciding.add_argument("--budget", required=True, help="time to spend: 90s, 60m or 2h")
     deciding.add_argument("--executor", default="local")
@@ -304,6 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--budget", default="", help=BUDGET)
     crates.add_to(commands, shell.path_given)
     shell.add_to(commands)
+    slurm.add_to(commands, study, _study)
     return parser
 
 

@@ -55,12 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (SpecError, StoreError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
-    except RunsFailedError as error:
+    except (RunsFailedError, TimeIsUpError) as error:
         print(error, file=sys.stderr)
-        return 1
-    except TimeIsUpError as error:
-        print(error, file=sys.stderr)
-        return 3
+        return 3 if isinstance(error, TimeIsUpError) else 1
     except KeyboardInterrupt as stop:
         said = str(stop) if isinstance(stop, StoppedError) else "stopped: what was computed is stored"
         print(f"\n{said}; the same command goes on from there", file=sys.stderr)

@@ -28,7 +28,6 @@ def seconds_in(text: str) -> int:
 
 
 def limit_of(seconds: float) -> str:
-    """A limit of at least so long, in whole minutes, as hours:minutes:00 behind days-."""
-    minutes = -(-int(seconds) // 60)
-    days, rest = divmod(minutes, 24 * 60)
-    return f"{f'{days}-' if days else ''}{rest // 60:02d}:{rest % 60:02d}:00"
+    """As hours:minutes:seconds, behind days- where there are any."""
+    days, rest = divmod(int(seconds), 86_400)
+    return f"{f'{days}-' if days else ''}{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"

@@ -45,13 +45,9 @@ def script(size: Size, arguments: list[str], names: dict[str, str], out: Path) -
         *(f"--{option}={name}" for option, name in names.items() if name),
     ]
     head = [f"# {size.runs} runs are missing; written by `python -m vitlib slurm`, which `docs/cluster.md` of the checkout tells of."]
-    told = [
-        "",
-        f"PYTHON={shlex.quote(sys.executable)}",
-        f"cd {shlex.quote(str(paths.root()))} || exit 2",
-        f"set -- {shlex.join(arguments)}",
-    ]
-    return "\n".join(["#!/bin/bash", *head, *(f"#SBATCH {line}" for line in asked), *told]) + "\n" + _body()
+    here, python = shlex.quote(str(paths.root())), shlex.quote(sys.executable)
+    told = ["", f"cd {here} || exit 2", f"PYTHON={python}", f"set -- {shlex.join(arguments)}", ""]
+    return "\n".join(["#!/bin/bash", *head, *(f"#SBATCH {line}" for line in asked), *told]) + _body()
 
 
 def require_name(option: str, name: str) -> None:

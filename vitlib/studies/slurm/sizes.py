@@ -15,6 +15,7 @@ from vitlib.training.work.registry import Sets
 MOST_TASKS = 1000  # Slurm's own default of MaxArraySize is 1001
 SHORTEST, LONGEST = 600.0, 86_400.0  # seconds of a limit that nobody asked for
 PIECES = 3600.0  # seconds from which on a longer run is done in pieces, from checkpoint to checkpoint
+BESIDE_GPU = 6 * 2**30  # bytes of the host's memory for a run on a GPU; assumed
 MARGIN = 2.0  # estimates are of another machine
 
 
@@ -50,8 +51,8 @@ def sized(missing: list[RunSpec], sets: Sets, rates: Rates, array: int, gpus: in
     chosen = limit or math.ceil(min(max(share, SHORTEST), LONGEST) / 600) * 600
     warning = _warning(chosen)
     _require_room(chosen, warning, rates.start + min(seconds))
-    largest = max(memory(spec, sets) for spec in missing) + PROCESS
-    return Size(tasks, at_once, gpus, math.ceil(at_once * largest / 2**20), chosen, warning, len(missing), sum(seconds))
+    each = BESIDE_GPU if gpus else PROCESS + max(memory(spec, sets) for spec in missing)
+    return Size(tasks, at_once, gpus, math.ceil(at_once * each / 2**20), chosen, warning, len(missing), sum(seconds))
 
 
 def _warning(limit: int) -> int:
@@ -64,7 +65,7 @@ def _require_room(limit: int, warning: int, shortest: float) -> None:
     needed = min(shortest, PIECES)
     if limit - warning - 60 >= needed:
         return
-    enough = next(each for each in range(limit, 2 * limit + 10 * int(needed) + 600, 60) if each - _warning(each) - 60 >= needed)
+    enough = next(each for each in range(60, 2 * int(needed) + 600, 60) if each - _warning(each) - 60 >= needed)
     raise SpecError(
         f"time: got {limit_of(limit)}, and no run ends in it: the shortest takes about {shortest:.0f} s with its start, and the last "
         f"{warning + 60} s are for checkpoints; allowed: {limit_of(enough)} or more"

@@ -24,7 +24,7 @@ ifneq ($(words $(MODE)) $(filter $(MODES),$(MODE)),1 $(MODE))
 $(error MODE: got '$(MODE)'; allowed: $(MODES))
 endif
 
-.PHONY: figures renew test lab browser site site-check new-paper nbref readme bench lock lint conda-ready
+.PHONY: figures renew test lab browser cluster site site-check new-paper nbref readme bench lock lint conda-ready
 
 figures: $(READY)  ## every table and figure, and the executed notebooks, into figures/
 	@echo "make: running every notebook at profile $(PROFILE), mode $(MODE)"
@@ -50,6 +50,10 @@ browser: $(READY)  ## every explorer, the stop button and the start notebook in 
 		$(PY) -m pip --version >/dev/null 2>&1 && $(PY) -m pip install --quiet --disable-pip-version-check "playwright>=1.49" \
 		|| $(PY) -m uv pip install --quiet --python $(PY) "playwright>=1.49"; }
 	@$(PY) -m pytest -q -m browser tests/browser
+
+cluster: export OMP_NUM_THREADS = 1
+cluster: $(READY)  ## a Slurm of one node (Debian: slurm-wlm and munge) and a Ray cluster, started and ended here; what is not installed is skipped
+	@$(PY) -m pytest -q -m cluster tests
 
 site: $(READY)  ## executed notebooks, scoreboard, guides and API as pages that work from disk, in site/
 	@$(PY) -m docs.site --install

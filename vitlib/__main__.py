@@ -1,6 +1,6 @@
-"""python -m vitlib COMMAND.
+"""python -m vitlib COMMAND: what is computed, stored, shown and sent away.
 
-list | status | plan | run | render | decide | scoreboard | export | import | notebooks | crate | gc | ship | verify | compress.
+list | status | plan | run | render | decide | scoreboard | export | import | notebooks | crate | fsck | gc | slurm | ship | verify | compress.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import importlib
 import io
 import logging
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ import pandas as pd
 
 from vitlib import paths
 from vitlib.compress import shell
-from vitlib.grid.changes import read_overrides
-from vitlib.grid.entries import documents, merged, read_entry, studies
-from vitlib.messages import brief
+from vitlib.grid.entries import documents, read_entry, studies
 from vitlib.runs import archive
+from vitlib.runs.clock import notice
 from vitlib.runs.clock.budget import Budget
 from vitlib.runs.execute import RunsFailedError, StoppedError, TimeIsUpError
 from vitlib.runs.manifest import StoreError
@@ -29,7 +27,8 @@ from vitlib.runs.plan import Place
 from vitlib.runs.preflight import verify_data
 from vitlib.runs.store import Store, require_writable
 from vitlib.spec import SpecError, families, require
-from vitlib.studies import shipping, travel
+from vitlib.studies import arguments, shipping, travel
+from vitlib.studies.arguments import changes_given, folder_given, path_given, places_given
 from vitlib.studies.costs.budget import seconds_of
 from vitlib.studies.costs.command import report
 from vitlib.studies.costs.speed.machine import rates_for
@@ -37,6 +36,7 @@ from vitlib.studies.crate import command as crates
 from vitlib.studies.fsck import command as checking
 from vitlib.studies.headless import forks
 from vitlib.studies.loading import load_study
+from vitlib.studies.slurm import command as slurm
 from vitlib.studies.study import NOT_VERIFIED, Study
 from vitlib.studies.sweeping import command as sweeping
 from vitlib.studies.verdicts import decide, scoreboard
@@ -56,12 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (SpecError, StoreError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
-    except RunsFailedError as error:
+    except (RunsFailedError, TimeIsUpError) as error:
         print(error, file=sys.stderr)
-        return 1
-    except TimeIsUpError as error:
-        print(error, file=sys.stderr)
-        return 3
+        return 3 if isinstance(error, TimeIsUpError) else 1
     except KeyboardInterrupt as stop:
         said = str(stop) if isinstance(stop, StoppedError) else "stopped: what was computed is stored"
         print(f"\n{said}; the same command goes on from there", file=sys.stderr)
@@ -96,12 +93,16 @@ def plan(options: argparse.Namespace) -> int:
         require("profile", options.profile, sorted({profile for name in names for profile in read_entry(name)["profile"]}))
         names = [name for name in names if options.profile in read_entry(name)["profile"]]
     for name in names:
-        print(report(load_study(name, options.profile, overrides=_changes(options), **_places(options)), rates, options.budget), end="\n\n")
+        print(
+            report(load_study(name, options.profile, overrides=changes_given(options), **places_given(options)), rates, options.budget),
+            end="\n\n",
+        )
     return 0
 
 
+@notice.by_signals()
 def run(options: argparse.Namespace) -> int:
-    """Compute the runs of a study without a notebook; 3 if a budget did not suffice for all."""
+    """Compute the runs of a study without a notebook; 3 if a budget did not suffice for all, or a signal ended it."""
     _study(options).execute(options.executor, options.mode, options.slots_per_gpu, options.budget)
     return 0
 
@@ -134,8 +135,8 @@ def decide_claims(options: argparse.Namespace) -> int:
     """Add seeds where verdicts are open, the cheapest claim first, within a budget; running it again goes on."""
     budget = seconds_of(options.budget)
     declared = _study(options)
-    changes = _changes(options) | decide.with_more_seeds(declared.settings)
-    study = load_study(options.document, options.profile, overrides=changes, device=options.device, **_places(options))
+    changes = changes_given(options) | decide.with_more_seeds(declared.settings)
+    study = load_study(options.document, options.profile, overrides=changes, device=options.device, **places_given(options))
     require_writable("figures_dir", study.folder, "choose a folder you may write to")
     for step in decide.decide(study, declared, budget, options.executor):
         print(f"{step.sentence}: one more seed, about {step.seconds:.0f} s", flush=True)
@@ -152,7 +153,7 @@ def show_scoreboard(options: argparse.Namespace) -> int:
 
 
 def _scoreboard(options: argparse.Namespace) -> Path:
-    return scoreboard.save([load_study(name, options.profile or "quick", **_places(options)) for name in documents()])
+    return scoreboard.save([load_study(name, options.profile or "quick", **places_given(options)) for name in documents()])
 
 
 def _counted(study: Study, archived: set[str]) -> str:
@@ -168,7 +169,7 @@ def _counted(study: Study, archived: set[str]) -> str:
 
 def ship(options: argparse.Namespace) -> int:
     """Trained teachers of a profile into vitlib/teachers/weights, with a manifest of how they were made and what they measure."""
-    study = load_study("teachers", options.profile, overrides=_changes(options), device=options.device, **_places(options))
+    study = load_study("teachers", options.profile, overrides=changes_given(options), device=options.device, **places_given(options))
     print(shipping.ship(study).to_string(index=False))
     return 0
 
@@ -210,7 +211,7 @@ def run_notebooks(options: argparse.Namespace) -> int:
         budget = Budget(seconds_of(options.budget)) if options.budget else None
         given = {name: getattr(options, name) for name in ("profile", "executor", "mode", "results_dir", "figures_dir", "data_dir")}
         parameters: dict[str, Any] = {name: value for name, value in given.items() if value}
-        if overrides := _changes(options):
+        if overrides := changes_given(options):
             parameters["overrides"] = overrides
         receipts = run_all(options.names or for_all(parameters), parameters, budget, kernels)
     print(summary(receipts))
@@ -223,55 +224,17 @@ def run_notebooks(options: argparse.Namespace) -> int:
 
 
 def _study(options: argparse.Namespace) -> Study:
-    where = _places(options) | {"device": options.device, "capture": not vars(options).get("eager", False)}
-    study = load_study(options.document, options.profile, overrides=_changes(options), **where)
+    where = places_given(options) | {"device": options.device, "capture": not vars(options).get("eager", False)}
+    study = load_study(options.document, options.profile, overrides=changes_given(options), **where)
     if options.verify_data:
         verify_data(study.specs.values(), study.place)
     return study
 
 
-def _changes(options: argparse.Namespace) -> dict[str, Any]:
-    """What the settings file changes, and then what the command line does."""
-    return merged(options.settings, options.overrides)
-
-
-def _places(options: argparse.Namespace) -> dict[str, str]:
-    return {name: getattr(options, name) for name in ("results_dir", "figures_dir", "data_dir")}
-
-
-def _overrides(text: str) -> dict[str, Any]:
-    try:
-        return read_overrides(text)
-    except SpecError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _settings(path: str) -> dict[str, Any]:
-    try:
-        return read_overrides(tomllib.loads(shell.path_given(path).read_text(encoding="utf-8-sig")))
-    except (OSError, ValueError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"from: got {brief(path)}; allowed: a TOML file of settings ({error})") from None
-
-
-def _folder(given: str) -> str:
-    return str(shell.path_given(given)) if given else ""
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m vitlib", description="Runs, tables and figures of the documents.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    places = argparse.ArgumentParser(add_help=False)
-    for name in ("results-dir", "figures-dir", "data-dir"):
-        places.add_argument(f"--{name}", type=_folder, default="", help="default: of the checkout")
-    overrides = argparse.ArgumentParser(add_help=False)
-    overrides.add_argument("--overrides", type=_overrides, default={}, help="settings as JSON, for instance '{\"seeds\": [0]}'")
-    overrides.add_argument("--from", dest="settings", type=_settings, default={}, help="settings as a TOML file; --overrides win over them")
-    device = argparse.ArgumentParser(add_help=False)
-    device.add_argument("--device", default="auto")
-    study = argparse.ArgumentParser(add_help=False, parents=[places, overrides, device])
-    study.add_argument("document")
-    study.add_argument("--verify-data", action="store_true", help="first read all bytes of the image sets")
-    study.add_argument("--profile", default="quick", help="smoke, quick, desk, tiny, paper; teachers: smoke, micro, micro_cpu, tiny")
+    places, overrides, device, study = (make() for make in (arguments.places, arguments.overrides, arguments.device, arguments.study))
 
     _command(commands, "list", list_documents)
     _command(commands, "status", status, study).add_argument("--verify", action="store_true", help="read all bytes of all stored runs")
@@ -281,13 +244,14 @@ def _parser() -> argparse.ArgumentParser:
     planning.add_argument("--device", default="auto", help="auto, cpu, cuda: this machine, measured on first use; or h100, cpu-2-cores")
     planning.add_argument("--budget", default="", help="a time such as 12m: how many whole comparisons fit into it")
     computing = _command(commands, "run", run, study)
-    computing.add_argument("--executor", default="local")
-    computing.add_argument("--mode", default="cached")
+    for name, default in (("executor", "local"), ("mode", "cached")):
+        computing.add_argument(f"--{name}", default=default)
     computing.add_argument("--budget", default="", help=BUDGET)
     computing.add_argument("--eager", action="store_true", help="ask a GPU for every step of a training anew instead of replaying a record")
     computing.add_argument("--slots-per-gpu", type=int, help="runs at once on a GPU, with executor local; default: what its memory bears")
-    rendering = _command(commands, "render", render, study)
-    rendering.add_argument("--columns", action="store_true", help="each figure also as wide as one column of two: NAME.column.pdf")
+    _command(commands, "render", render, study).add_argument(
+        "--columns", action="store_true", help="each figure also as wide as one column of two: NAME.column.pdf"
+    )
     deciding = _command(commands, "decide", decide_claims, study)
     deciding.add_argument("--budget", required=True, help="time to spend: 90s, 60m or 2h")
     deciding.add_argument("--executor", default="local")
@@ -295,21 +259,22 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "ship", ship, places, overrides, device).add_argument("--profile", default="micro")
     _command(commands, "verify", verify, places, device)
     exporting = _command(commands, "export", export, study)
-    exporting.add_argument("archive", type=shell.path_given)
+    exporting.add_argument("archive", type=path_given)
     less = exporting.add_mutually_exclusive_group()
     less.add_argument("--without-weights", action="store_true", help="whoever goes on from them needs an archive that has them")
     less.add_argument("--needed-weights", action="store_true", help="only of runs that missing ones of the study start from")
     importing = _command(commands, "import", import_archive)
-    importing.add_argument("archive", type=shell.path_given)
-    importing.add_argument("--results-dir", type=_folder, default="", help="default: of the checkout")
+    importing.add_argument("archive", type=path_given)
+    importing.add_argument("--results-dir", type=folder_given, default="", help="default: of the checkout")
     batch = _command(commands, "notebooks", run_notebooks, places, overrides)
     batch.add_argument("names", nargs="*")
     for name in ("profile", "executor", "mode"):
         batch.add_argument(f"--{name}", default="", help="default: the notebook's own")
     batch.add_argument("--budget", default="", help=BUDGET)
     for command in (crates, checking, sweeping):
-        command.add_to(commands, shell.path_given)
+        command.add_to(commands, path_given)
     shell.add_to(commands)
+    slurm.add_to(commands, study, _study)
     return parser
 
 

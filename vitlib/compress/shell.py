@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from vitlib import paths
 from vitlib.messages import brief
+from vitlib.studies.arguments import folder_given, path_given
 
 METHODS = {
     "afr": "prune weights: most of them become zero, the model keeps its shape",
@@ -91,8 +90,8 @@ def _common(parser: argparse.ArgumentParser, model: str) -> None:
     parser.add_argument("--executor", help="inline (default), or local: worker processes, several at once")
     parser.add_argument("--onnx", action="store_true", help="also model.onnx, compared with the model on test photos; needs vitlib[deploy]")
     parser.add_argument("--int8", action="store_true", help="also model.int8.onnx, its weights of eight bits; the summary has its accuracy")
-    parser.add_argument("--results-dir", type=_folder, help="where trainings are kept, so that nothing is computed twice")
-    parser.add_argument("--data-dir", type=_folder, help="where sets lie that are given by name")
+    parser.add_argument("--results-dir", type=folder_given, help="where trainings are kept, so that nothing is computed twice")
+    parser.add_argument("--data-dir", type=folder_given, help="where sets lie that are given by name")
     more = "any other keyword, for instance lr=1e-4; repeatable"
     parser.add_argument("--set", type=_setting, action="append", default=[], metavar="NAME=VALUE", help=more)
 
@@ -117,15 +116,3 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
-
-
-def path_given(given: str) -> Path:
-    """An argument that is a path; argparse says what is wrong with it."""
-    try:
-        return paths.from_shell(given)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"got {brief(given)}; allowed: a path ({error})") from None
-
-
-def _folder(given: str) -> str:
-    return str(path_given(given))

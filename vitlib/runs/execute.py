@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import get_args
 
 from vitlib import distributed
-from vitlib.computing import Context, result_of
+from vitlib.computing import Context, OutOfTimeError, result_of
 from vitlib.runs.claims.asking import asking
+from vitlib.runs.clock import notice
 from vitlib.runs.clock.budget import REACHED, Budget, Seconds, Turns, noted
 from vitlib.runs.clock.progress import Progress, Settled
 from vitlib.runs.executors.driver import drive
@@ -113,14 +114,18 @@ def execute(
         return otherwise(plan.stored, shown_as_missing)
     store.sweep()
     preflight(plan.pending.values(), place.data_dir, store.root / RECORDED)
+    estimate = seconds
     if budget is None:
-        budget, seconds, plan.pending = Budget(), lambda spec: 0.0, plan.timed_last()
-    turns = Turns(plan, store, budget, seconds)
+        budget, estimate, plan.pending = Budget(), lambda spec: 0.0, plan.timed_last()
+    turns = Turns(plan, store, budget, estimate)
     place = replace(place, deadline=budget.deadline)
     job = partial(_compute, plan, store, place, executor, turns, memory, settled)
     if distributed.launched() > 1:
-        with distributed.team(device_of(place.device)), asking(store, plan.asked):
-            job()
+        try:
+            with distributed.team(device_of(place.device)), asking(store, plan.asked):
+                job()
+        except OutOfTimeError:
+            pass  # notice was given, and `plan.left` says what is left
     elif budget.over:
         plan.left = dict(plan.pending)
         plan.fail_children(plan.left)
@@ -182,7 +187,7 @@ def _keep_left(job: Job) -> None:
 
 def _time_is_up(plan: Plan, store: Store, turns: Turns) -> TimeIsUpError:
     """What remains, in a line; below it what failed."""
-    said = [f"time is up: {_stored(plan)} run(s) stored, {len(plan.left)} left"]
+    said = [f"{'told to end' if notice.given() else 'time is up'}: {_stored(plan)} run(s) stored, {len(plan.left)} left"]
     said += [f"{run_id} is at {share:.0%} and goes on from there" for run_id in plan.left if (share := noted(store, run_id, REACHED))]
     said += turns.remarks(plan.left)
     failed = f"\n{_failure_report(plan)}" if plan.failed else ""

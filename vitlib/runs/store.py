@@ -21,7 +21,8 @@ import numpy as np
 from safetensors.numpy import save as save_safetensors
 
 from vitlib.computing import Result
-from vitlib.runs.claims.locks import locked
+from vitlib.runs.claims.kinds import claimed
+from vitlib.runs.claims.leases import Lease
 from vitlib.runs.manifest import MANIFEST, DamagedError, StoreError, digests_of, is_whole, json_bytes, json_table, manifest_of, verified
 from vitlib.runs.reading.stored import WEIGHTS, Stored
 from vitlib.spec import RunSpec, SpecError, dump
@@ -105,9 +106,9 @@ class Store:
         return target
 
     @contextmanager
-    def claim(self, run_id: str) -> Iterator[bool]:
-        """Try to claim a run for this process: False if another live process holds it; freed when the holder dies."""
-        with locked(self.root / ".claims" / run_id) as mine:
+    def claim(self, run_id: str) -> Iterator[Lease | bool]:
+        """Try to claim a run, see `vitlib.runs.claims.kinds`: false if another live process holds it; freed when the holder dies."""
+        with claimed(self.root, run_id) as mine:
             if mine:
                 self._sweep_partial(run_id)
             yield mine

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vitlib.runs.claims.holder import holder
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
     """Try to hold the file at `path` for this process: False if another live process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     handle = _lock(path)
     if handle is None:
         yield False
@@ -38,6 +39,8 @@ def _lock(path: Path) -> int | None:
             return None
         try:
             if os.stat(path).st_ino == os.fstat(handle).st_ino:
+                os.truncate(handle, 0)
+                os.write(handle, holder())
                 return handle
         except FileNotFoundError:
             pass

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vitlib.runs.clock import notice
+
 PAUSE = 0.05  # seconds from one look at a lock to the next
 
 
@@ -27,7 +29,7 @@ def on_the_host(*, alone: bool, deadline: float = math.inf) -> Iterator[None]:
     """Compute beside other runs, or, after those under way, alone.
 
     Raises:
-        NoRoomError: where there is no room until the deadline (`time.monotonic`).
+        NoRoomError: where there is no room until the deadline (`time.monotonic`), or until notice is given.
     """
     kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     with _opened("turn") as turn, _opened("room") as room:
@@ -39,7 +41,7 @@ def on_the_host(*, alone: bool, deadline: float = math.inf) -> Iterator[None]:
 
 
 def _lock(handle: int, kind: int, deadline: float) -> None:
-    if deadline == math.inf:
+    if deadline == math.inf and not notice.expected():
         fcntl.flock(handle, kind)
         return
     while True:
@@ -47,7 +49,7 @@ def _lock(handle: int, kind: int, deadline: float) -> None:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= min(deadline, notice.moment()):
                 raise NoRoomError("other runs have the host") from None
             time.sleep(PAUSE)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from vitlib.runs.clock import notice
 from vitlib.runs.executors.protocol import Ended, Job, Lost
 from vitlib.runs.preflight import require_device
 from vitlib.runs.workers.mps import side_by_side
@@ -40,6 +41,7 @@ def opened(job: Job) -> Iterator[Workers]:
 class _Worker:
     process: subprocess.Popen
     run_id: str | None = None
+    told: bool = False
 
 
 class Workers:
@@ -60,6 +62,8 @@ class Workers:
         self._hand_out(self._idle(), spec)
 
     def wait(self, timeout: float) -> Iterator[Ended | Lost]:
+        if notice.given():
+            self._pass_on()
         for key, _ in self.selector.select(timeout):
             yield from self._listen(key.data)
 
@@ -81,11 +85,21 @@ class Workers:
     def _idle(self) -> _Worker | None:
         return next((worker for worker in self.workers if worker.run_id is None), None)
 
+    def _pass_on(self) -> None:
+        """Tell each worker once that it is to end."""
+        for worker in self.workers:
+            if not worker.told:
+                worker.told = True
+                self._say(worker, notice.WORD)
+
     def _hand_out(self, worker: _Worker, spec: RunSpec) -> None:
         worker.run_id = spec.id
         order = {"spec": dump(spec), "again": spec.id in self.job.forced}
+        self._say(worker, json.dumps(order) + "\n")
+
+    def _say(self, worker: _Worker, line: str) -> None:
         try:
-            worker.process.stdin.write((json.dumps(order) + "\n").encode())
+            worker.process.stdin.write(line.encode())
             worker.process.stdin.flush()
         except BrokenPipeError:
             pass  # it died between two runs; its closed output is seen by `_listen`

@@ -11,7 +11,9 @@ from typing import Literal, NamedTuple
 
 from vitlib import distributed
 from vitlib.computing import Context, NoWeightsError, OutOfTimeError, result_of
+from vitlib.runs.claims.held import LostClaimError, require_held, while_held
 from vitlib.runs.clock.budget import REACHED, note
+from vitlib.runs.clock.notice import heeded_by
 from vitlib.runs.plan import Place
 from vitlib.runs.provenance import facts, now
 from vitlib.runs.store import Store
@@ -29,7 +31,9 @@ class Outcome(NamedTuple):
 
 
 def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bool = False) -> Outcome:
-    """Claim one run, compute it and store it; at the place's deadline it is interrupted, its checkpoint written.
+    """Claim one run, compute it and store it; at the place's deadline, or when notice is given, it is interrupted, its checkpoint written.
+
+    A claim that was lost meanwhile, as a lease is whose holder was suspended, counts as held: what was computed is not stored.
 
     Raises:
         Exception: whatever the run raised; its reason is recorded in the store.
@@ -43,18 +47,20 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         about = facts(type(spec), device)  # before: what is edited meanwhile did not compute it
         about["code"] = _code_of(scratch, about["code"])
         parent = lambda run: store.open(run.id)  # noqa: E731
+        tick = while_held(mine, tick)
         context = Context(device, place.data_dir, scratch, parent, tick, place.checkpoint_every, place.deadline, place.capture)
+        around = on_the_host(alone=spec.timed, deadline=place.deadline)
         try:
-            with on_the_host(alone=spec.timed, deadline=place.deadline), one_thread(device), distributed.divided(spec):
+            with around, one_thread(device), heeded_by(context), distributed.divided(spec):
                 began = time.monotonic()
                 result = result_of(spec, context)
                 seconds = time.monotonic() - began
+            require_held(mine)
             store.put(spec, result, about | {"finished": now()})
         except NoRoomError:
             return Outcome("held")
-        except OutOfTimeError as late:
-            note(store, spec.id, REACHED, late.share)
-            return Outcome("interrupted")
+        except (LostClaimError, OutOfTimeError) as ended:
+            return _interrupted(ended, spec, store)
         except NoWeightsError as error:
             store.record_failure(error.run_id, str(error))  # of the parent, which `retry` computes again
             raise
@@ -66,6 +72,16 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         store.clear_scratch(spec.id)
         store.forget_failure(spec.id)
         return Outcome("stored", seconds)
+
+
+def _interrupted(by: LostClaimError | OutOfTimeError, spec: RunSpec, store: Store) -> Outcome:
+    """Raised on where several processes share the run, for the others are in the middle of it."""
+    late = isinstance(by, OutOfTimeError)
+    if late:
+        note(store, spec.id, REACHED, by.share)
+    if distributed.launched() > 1 and spec.divisible:
+        raise by
+    return Outcome("interrupted" if late else "held")
 
 
 def _code_of(scratch: Path, code: str) -> str:

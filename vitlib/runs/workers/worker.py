@@ -9,6 +9,7 @@ import threading
 from queue import SimpleQueue
 from typing import Any
 
+from vitlib.runs.clock import notice
 from vitlib.runs.clock.progress import seldom
 from vitlib.runs.plan import Place
 from vitlib.runs.store import Store
@@ -20,6 +21,7 @@ def main(about: str) -> None:
     place = Place.from_json(about)
     store = Store(place.results_dir)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
+    notice.by_word()
     os.dup2(2, 1)  # prints inside a run must not be taken for answers
     for order in _orders():
         _say(answers, _obey(order, store, place, answers))
@@ -40,7 +42,10 @@ def _orders():
 
     def read() -> None:
         for line in sys.stdin:
-            orders.put(line)
+            if line == notice.WORD:
+                notice.give()
+            else:
+                orders.put(line)
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()

@@ -55,7 +55,7 @@ class Place:
     def reading(self) -> Context:
         """A context on the CPU for what is done with stored runs."""
         store = Store(self.results_dir, writable=False)
-        return Context("cpu", self.data_dir, None, lambda parent: store.read(parent.id))
+        return Context("cpu", self.data_dir, None, lambda parent: store.read(parent.id, parent))
 
 
 @dataclass
@@ -103,7 +103,7 @@ def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> 
         if spec.id in plan.stored or spec.id in plan.pending or spec.id in plan.failed:
             return
         anew = (mode == "force" and spec.id in asked) or (mode == "retry" and store.failure(spec.id))
-        if not anew and (stored := _read(store, spec.id, mode)):
+        if not anew and (stored := _read(store, spec, mode)):
             plan.stored[spec.id] = stored
             return
         if mode == "cached" and (reason := store.failure(spec.id)):
@@ -118,14 +118,14 @@ def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> 
     return plan
 
 
-def _read(store: Store, run_id: str, mode: Mode) -> Stored | None:
+def _read(store: Store, spec: RunSpec, mode: Mode) -> Stored | None:
     try:
-        return store.read(run_id)
+        return store.read(spec.id, spec)
     except KeyError:
         return None
     except DamagedError as error:
         if mode == "read-only":
             log.warning("damaged, shown as missing: %s", error)
         else:
-            log.warning("damaged, will be computed again: %s (kept in %s)", error, store.set_aside(run_id))
+            log.warning("damaged, will be computed again: %s (kept in %s)", error, store.set_aside(spec.id))
         return None

@@ -26,7 +26,18 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from vitlib.computing import Result
-from vitlib.runs.manifest import MANIFEST, StoreError, digests_of, is_whole, json_bytes, json_table, manifest_of, verified
+from vitlib.runs.manifest import (
+    MANIFEST,
+    DamagedError,
+    StoreError,
+    digests_of,
+    is_whole,
+    json_bytes,
+    json_table,
+    manifest_of,
+    require_described,
+    verified,
+)
 from vitlib.spec import RunSpec, SpecError, dump
 
 WEIGHTS = "weights.safetensors"
@@ -91,15 +102,21 @@ class Store:
     def ids(self) -> list[str]:
         return sorted(path.parent.name for path in self.root.glob(f"[!.]*/{MANIFEST}"))
 
-    def read(self, run_id: str) -> Stored:
-        """A run, the checksums of all its files verified.
+    def read(self, run_id: str, asked: RunSpec | None = None) -> Stored:
+        """A run, the checksums of all its files verified, and that it is described as the one `asked` for.
 
         Raises:
             KeyError: if it is not stored.
-            DamagedError: if any byte of it changed.
+            DamagedError: if any byte of it changed, or right checksums are over what is no run, or another one.
         """
         folder = self._folder(run_id)
-        return Stored.of(folder, verified(folder, unread={WEIGHTS}))
+        files = verified(folder, unread={WEIGHTS})
+        try:
+            stored = Stored.of(folder, files)
+        except Exception as error:  # whoever wrote it was not `put`
+            raise DamagedError(f"{run_id}: holds what is no run ({type(error).__name__}: {error})") from None
+        require_described(run_id, stored.spec, asked)
+        return stored
 
     def files(self, run_id: str, unread: Set[str] = frozenset()) -> dict[str, bytes]:
         """The files of a run by name, all verified, but for `unread` ones; same errors as `read`."""

@@ -144,7 +144,7 @@ class Study(Grid):
 
 def _state(store: Store, spec: RunSpec) -> str:
     try:
-        stored = store.read(spec.id)
+        stored = store.read(spec.id, spec)
     except KeyError:
         return "failed" if store.failure(spec.id) else "missing"
     except DamagedError:

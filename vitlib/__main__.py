@@ -1,6 +1,6 @@
 """python -m vitlib COMMAND: what is computed, stored, shown and sent away.
 
-list | status | plan | run | render | decide | scoreboard | export | import | notebooks | crate | fsck | gc | slurm | ship | verify | compress.
+list, status, plan, run, render, decide, scoreboard, notebooks, compress, slurm, export, import, fsck, gc, crate, ship, verify.
 """
 
 from __future__ import annotations

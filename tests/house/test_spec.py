@@ -1,6 +1,7 @@
 """Specs: what an identity depends on and what it does not, reading back, and the golden identities."""
 
 import json
+import sys
 from typing import ClassVar
 
 import pytest
@@ -13,7 +14,7 @@ from vitlib.inputs.models import ResNet, Vit
 from vitlib.inputs.sources import Data
 from vitlib.papers.deit.specs import Student
 from vitlib.recipe import Augment, Recipe
-from vitlib.spec import SpecError, dump, rebuild
+from vitlib.spec import SpecError, agrees, dump, identity, rebuild
 
 DIGITS = {"source": "digits", "image_size": 8}
 VIT = {"embed_dim": 8, "depth": 1, "num_heads": 2, "patch_size": 2}
@@ -130,9 +131,50 @@ def test_a_union_of_models_reads_back_as_the_class_that_was_written():
         assert again.model == model
 
 
-def test_only_run_classes_inside_vitlib_are_rebuilt():
-    with pytest.raises(SpecError, match=r"type: got 'tests.support:Number'; allowed: run classes inside vitlib"):
-        rebuild(dump(Number(value=1)))
+@pytest.mark.parametrize(
+    "named", ["os:system", "tests.no_such_module:Run", "vitlib.spec:Part", "vitlib.spec:json", "vitlib.no_such:Run", "vitlib..:x", ""]
+)
+def test_only_run_classes_inside_vitlib_or_already_loaded_are_rebuilt_and_nothing_else_is_imported(named):
+    with pytest.raises(SpecError, match=rf"type: got '{named}'; allowed: run classes inside vitlib"):
+        rebuild({"type": named, "version": 1, "fields": {}})
+    assert rebuild(dump(Number(value=1))) == Number(value=1)
+    assert not {"tests.no_such_module", "vitlib.no_such"} & sys.modules.keys()
+
+
+def stored_as(spec):
+    return json.loads(json.dumps({"id": spec.id, **dump(spec)}))
+
+
+def test_the_identity_is_that_of_the_fields_whatever_a_dump_says_of_itself():
+    dumped = stored_as(Number(value=1))
+    assert identity(dumped) == Number(value=1).id and agrees(dumped, Number(value=1))
+    dumped["fields"]["value"] = 2
+    assert identity(dumped) == Number(value=2).id and not agrees(dumped, Number(value=1))
+    moved = dumped | {"type": "vitlib.papers.gone:Number"}
+    assert identity(moved) == Number(value=2).id and agrees(moved, Number(value=2))
+
+
+def test_a_dump_agrees_with_its_run_over_fields_that_came_and_went_since():
+    total = Total(left=Number(value=1), right=Total(left=Number(value=2, scale=3.0), right=Number(value=4)))
+    dumped = stored_as(total)
+    del dumped["fields"]["left"]["fields"]["scale"]
+    dumped["fields"]["right"]["fields"]["gone"] = 5
+    assert agrees(dumped, total)
+    del dumped["fields"]["right"]["fields"]["left"]["fields"]["scale"]  # which was not the default
+    assert not agrees(dumped, total)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"version": 2}, {"fields": {"value": "x"}}, {"fields": {"value": 1, "scal": 2}}, {"fields": []}, {"type": 3}, {"fields": {}},
+        {"fields": {"value": {"type": "os:system", "version": 1, "fields": {}}}},
+    ],
+)  # fmt: skip
+def test_what_is_computed_here_in_no_version_has_no_identity(harm):
+    with pytest.raises(SpecError):
+        identity(stored_as(Number(value=1)) | harm)
+    assert not agrees(stored_as(Number(value=1)) | harm, Number(value=1)) or "scal" in str(harm)
 
 
 def test_specs_are_frozen_and_a_change_is_validated_again():

@@ -6,22 +6,30 @@ The same runs give the same bytes: members in the order of their names, without 
 from __future__ import annotations
 
 import io
+import logging
 import lzma
 import tarfile
+import zipfile
 from collections.abc import Container, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from vitlib.messages import brief
 from vitlib.runs.manifest import MANIFEST, DamagedError, StoreError, digest_of, digests_of, json_table, manifest_of, what_changed
 from vitlib.runs.reading.stored import WEIGHTS
 from vitlib.runs.store import FILES, Store, require_writable
+from vitlib.spec import SpecError, identity
 
 Members = dict[str, tarfile.TarInfo]  # of a run, by file name
 XZ = b"\xfd7zXZ\x00"
 PRESET = 6
 LARGEST = 2**29  # bytes that an archive in xz unpacks to; a plain tar is read file by file and may be of any size
 MEMORY = 2**27  # bytes that unpacking may take beside them; PRESET takes 2**23
+MOST = 2**21  # files in one archive, of some hundred thousand runs
+SWOLLEN = 50  # times that arrays may grow where they unpack to more than LARGEST
+UNREADABLE = (tarfile.TarError, lzma.LZMAError, OSError, ValueError, OverflowError, MemoryError, RecursionError)  # of headers, too
+log = logging.getLogger("vitlib")
 
 
 def export(store: Store, run_ids: Iterable[str], archive: Path, with_weights: bool | Container[str] = True) -> None:
@@ -65,11 +73,17 @@ def require_readable(archive: Path) -> None:
 def import_(store: Store, archive: Path) -> list[str]:
     """Add the runs of an archive that are not stored yet, are damaged, or lack the weights it has; all is checked before any is written.
 
+    Runs that this version of the code does not compute are left out, and a line says so: nobody could say whether they are what they
+    are called.
+
     Raises:
-        StoreError: for a name that is not RUN/FILE, a link, a missing file or a wrong checksum.
+        StoreError: for a name that is not RUN/FILE, a link, a missing file, a wrong checksum, or a run that its spec does not describe.
     """
     with _checked(archive) as (tar, runs):
-        return [run_id for run_id, members in runs.items() if _added(store, tar, run_id, members)]
+        unknown = {run_id: why for run_id, members in runs.items() if (why := _stranger(archive, tar, run_id, members))}
+        for run_id, why in list(unknown.items())[:1]:
+            log.warning("archive %s: %d of %d runs are left out, %s among them: %s", archive, len(unknown), len(runs), run_id, why)
+        return [run_id for run_id, members in runs.items() if run_id not in unknown and _added(store, tar, run_id, members)]
 
 
 def names(archive: Path) -> set[str]:
@@ -107,8 +121,8 @@ def _checked(archive: Path) -> Iterator[tuple[tarfile.TarFile, dict[str, Members
 def _readable(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, lzma.LZMAError, OSError) as error:
-        raise StoreError(f"archive {archive}: cannot be read as a plain tar or one in xz ({error})") from None
+    except UNREADABLE as error:
+        raise StoreError(f"archive {archive}: cannot be read as a plain tar or one in xz ({str(error) or type(error).__name__})") from None
 
 
 def _new(path: Path, in_xz: bool) -> tarfile.TarFile:
@@ -167,9 +181,13 @@ def _has(store: Store, run_id: str, with_weights: bool) -> bool:
 
 def _runs(archive: Path, tar: tarfile.TarFile) -> dict[str, Members]:
     runs: dict[str, Members] = {}
-    for member in tar:
+    for count, member in enumerate(tar, 1):
         run_id, name = _run_and_file(archive, member)
-        runs.setdefault(run_id, {})[name] = member
+        if name in runs.setdefault(run_id, {}):
+            raise StoreError(f"archive {archive}: member {brief(member.name)} is there twice; allowed: each file once")
+        if count > MOST:
+            raise StoreError(f"archive {archive}: holds more than {MOST} files; allowed: several archives")
+        runs[run_id][name] = member
     return runs
 
 
@@ -181,11 +199,41 @@ def _check(archive: Path, tar: tarfile.TarFile, run_id: str, members: Members) -
         raise StoreError(f"archive {archive}: {run_id}: {what_changed(digests, manifest)}; nothing of it was taken")
     if (json_table(spec) or {}).get("id") != run_id:
         raise StoreError(f"archive {archive}: {run_id} does not hold the run of that name; nothing of it was taken")
+    if "arrays.npz" in members:
+        _require_small(archive, run_id, tar.extractfile(members["arrays.npz"]), members["arrays.npz"].size)
+
+
+def _stranger(archive: Path, tar: tarfile.TarFile, run_id: str, members: Members) -> str:
+    """Why nobody can compute here what a run's identity should be; empty where it is what it should be.
+
+    Raises:
+        StoreError: where it is another one.
+    """
+    spec = json_table(tar.extractfile(members["spec.json"]).read()) or {}
+    try:
+        found = identity(spec)
+    except SpecError as error:
+        return str(error).splitlines()[0]
+    if found != run_id:
+        raise StoreError(f"archive {archive}: the spec.json of {run_id} describes {found}; nothing of it was taken")
+    return ""
+
+
+def _require_small(archive: Path, run_id: str, packed: IO[bytes], size: int) -> None:
+    """Arrays are compressed once more inside the archive."""
+    try:
+        unpacked = sum(member.file_size for member in zipfile.ZipFile(packed).infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise StoreError(f"archive {archive}: the arrays.npz of {run_id} cannot be read ({error}); nothing of it was taken") from None
+    if unpacked > max(LARGEST, SWOLLEN * size):
+        raise StoreError(f"archive {archive}: the arrays.npz of {run_id} unpack to {unpacked >> 20} MiB; allowed: {LARGEST >> 20}")
 
 
 def _run_and_file(archive: Path, member: tarfile.TarInfo) -> tuple[str, str]:
     run_id, _, name = member.name.partition("/")
     plain = run_id.replace("-", "").replace("_", "").isalnum()
     if not (member.isfile() and member.sparse is None and plain and name in FILES | {MANIFEST}):
-        raise StoreError(f"archive {archive}: member {member.name!r} refused; allowed: regular files RUN/{{{', '.join(sorted(FILES))}}}")
+        raise StoreError(
+            f"archive {archive}: member {brief(member.name)} refused; allowed: regular files RUN/{{{', '.join(sorted(FILES))}}}"
+        )
     return run_id, name

@@ -158,7 +158,7 @@ def _follow(place: Place) -> None:
 
     def compute(spec: RunSpec) -> None:
         with one_thread(device):
-            result_of(spec, Context(device, place.data_dir, store.scratch(spec.id), lambda parent: store.open(parent.id)))
+            result_of(spec, Context(device, place.data_dir, store.scratch(spec.id), lambda parent: store.open(parent.id, parent)))
 
     with distributed.team(device):
         distributed.follow(compute)

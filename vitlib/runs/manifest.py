@@ -8,7 +8,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vitlib.spec import SpecError
+from vitlib.spec import RunSpec, SpecError, agrees, identity
 
 MANIFEST = "manifest.json"
 
@@ -64,6 +64,27 @@ def what_changed(digests: dict[str, str], manifest: bytes) -> str:
         return f"{MANIFEST} cannot be read"
     names = sorted(name for name in promised.keys() | digests.keys() if promised.get(name) != digests.get(name))
     return f"{', '.join(names) or MANIFEST} changed since it was written"
+
+
+def require_described(run_id: str, spec: Any, asked: RunSpec | None = None) -> None:
+    """Refuse a run whose description is not the one that its identity follows from.
+
+    Beside a run that was `asked` for, field by field, which takes microseconds; otherwise by its name alone: `identity` builds the run
+    anew, for results that come from elsewhere.
+
+    Raises:
+        DamagedError: naming the run.
+    """
+    named = isinstance(spec, dict) and spec.get("id") == run_id
+    if not named or not (asked is None or agrees(spec, asked) or _rebuilt(spec) == run_id):
+        raise DamagedError(f"{run_id}: spec.json describes another run, whatever its checksums say")
+
+
+def _rebuilt(spec: dict[str, Any]) -> str:
+    try:
+        return identity(spec)
+    except SpecError:
+        return ""
 
 
 def json_table(content: bytes) -> dict[str, Any] | None:

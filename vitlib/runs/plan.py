@@ -56,7 +56,7 @@ class Place:
     def reading(self) -> Context:
         """A context on the CPU for what is done with stored runs."""
         store = Store(self.results_dir, writable=False)
-        return Context("cpu", self.data_dir, None, lambda parent: store.open(parent.id))
+        return Context("cpu", self.data_dir, None, lambda parent: store.open(parent.id, parent))
 
 
 @dataclass
@@ -111,7 +111,7 @@ def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> 
         if spec.id in plan.pending or spec.id in plan.failed or spec.id in (whole if needed else plan.stored):
             return
         anew = (mode == "force" and spec.id in asked) or (mode == "retry" and store.failure(spec.id))
-        if not anew and (stored := _found(store, spec.id, mode, needed or mode == "retry")):
+        if not anew and (stored := _found(store, spec, mode, needed or mode == "retry")):
             plan.stored.setdefault(spec.id, stored)
             whole.update([spec.id] * needed)
             return
@@ -128,14 +128,14 @@ def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> 
     return plan
 
 
-def _found(store: Store, run_id: str, mode: Mode, whole: bool) -> Stored | None:
+def _found(store: Store, spec: RunSpec, mode: Mode, whole: bool) -> Stored | None:
     try:
-        return store.read(run_id) if whole else store.open(run_id)
+        return store.read(spec.id, spec) if whole else store.open(spec.id, spec)
     except KeyError:
         return None
     except DamagedError as error:
         if mode == "read-only":
             log.warning("damaged, shown as missing: %s", error)
         else:
-            log.warning("damaged, will be computed again: %s (kept in %s)", error, store.set_aside(run_id))
+            log.warning("damaged, will be computed again: %s (kept in %s)", error, store.set_aside(spec.id))
         return None

@@ -23,7 +23,18 @@ from safetensors.numpy import save as save_safetensors
 from vitlib.computing import Result
 from vitlib.runs.claims.kinds import claimed
 from vitlib.runs.claims.leases import Lease
-from vitlib.runs.manifest import MANIFEST, DamagedError, StoreError, digests_of, is_whole, json_bytes, json_table, manifest_of, verified
+from vitlib.runs.manifest import (
+    MANIFEST,
+    DamagedError,
+    StoreError,
+    digests_of,
+    is_whole,
+    json_bytes,
+    json_table,
+    manifest_of,
+    require_described,
+    verified,
+)
 from vitlib.runs.reading.stored import WEIGHTS, Stored
 from vitlib.spec import RunSpec, SpecError, dump
 
@@ -53,18 +64,19 @@ class Store:
             return []
         return sorted(name for name in names if not name.startswith(".") and os.path.isfile(f"{self.root}/{name}/{MANIFEST}"))
 
-    def read(self, run_id: str) -> Stored:
-        """A run, the checksums of all its files verified.
+    def read(self, run_id: str, asked: RunSpec | None = None) -> Stored:
+        """A run, the checksums of all its files verified, and that it is described as the one `asked` for.
 
         Raises:
             KeyError: if it is not stored.
-            DamagedError: if any byte of it changed.
+            DamagedError: if any byte of it changed, or right checksums are over what is no run, or another one.
         """
-        verified(self._folder(run_id), unread={WEIGHTS})
-        return self.open(run_id)
+        files = verified(self._folder(run_id), unread={WEIGHTS})
+        require_described(run_id, json_table(files.get("spec.json", b"")), asked)
+        return self.open(run_id, asked)
 
-    def open(self, run_id: str) -> Stored:
-        """A run whose files are all there by name; the bytes of each are compared when it is read.
+    def open(self, run_id: str, asked: RunSpec | None = None) -> Stored:
+        """A run whose files are all there by name; the bytes of each are compared when it is read, and its description with `asked` before.
 
         Raises:
             KeyError: if it is not stored.
@@ -80,7 +92,7 @@ class Store:
             raise DamagedError(f"{run_id}: {MANIFEST} cannot be read")
         if odd := names ^ {*promised, MANIFEST}:
             raise DamagedError(f"{run_id}: {', '.join(sorted(odd))} changed since it was written")
-        return Stored(folder, manifest)
+        return Stored(folder, manifest, asked)
 
     def files(self, run_id: str, unread: Set[str] = frozenset()) -> dict[str, bytes]:
         """The files of a run by name, all verified, but for `unread` ones; same errors as `read`."""

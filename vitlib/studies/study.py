@@ -150,7 +150,7 @@ class Study(Grid):
 
 def _state(store: Store, spec: RunSpec, verify: bool) -> str:
     try:
-        stored = store.read(spec.id) if verify else store.open(spec.id)
+        stored = store.read(spec.id, spec) if verify else store.open(spec.id, spec)
         stored.metrics  # noqa: B018  raises where the numbers are not those that were written
         code = stored.provenance["code"]
     except KeyError:

@@ -18,10 +18,11 @@ from vitlib import paths
 from vitlib.grid.changes import folder_name
 from vitlib.grid.grid import Grid
 from vitlib.runs.archive import LARGEST, export, names, read
-from vitlib.runs.manifest import DamagedError, StoreError, json_table, manifest_of
+from vitlib.runs.manifest import DamagedError, StoreError, json_table, manifest_of, require_described
 from vitlib.runs.reading.damage import otherwise, shown_as_missing
 from vitlib.runs.reading.stored import Stored
 from vitlib.runs.store import Store
+from vitlib.spec import RunSpec
 
 NAME = "results.tar.xz"
 HEAVY = 2**20  # bytes of a run's arrays: attention maps, which explorers alone read
@@ -141,17 +142,18 @@ def _taken(study: Grid, archive: Path) -> dict[str, Stored]:
         log.warning("%s: %d of its %d runs are none of this study's, and are not shown", archive, len(runs) - len(own), len(runs))
     try:
         _require_small(files["arrays.npz"] for files in own.values() if "arrays.npz" in files)
-        return {run_id: _run(archive, run_id, files) for run_id, files in own.items()}
+        return {run_id: _run(archive, study.specs[run_id], files) for run_id, files in own.items()}
     except Exception as error:  # right checksums over what is no run: whoever wrote it was not `leave`
         raise StoreError(f"archive {archive}: holds what is no run ({type(error).__name__}: {error})") from None
 
 
-def _run(archive: Path, run_id: str, files: dict[str, bytes]) -> Archived:
+def _run(archive: Path, asked: RunSpec, files: dict[str, bytes]) -> Archived:
     if broken := [name for name in TABLES if json_table(files.get(name, b"")) is None]:
-        raise ValueError(f"{run_id}: {', '.join(broken)} cannot be read")
-    run = Archived(archive / run_id, files)
+        raise ValueError(f"{asked.id}: {', '.join(broken)} cannot be read")
+    run = Archived(archive / asked.id, files)
     for what in ("history", "arrays"):
         getattr(run, what)  # raises where the bytes are something else
+    require_described(asked.id, run.spec, asked)
     return run
 
 

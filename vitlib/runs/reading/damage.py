@@ -39,7 +39,7 @@ def computed_again(
     def again(run_id: str, error: DamagedError) -> Stored:
         with suppress(FileNotFoundError, KeyError):
             try:
-                return store.read(run_id)
+                return store.read(run_id, specs[run_id])
             except DamagedError:
                 log.warning("damaged, computed again: %s (kept in %s)", error, store.set_aside(run_id))
         return compute(specs[run_id])

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load as load_safetensors
 
-from vitlib.runs.manifest import MANIFEST, DamagedError, json_table
+from vitlib.runs.manifest import MANIFEST, DamagedError, json_table, require_described
+from vitlib.spec import RunSpec
 
 WEIGHTS = "weights.safetensors"
 Parsed = TypeVar("Parsed")
@@ -27,14 +28,15 @@ class Stored:
 
     Args:
         manifest: the content of its manifest when it was found.
+        asked: the run that it has to be; before anything of it is believed, its description is compared.
 
     Attributes:
         otherwise: called with the run's id and the error where a file is damaged or gone; it gives a run that stands in, or raises.
         instead: what it gave, or the error that it raised; None while nothing turned out to be damaged.
     """
 
-    def __init__(self, folder: Path, manifest: bytes):
-        self.folder, self._manifest = folder, manifest
+    def __init__(self, folder: Path, manifest: bytes, asked: RunSpec | None = None):
+        self.folder, self._manifest, self._asked = folder, manifest, asked
         self.otherwise: Callable[[str, DamagedError], Stored] = _refuse
         self.instead: Stored | DamagedError | None = None
 
@@ -78,18 +80,28 @@ class Stored:
 
     def _parsed(self, name: str, parse: Callable[[bytes], Parsed]) -> Parsed | None:
         content = self._content(name)
-        return None if content is None else parse(content)
+        try:
+            return None if content is None else parse(content)
+        except Exception as error:  # whoever wrote it was not `Store.put`
+            raise DamagedError(f"{self.id}: {name} holds what is no run ({type(error).__name__}: {error})") from None
 
     def _content(self, name: str) -> bytes | None:
         """The checked bytes of a file, of the stand-in's where there is one; None if the run has no such file."""
         if self.instead is None:
             try:
+                self._require_described()
                 return self._checked(name)
             except DamagedError as error:
                 self.instead = self._stand_in(error)
         if isinstance(self.instead, DamagedError):
             raise self.instead
         return self.instead._content(name)
+
+    def _require_described(self) -> None:
+        """Once."""
+        if self._asked is not None:
+            require_described(self.id, json_table(self._checked("spec.json") or b""), self._asked)
+            self._asked = None
 
     def _stand_in(self, error: DamagedError) -> Stored | DamagedError:
         try:

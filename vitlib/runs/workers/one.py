@@ -46,7 +46,7 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         device, scratch = device_of(place.device), store.scratch(spec.id)
         about = facts(type(spec), device)  # before: what is edited meanwhile did not compute it
         about["code"] = _code_of(scratch, about["code"])
-        parent = lambda run: store.open(run.id)  # noqa: E731
+        parent = lambda run: store.open(run.id, run)  # noqa: E731
         tick = while_held(mine, tick)
         context = Context(device, place.data_dir, scratch, parent, tick, place.checkpoint_every, place.deadline, place.capture)
         around = on_the_host(alone=spec.timed, deadline=place.deadline)

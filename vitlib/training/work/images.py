@@ -18,6 +18,7 @@ PUBLISHED = {  # training images, test images, classes
     "tiny_imagenet": (100_000, 10_000, 200),
     "tiny-imagenet": (100_000, 10_000, 200),
     "imagenet": (1_281_167, 50_000, 1000),
+    "imagenetv2": (0, 10_000, 1000),
     "imagenette": (9_469, 3_925, 10),
     "aircraft": (6_667, 3_333, 100),
     "caltech101": (3_060, 6_084, 102),

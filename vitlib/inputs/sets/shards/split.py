@@ -67,7 +67,7 @@ def _named(split: str, root: Path) -> list[str]:
         if found := [shard for shard in shards if re.search(rf"(^|[^a-z]){name}([^a-z]|$)", shard)]:
             return found
     raise DataError(
-        f"data split {split!r}: no tar files named {' or '.join(SPLITS[split])} in {root}; there are {len(shards)} tar files; "
+        f"data split {split!r}: no tar files named {' or '.join(SPLITS[split])} in {root}; there are {len(shards)}; "
         f"allowed: NAME-{split}-0000.tar, {split}/0000.tar, or a list in {INFO}"
     )
 

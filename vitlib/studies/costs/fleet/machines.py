@@ -26,7 +26,7 @@ class Fleet:
 
     gpus: int
     cores: int = 12
-    storage: float = 2e9
+    storage: float = 10e9
 
     def __post_init__(self) -> None:
         for name, value, limit in (("gpus", self.gpus, 100_000), ("cores-per-gpu", self.cores, 1024), ("storage", self.storage, 1e15)):

@@ -32,7 +32,7 @@ class Reading:
 
 def reading_of(spec: RunSpec, sets: Sets) -> Reading:
     """Of streamed sets each image in each pass; of those that are held on the device each image once."""
-    return sum((_of(work, sets) for work in work_of(spec, sets) if work.data), Reading())
+    return sum((_of(work, sets) for work in work_of(spec, sets) if work.data and not work.features), Reading())
 
 
 def _of(work: Work, sets: Sets) -> Reading:

@@ -20,9 +20,7 @@ def add_options(planning: argparse.ArgumentParser) -> None:
     planning.add_argument("--budget", default="", help="a time such as 12m: how many whole comparisons fit into it")
     planning.add_argument("--gpus", type=int, help="so many GPUs together (h100 unless --device says otherwise), and what feeds them")
     planning.add_argument("--cores-per-gpu", type=int, default=Fleet.cores, help=f"that decode for each of them; default: {Fleet.cores}")
-    planning.add_argument(
-        "--storage", type=float, default=Fleet.storage / 1e9, help=f"GB/s that all get together; default: {Fleet.storage / 1e9:g}"
-    )
+    planning.add_argument("--storage", type=float, default=Fleet.storage / 1e9, help="GB/s that all get together; default: 10")
 
 
 def device_of(options: argparse.Namespace) -> str:

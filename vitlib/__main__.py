@@ -17,6 +17,7 @@ import pandas as pd
 
 from vitlib import paths
 from vitlib.compress import shell
+from vitlib.distributed import LostError
 from vitlib.grid.entries import documents, read_entry, studies
 from vitlib.runs import archive
 from vitlib.runs.clock import notice
@@ -29,8 +30,8 @@ from vitlib.runs.store import Store, require_writable
 from vitlib.spec import SpecError, families, require
 from vitlib.studies import arguments, shipping, travel
 from vitlib.studies.arguments import changes_given, folder_given, path_given, places_given
+from vitlib.studies.costs import command as costs
 from vitlib.studies.costs.budget import seconds_of
-from vitlib.studies.costs.command import report
 from vitlib.studies.costs.speed.machine import rates_for
 from vitlib.studies.crate import command as crates
 from vitlib.studies.fsck import command as checking
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (SpecError, StoreError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
-    except (RunsFailedError, TimeIsUpError) as error:
+    except (RunsFailedError, LostError, TimeIsUpError) as error:
         print(error, file=sys.stderr)
         return 3 if isinstance(error, TimeIsUpError) else 1
     except KeyboardInterrupt as stop:
@@ -87,16 +88,14 @@ def status(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """What the missing runs of a document, or of all, cost: FLOPs, memory, storage and time; nothing is computed."""
-    rates = rates_for(options.device, paths.results_dir(options.results_dir))
+    rates = rates_for(costs.device_of(options), paths.results_dir(options.results_dir))
     names = studies() if options.document == "all" else [options.document]
     if options.document == "all":
         require("profile", options.profile, sorted({profile for name in names for profile in read_entry(name)["profile"]}))
         names = [name for name in names if options.profile in read_entry(name)["profile"]]
-    for name in names:
-        print(
-            report(load_study(name, options.profile, overrides=changes_given(options), **places_given(options)), rates, options.budget),
-            end="\n\n",
-        )
+    planned = (load_study(name, options.profile, overrides=changes_given(options), **places_given(options)) for name in names)
+    for text in costs.reports(planned, rates, options):
+        print(text, end="\n\n")
     return 0
 
 
@@ -241,8 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     planning = _command(commands, "plan", plan, places, overrides)
     planning.add_argument("document", help="a document, or all")
     planning.add_argument("--profile", default="quick")
-    planning.add_argument("--device", default="auto", help="auto, cpu, cuda: this machine, measured on first use; or h100, cpu-2-cores")
-    planning.add_argument("--budget", default="", help="a time such as 12m: how many whole comparisons fit into it")
+    costs.add_options(planning)
     computing = _command(commands, "run", run, study)
     for name, default in (("executor", "local"), ("mode", "cached")):
         computing.add_argument(f"--{name}", default=default)

@@ -65,6 +65,8 @@ class Recipe(Part):
         clip_grad: largest gradient norm, or None.
         clip: of what clip_grad limits the norm: all gradients together, or each parameter's by itself (DINO).
         mode: of the model while it trains; 'eval' leaves drop path, dropout and batch statistics off (DeiT's fine-tuning).
+        sync_batchnorm: where several processes share a run, batch norm takes the statistics of what all of them compute and not of each
+            one's part: the numbers of one process.
         accumulate: equal parts of a batch that go through the model one after the other, for batches larger than the memory.
         repeats: views of an image in an epoch (repeated augmentation; an epoch then holds 1/repeats of the images).
         eval_every: epochs between the evaluations that history records.
@@ -91,6 +93,7 @@ class Recipe(Part):
     clip_grad: Annotated[float, Field(gt=0)] | None = None
     clip: Literal["global", "parameter"] = "global"
     mode: Literal["train", "eval"] = "train"
+    sync_batchnorm: bool = False
     accumulate: Annotated[int, Field(ge=1)] = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
@@ -113,6 +116,8 @@ class Recipe(Part):
             raise ValueError(f"clip={self.clip!r} with clip_grad=None, so that nothing is clipped; allowed: with a clip_grad")
         if self.mode == "eval" and self.drop_path:
             raise ValueError(f"drop_path={self.drop_path} with mode='eval', which leaves it off; allowed: 0.0")
+        if self.mode == "eval" and self.sync_batchnorm:
+            raise ValueError("sync_batchnorm=True with mode='eval', which leaves batch statistics off; allowed: False")
         return self
 
     @property

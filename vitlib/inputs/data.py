@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from timm.data import create_transform
 from timm.data.loader import fast_collate
 from torch import Tensor, nn
@@ -23,12 +24,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import Compose
 
 from vitlib import distributed, paths
-from vitlib.inputs.pictures import DataError, open_image
-from vitlib.inputs.sources import Data, listing, load, require_batch
+from vitlib.inputs.pictures import DataError
+from vitlib.inputs.sources import Data, Picture, load, pictures, require_batch
 from vitlib.inputs.views import augmented, erased
 from vitlib.recipe import Augment, Recipe
 
 CROP_SHARE = 0.875  # of the resized side, kept by the centre crop of streamed images: 224 of 256
+MOST_WORKERS = 16  # of one process; each holds two batches
 Choice = Callable[[np.ndarray], np.ndarray]  # labels of a split -> indices of the images to take
 
 
@@ -39,14 +41,14 @@ def every(labels: np.ndarray) -> np.ndarray:
 class Batches(Protocol):
     """Batches of one split; `epoch` yields images (B, C, H, W) normalised float32 and labels (B,) on the device.
 
-    `labels` (N,) are those of all images in the split's order.
+    `labels` (N,) are those of all images in the split's order. Of an epoch's batches, `epoch` gives every `stride`-th from `start` on.
     """
 
     steps: int
     images: int
     labels: Tensor
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def epoch(self, epoch: int, start: int = 0, stride: int = 1) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
 def training_batches(data: Data, recipe: Recipe, *, seed: int, device: str, data_dir: Path, chosen: Choice = every) -> Batches:
@@ -120,9 +122,9 @@ class ResidentBatches:
         self.images = len(images)
         self.steps = _step_count(self.images, batch_size, training)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, start: int = 0, stride: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
         order = self._order(epoch)
-        for step in range(start, self.steps):
+        for step in range(start, self.steps, stride):
             index = _own(order[step * self._batch_size : (step + 1) * self._batch_size], self._training)
             images = (self._images[index].float().div_(255) - self._mean) / self._std
             if self._training:
@@ -149,25 +151,26 @@ class ResidentBatches:
 class StreamedBatches:
     """Images read from disk by worker processes through timm's transforms; for sets too large to hold."""
 
-    def __init__(self, paths: list[Path], labels: np.ndarray, data: Data, batch_size: int, device: str, training: Training | None):
-        self._files = _Files(paths, labels, data, training)
+    def __init__(self, picture: Picture, labels: np.ndarray, data: Data, batch_size: int, device: str, training: Training | None):
+        self._split = _Split(picture, labels, data, training)
         self._mean, self._std = channel_constants(data, torch.device(device))
         self._batch_size, self._device, self._training = batch_size, device, training
         self.labels = torch.from_numpy(labels)
-        self.images = len(paths)
+        self.images = len(labels)
         self.steps = _step_count(self.images, batch_size, training)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, start: int = 0, stride: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
         order = self._training.order(self.images, epoch) if self._training else np.arange(self.images)
-        firsts = range(start * self._batch_size, self.steps * self._batch_size, self._batch_size)
+        steps = range(start, self.steps, stride)
+        firsts = [step * self._batch_size for step in steps]
         loader = DataLoader(
-            _EpochView(self._files, order, epoch),
+            _EpochView(self._split, order, epoch),
             batch_sampler=[_own(range(first, min(first + self._batch_size, self.images)), self._training) for first in firsts],
-            num_workers=min(8, paths.cores()),
+            num_workers=workers(),
             collate_fn=fast_collate,
             pin_memory=self._device.startswith("cuda"),
         )
-        for step, (images, labels) in enumerate(loader, start):
+        for step, (images, labels) in zip(steps, loader, strict=True):
             images = images.to(self._device, non_blocking=True).float().div_(255)
             images = (images - self._mean) / self._std
             if self._training:
@@ -176,9 +179,14 @@ class StreamedBatches:
             yield images, labels.to(self._device, non_blocking=True)
 
 
-class _Files(Dataset):
-    def __init__(self, paths: list[Path], labels: np.ndarray, data: Data, training: Training | None):
-        self.paths, self.labels, self.channels, self.training = paths, labels, data.channels, training
+def workers() -> int:
+    """Processes that read and decode for this one: a core each, of those that it need not share with others of its run."""
+    return max(1, min(MOST_WORKERS, paths.cores() // distributed.on_this_host()))
+
+
+class _Split:
+    def __init__(self, picture: Picture, labels: np.ndarray, data: Data, training: Training | None):
+        self.picture, self.labels, self.training = picture, labels, training
         self.transform = _transform(data, training.augment if training else None)
 
 
@@ -206,18 +214,29 @@ def _transform(data: Data, augment: Augment | None) -> Compose:
     return Compose([*resized_and_cropped, *others])
 
 
+@dataclass(frozen=True)
+class _Some:
+    """Some of the pictures of a split."""
+
+    picture: Picture
+    kept: np.ndarray
+
+    def __call__(self, place: int) -> Image.Image:
+        return self.picture(self.kept[place])
+
+
 class _EpochView(Dataset):
-    def __init__(self, files: _Files, order: np.ndarray, epoch: int):
-        self.files, self.order, self.epoch = files, order, epoch
+    def __init__(self, split: _Split, order: np.ndarray, epoch: int):
+        self.split, self.order, self.epoch = split, order, epoch
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, position: int):
         index = self.order[position]
-        if self.files.training:
-            seed_everything(seed_for(self.files.training.seed, self.epoch, "image", position))
-        return self.files.transform(open_image(self.files.paths[index], self.files.channels)), self.files.labels[index]
+        if self.split.training:
+            seed_everything(seed_for(self.split.training.seed, self.epoch, "image", position))
+        return self.split.transform(self.split.picture(index)), self.split.labels[index]
 
 
 def _require_honoured(data: Data, augment: Augment) -> None:
@@ -242,9 +261,9 @@ def _resident(
 def _streamed(
     data: Data, split: str, batch_size: int, device: str, data_dir: Path, training: Training | None, chosen: Choice = every
 ) -> StreamedBatches:
-    paths, labels = listing(data, split, data_dir)
+    picture, labels = pictures(data, split, data_dir)
     keep = chosen(labels)
-    return StreamedBatches([paths[index] for index in keep], labels[keep], data, batch_size, device, training)
+    return StreamedBatches(_Some(picture, keep), labels[keep], data, batch_size, device, training)
 
 
 def evenly_spaced(count: int | None) -> Choice:

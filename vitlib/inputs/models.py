@@ -119,6 +119,8 @@ def sketch(model: Model, *, image_size: int, channels: int, drop_path: float = 0
     """The module of a spec with one class, without storage: it has names and shapes alone, and costs no memory and no random numbers."""
     import torch
 
+    if isinstance(model, Timm):
+        model = model.changed(pretrained=False)  # released weights, which timm would fetch, have nowhere to go
     with torch.device("meta"):
         return build(model, image_size=image_size, channels=channels, num_classes=1, drop_path=drop_path)
 

@@ -6,8 +6,9 @@ Every picture, from whatever source, passes `eight_bit`: upright, over white whe
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +76,36 @@ def check_header(path: Path) -> None:
                 _of_eight_bits(image)
     except UNREADABLE as error:
         raise DataError(f"image {path}: cannot be read ({error}); replace or remove the file") from None
+
+
+@dataclass(frozen=True)
+class FilePictures:
+    """Pictures by their place, from files."""
+
+    paths: list[Path]
+    channels: int
+
+    def __call__(self, place: int) -> Image.Image:
+        return open_image(self.paths[place], self.channels)
+
+
+@dataclass(frozen=True)
+class RowPictures:
+    """Pictures by their place, from a set that gives `kept` of them by their number; `name` is the set's."""
+
+    every: Callable[[int], Image.Image]
+    kept: np.ndarray
+    channels: int
+    name: str
+
+    def __call__(self, place: int) -> Image.Image:
+        row = int(self.kept[place])
+        try:
+            return eight_bit(self.every(row), self.channels)
+        except DataError:
+            raise
+        except UNREADABLE as error:
+            raise DataError(f"image {row} of {self.name}: cannot be read ({error}); replace or remove it") from None
 
 
 @contextmanager

@@ -1,14 +1,14 @@
 """Where images come from: the embedded digits, image folders, torchvision's and timm's data sets by name.
 
 `Data` says which images; `check` refuses what cannot be read before anything is computed; `load` gives arrays,
-`listing` gives paths for sets too large to hold. Imports no torch, so that a bad name is refused in a second.
+`pictures` reads one after the other of sets too large to hold. Imports no torch, so that a bad name is refused in a second.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Self
 
@@ -16,15 +16,18 @@ import numpy as np
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
-from vitlib.inputs.pictures import UNREADABLE, AbsentError, DataError, Shift, check_header, eight_bit, open_image, shifted_pictures, square
+from vitlib.inputs.pictures import AbsentError, DataError, FilePictures, RowPictures, Shift, shifted_pictures, square
 from vitlib.inputs.sets import records
 from vitlib.inputs.sets.catalogue import CATALOGUE, named_split, opened_as_folders, stratified
 from vitlib.inputs.sets.digits import digits, digits_fingerprint
 from vitlib.inputs.sets.fingerprints import Files
-from vitlib.inputs.sets.folders import SPLIT_FOLDERS, SplitFolder, report, tree
+from vitlib.inputs.sets.folders import SPLIT_FOLDERS, SplitFolder, check_folder, report, tree
 from vitlib.inputs.sets.hub import hub_split
+from vitlib.inputs.sets.shards.split import shard_split
 from vitlib.spec import Part
 
+KINDS = ("digits", "folder/NAME", "torch/NAME", "hfds/OWNER/NAME", "wds/NAME")
+STREAMED = ("folder/", "hfds/", "wds/")
 ARCHIVES = (".tar", ".gz", ".tgz", ".zip", ".xz")
 OF_SPLIT_FOLDERS = ("/imagenet", "/image_folder", "/folder")  # sets of timm that read train/ and val/ themselves
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -38,8 +41,8 @@ class Data(Part):
 
     Args:
         source: `digits`, `folder/NAME` (data_dir/NAME/train|val|test/CLASS/*), `torchvision/NAME` of `vitlib.inputs.sets.catalogue`,
-            `hfds/OWNER/NAME` (a copy of that repository of the Hugging Face hub), or `torch/NAME` of `timm.data.create_dataset`;
-            the files lie under data_dir/NAME. NAME of a folder may be a path, `folder/raw/pets`.
+            `hfds/OWNER/NAME` (a copy of that repository of the Hugging Face hub), `wds/NAME` (webdataset's tar files), or `torch/NAME`
+            of `timm.data.create_dataset`; the files lie under data_dir/NAME. NAME of a folder may be a path, `folder/raw/pets`.
         image_size: pixels, square.
         fraction: share of the training set, stratified; `per_class` (images a class) instead of it.
         mean, std: that images are normalised with, by channel; None is the teacher's own where there is one, and otherwise ImageNet's.
@@ -66,11 +69,11 @@ class Data(Part):
     def _known_source(cls, source: str) -> str:
         kind, _, name = source.partition("/")
         parts = PurePosixPath(name).parts
-        external = (kind in {"folder", "torch"} and parts) or (kind == "hfds" and len(parts) == 2)
+        external = (kind in {"folder", "torch", "wds"} and parts) or (kind == "hfds" and len(parts) == 2)
         external = external and ".." not in parts and not name.startswith("/")
         plain = "/".join([kind, *parts])  # a trailing slash means nothing
         if plain != "digits" and not external and not (kind == "torchvision" and "/".join(parts) in CATALOGUE):
-            raise ValueError(f"allowed: 'digits', 'folder/NAME', 'torch/NAME', 'hfds/OWNER/NAME', 'torchvision/' + {', '.join(CATALOGUE)}")
+            raise ValueError(f"allowed: {', '.join(map(repr, KINDS))}, 'torchvision/' + {', '.join(CATALOGUE)}")
         return plain
 
     @model_validator(mode="after")
@@ -80,8 +83,8 @@ class Data(Part):
         counts = [len(values or ()) for values in (self.mean, self.std)]
         if counts[0] != counts[1]:
             raise ValueError(f"mean has {counts[0]} channels and std {counts[1]}; they must agree")
-        if not self.resident and not self.source.startswith("folder/"):
-            raise ValueError(f"resident=False streams from folders only, and source is {self.source!r}; allowed: 'folder/NAME'")
+        if not self.resident and not self.source.startswith(STREAMED):
+            raise ValueError(f"resident=False with source={self.source!r}, which cannot be streamed; allowed: {', '.join(STREAMED)}")
         if self.shift and not self.resident:
             raise ValueError("shift is drawn on resident images; set resident=True or leave shift out")
         return self
@@ -109,8 +112,8 @@ def check(data: Data, data_dir: Path, splits: tuple[str, ...] = ("train", "test"
     """
     _require_described(data, data_dir)
     if data.source.startswith("folder/"):
-        _check_folder(_root(data.source, data_dir), data.channels, splits)
-    if data.source.startswith(("torchvision/", "hfds/")):
+        check_folder(_root(data.source, data_dir), data.channels, splits)
+    if data.source.startswith(("torchvision/", "hfds/", "wds/")):
         for split in splits:
             _dataset(data, split, data_dir)
     if data.per_class and "train" in splits:
@@ -162,25 +165,21 @@ def load(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.ndarray
 
 
 def _decoded(data: Data, split: str, data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
+    picture, labels = pictures(data, split, data_dir)
+    every = (picture(place) for place in range(len(labels)))
+    if split == "test" and data.shift:
+        every = shifted_pictures(every, data.shift)
+    return np.stack([square(each, data.image_size, data.crop_share or 1.0) for each in every]), labels
+
+
+def pictures(data: Data, split: str, data_dir: Path) -> tuple[Picture, np.ndarray]:
+    """The pictures of a split by their place, each read when it is asked for, and their labels int64 (N,)."""
     if data.source.startswith("folder/"):
         paths, labels = listing(data, split, data_dir)
-        pictures = (open_image(path, data.channels) for path in paths)
-    else:
-        every, labels = digits(split) if data.source == "digits" else _dataset_pictures(data, split, data_dir)
-        keep = subset(labels, data) if split == "train" else np.arange(len(labels))
-        pictures, labels = (_converted(every, index, data, split) for index in keep), labels[keep]
-    if split == "test" and data.shift:
-        pictures = shifted_pictures(pictures, data.shift)
-    return np.stack([square(picture, data.image_size, data.crop_share or 1.0) for picture in pictures]), labels
-
-
-def _converted(every: Picture, index: int, data: Data, split: str) -> Image.Image:
-    try:
-        return eight_bit(every(index), data.channels)
-    except DataError:
-        raise
-    except UNREADABLE as error:
-        raise DataError(f"image {index} of {split} of {data.source}: cannot be read ({error}); replace or remove it") from None
+        return FilePictures(paths, data.channels), labels
+    every, labels = digits(split) if data.source == "digits" else _dataset_pictures(data, split, data_dir)
+    keep = subset(labels, data) if split == "train" else np.arange(len(labels))
+    return RowPictures(every, keep, data.channels, f"{split} of {data.source}"), labels[keep]
 
 
 def listing(data: Data, split: str, data_dir: Path) -> tuple[list[Path], np.ndarray]:
@@ -231,7 +230,7 @@ def files(source: str, data_dir: Path) -> Files:
     if source.startswith("folder/"):
         names = [f"{split.root.name}/{name}" for split in _split_folders(root) for name in split.names()]
     else:
-        every = [name for name in tree(root).files if not name.endswith(ARCHIVES)]
+        every = [name for name in tree(root).files if source.startswith("wds/") or not name.endswith(ARCHIVES)]
         beside = [name for name in every if name.partition("/")[0] not in SPLIT_FOLDERS]  # a set in both layouts may lie in one folder
         names = every if source.endswith(OF_SPLIT_FOLDERS) else beside or every
     if not names:
@@ -266,24 +265,13 @@ def _absent(source: str, root: Path, why: str) -> str:
     kind, _, name = source.partition("/")
     remedy = {
         "folder": "Put train|val|test/CLASS/*.jpg there",
+        "wds": "Put its tar files there",
         "hfds": f"Get them by `hf download {name} --repo-type dataset --local-dir {root}`",
     }.get(kind, f"Put the files of {source!r}, laid out as its loader expects, there")
     return (
         f"data.source: {source!r} was looked for in {root}: {why}. {remedy}, or set data_dir "
         "(notebook parameter, --data-dir, VITLIB_DATA). The profiles smoke and quick need no files."
     )
-
-
-def _check_folder(root: Path, channels: int, splits: tuple[str, ...], headers: int = 20_000) -> None:
-    folders = [SplitFolder.of(root, split) for split in splits]
-    first, *others = ({*folder.classes} for folder in folders)
-    if odd := sorted({name for other in others for name in first ^ other}):
-        which = f"classes differ between {' and '.join(splits)}: {', '.join(odd[:5])}"
-        raise DataError(f"data folder {root}: {which}; allowed: the same in both")
-    paths = [folder.root / name for folder in folders for name in folder.pictures()[0]]
-    whole = len(paths) <= 2_000  # decode small sets wholly, read the headers of large ones
-    for path in paths[:: max(1, len(paths) // headers)]:
-        open_image(path, channels) if whole else check_header(path)
 
 
 def _training_labels(data: Data, data_dir: Path) -> np.ndarray:
@@ -296,7 +284,11 @@ def _training_labels(data: Data, data_dir: Path) -> np.ndarray:
 
 def _dataset_pictures(data: Data, split: str, data_dir: Path) -> tuple[Picture, np.ndarray]:
     dataset = _dataset(data, split, data_dir)
-    return lambda index: dataset[int(index)][0], np.array(_labels(dataset), dtype=np.int64)
+    return partial(_picture_of, dataset), np.array(_labels(dataset), dtype=np.int64)
+
+
+def _picture_of(dataset, place: int) -> Image.Image:
+    return dataset[place][0]
 
 
 def _dataset(data: Data, split: str, data_dir: Path):
@@ -308,6 +300,8 @@ def _dataset(data: Data, split: str, data_dir: Path):
             return named_split(data.source.partition("/")[2], split, root)
         if data.source.startswith("hfds/"):
             return hub_split(data.source.partition("/")[2], split, root)
+        if data.source.startswith("wds/"):
+            return shard_split(split, root)
         return opened_as_folders(create_dataset(data.source, root=str(root), split=split, download=False))
     except DataError:
         raise

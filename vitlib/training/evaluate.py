@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitlib import distributed
 from vitlib.computing import Context
 from vitlib.inputs.data import Batches, test_batches
 from vitlib.inputs.models import in_eval_mode
@@ -21,12 +22,15 @@ from vitlib.training.loop import DivergedError
 def outputs(model: nn.Module, batches: Batches, forward: Callable[[nn.Module, Tensor], tuple[Tensor, ...]]) -> list[Tensor]:
     """`forward(model, images)` over all batches in eval mode: each of its tensors as float32 (N, ...), on the CPU.
 
+    Processes that share a run take whole batches in turns: each has all values, to the bit those of one process.
+
     Raises:
         DivergedError: if some of them are not finite: no prediction can be read from them.
     """
+    distributed.same_as_the_leader(model.buffers())
     with in_eval_mode(model):
-        collected = [[tensor.float().cpu() for tensor in forward(model, images)] for images, _ in batches.epoch(0)]
-    return [finite(torch.cat(column)) for column in zip(*collected, strict=True)]
+        own = [[tensor.float().cpu() for tensor in forward(model, images)] for images, _ in batches.epoch(0, *distributed.turn())]
+    return [finite(torch.cat(column)) for column in zip(*distributed.in_turn(own), strict=True)]
 
 
 def finite(values: Tensor) -> Tensor:

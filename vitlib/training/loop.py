@@ -28,6 +28,7 @@ from vitlib.inputs.data import Batches
 from vitlib.recipe import Recipe
 from vitlib.training.cost import share_of_peak
 from vitlib.training.optimizer import Rates, make_optimizer, restore
+from vitlib.training.step.batchnorm import synchronise
 from vitlib.training.step.graphs import graphs_of
 from vitlib.training.step.steps import step_of
 from vitlib.training.step.update import Loss, Update
@@ -88,9 +89,12 @@ def train(
             gives is the step's kind.
 
     Raises:
+        SpecError: for a recipe with `sync_batchnorm` and a model without batch norm.
         DivergedError: as soon as a non-finite loss is seen (checked every 50 steps and at each epoch's end).
         OutOfTimeError: at `context.deadline`, the checkpoint written.
     """
+    if recipe.sync_batchnorm:
+        synchronise(model, context.device)
     graphs = graphs_of(context.device)
     state = _State.start(model, recipe, batches.steps, context, recorded=graphs is not None)
     forward = torch.compile(model) if recipe.compile else model
@@ -197,7 +201,7 @@ class _State:
         file = context.scratch / "checkpoint.pt" if context.scratch else None
         state = cls(model, optimizer, rates, ema, steps, file)
         state.resume(context.device)
-        distributed.start_alike(model)
+        distributed.start_alike(model, state.updates)
         state.rates.set(state.updates)
         return state
 

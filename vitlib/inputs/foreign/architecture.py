@@ -87,7 +87,7 @@ def architecture(model: Model, image_size: int, channels: int, drop_path: float 
 def known_vit(model: Model, image_size: int, channels: int) -> Vit | None:
     """A transformer's sizes, as formulas ask for them; None for a model that no plain `Vit` is equal to."""
     if isinstance(model, Timm):
-        return sizes_of(sketch(model.changed(pretrained=False), image_size=image_size, channels=channels), image_size, channels)
+        return sizes_of(sketch(model, image_size=image_size, channels=channels), image_size, channels)
     return model if isinstance(model, Vit) else None
 
 

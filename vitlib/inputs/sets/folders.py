@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitlib.inputs.pictures import DataError
+from vitlib.inputs.pictures import DataError, check_header, open_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's IMG_EXTENSIONS
 SPLITS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test", "val")}
@@ -133,6 +133,23 @@ class SplitFolder:
                     f"class folder {self.root / entry.name}: hidden by the dot in its name, yet it holds pictures; "
                     "rename it if it is a class, remove it otherwise"
                 )
+
+
+def check_folder(root: Path, channels: int, splits: tuple[str, ...], headers: int = 20_000) -> None:
+    """Refuse a folder whose splits have other classes, or a picture that cannot be read; of many pictures some `headers` are looked at.
+
+    Raises:
+        DataError: naming the classes, or the file.
+    """
+    folders = [SplitFolder.of(root, split) for split in splits]
+    first, *others = ({*folder.classes} for folder in folders)
+    if odd := sorted({name for other in others for name in first ^ other}):
+        which = f"classes differ between {' and '.join(splits)}: {', '.join(odd[:5])}"
+        raise DataError(f"data folder {root}: {which}; allowed: the same in both")
+    paths = [folder.root / name for folder in folders for name in folder.pictures()[0]]
+    whole = len(paths) <= 2_000  # decode small sets wholly, read the headers of large ones
+    for path in paths[:: max(1, len(paths) // headers)]:
+        open_image(path, channels) if whole else check_header(path)
 
 
 def is_hidden(name: str) -> bool:

@@ -40,6 +40,7 @@ class Released(RunSpec):
     def _real_labels_are_of_all_classes(self) -> Self:
         if self.real_labels and self.columns != "all":
             raise ValueError(f"real_labels=True with columns={self.columns!r}; allowed: columns='all', ImageNet's thousand classes")
+        _require_named_files(self)
         return self
 
     def demands(self) -> Iterator[Demand]:
@@ -87,6 +88,7 @@ class Student(RunSpec):
             )
         if self.soft_reduction != "batchmean" and self.objective != "soft":
             raise ValueError(f"soft_reduction={self.soft_reduction!r} with objective={self.objective!r}; allowed: with objective='soft'")
+        _require_named_files(self)
         check_tiling(self.model, self.data.image_size)
         return self
 
@@ -96,6 +98,12 @@ class Student(RunSpec):
         if self.teacher:
             yield Uses("teacher.model", self.teacher.model, **sizes)
         yield TrainsOn(self.data, self.recipe.batch_size)
+
+
+def _require_named_files(spec: Released | Student) -> None:
+    """ImageNet-Real knows an image by the name of its file."""
+    if spec.real_labels and not spec.data.source.startswith("folder/"):
+        raise ValueError(f"real_labels=True with data.source={spec.data.source!r}; allowed: 'folder/NAME' of named files")
 
 
 class Tokens(RunSpec):

@@ -60,13 +60,18 @@ def amounts(work: Work, sets: Sets) -> Amounts:
     """Of one training or pass."""
     images = _images(work, sets)
     batches = images // work.batch if work.recipe else -(-images // work.batch)
-    seen = work.epochs * (batches * work.batch if work.recipe else images)
-    asked = work.epochs * batches
+    seen, asked = seen_by(work, sets), work.epochs * batches
     live = _pass(work.chains, seen, asked, backward=work.recipe is not None)
     if work.recipe and work.recipe.precision == "bf16":
         live = replace(live, products=0.0, convolutions=0.0, half=live.flops, elements=live.elements / 2)
     kept = _pass(work.kept, images + 1, 1 - (-images // 256), backward=False)  # one image tells whether they fit into memory
     return live + kept + (_updates(work, asked) if work.recipe else Amounts())
+
+
+def seen_by(work: Work, sets: Sets) -> float:
+    """Images that its chains see, each as often as it is seen; a training drops the last incomplete batch of an epoch."""
+    images = _images(work, sets)
+    return work.epochs * (images // work.batch * work.batch if work.recipe else images)
 
 
 def _updates(work: Work, steps: float) -> Amounts:

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Iterable, Iterator
+
 from vitlib.spec import SpecError
 from vitlib.studies.costs.budget import comparisons, seconds_of, that_fit
+from vitlib.studies.costs.fleet.machines import Fleet
+from vitlib.studies.costs.fleet.report import assumptions, by_document, on_fleet
 from vitlib.studies.costs.schedule import wall
 from vitlib.studies.costs.speed.rates import Rates
 from vitlib.studies.costs.table import family, in_words, states, table, to_compute
 from vitlib.training.work.registry import Sets
+
+
+def add_options(planning: argparse.ArgumentParser) -> None:
+    planning.add_argument("--device", default="", help="auto, cpu, cuda: this machine, measured on first use; or h100, cpu-2-cores")
+    planning.add_argument("--budget", default="", help="a time such as 12m: how many whole comparisons fit into it")
+    planning.add_argument("--gpus", type=int, help="so many GPUs together (h100 unless --device says otherwise), and what feeds them")
+    planning.add_argument("--cores-per-gpu", type=int, default=Fleet.cores, help=f"that decode for each of them; default: {Fleet.cores}")
+    planning.add_argument("--storage", type=float, default=Fleet.storage / 1e9, help="GB/s that all get together; default: 10")
+
+
+def device_of(options: argparse.Namespace) -> str:
+    return options.device or ("h100" if options.gpus is not None else "auto")
+
+
+def reports(studies: Iterable, rates: Rates, options: argparse.Namespace) -> Iterator[str]:
+    """A text a document; with GPUs, what each takes on all of them, and then a table of all documents."""
+    if options.gpus is None:
+        yield from (report(study, rates, options.budget) for study in studies)
+        return
+    if options.budget:
+        raise SpecError("budget: got one with --gpus; allowed: one of the two")
+    fleet, studies = Fleet(options.gpus, options.cores_per_gpu, options.storage * 1e9), list(studies)
+    yield assumptions(rates, fleet)
+    yield from (f"{study.paper}, {study.profile}\n{on_fleet(study, rates, fleet)}" for study in studies)
+    if len(studies) > 1:
+        yield by_document(studies, rates, fleet).to_string(index=False)
 
 
 def report(study, rates: Rates, budget: str = "") -> str:

@@ -18,7 +18,7 @@ THERE = ("stored", "stale")  # states whose runs are not computed again
 NOT_NEEDED = "not needed"  # a run that is not there, and that only runs start from which are
 NOT_TO_COMPUTE = (*THERE, "archived", "absent")  # nor those that an archive has, or whose images are not here
 UNITS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
-BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+BYTES = ((2**50, "PiB"), (2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ sees an image that always looks the same, it may be remembered: it then counts o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vitlib.inputs.models import Model, Vit
@@ -33,6 +33,7 @@ class Work:
         batch: images that are computed together.
         kept: chains that are computed once for all epochs, over all images.
         alone: so many images that come from no set; `data` is None.
+        features: what is computed on are features that are held, of as many images; none is read.
     """
 
     data: Data | None
@@ -46,6 +47,7 @@ class Work:
     batch: int = EVALUATED
     kept: tuple[Chain, ...] = ()
     alone: int | None = None
+    features: bool = False
 
 
 def network_on(model: Model, data: Data, classes: int) -> Network:
@@ -65,6 +67,11 @@ def training(
 def looking(data: Data, split: Split, *chains: Chain, times: float = 1, held_out: float = 0.0, most: int | None = None) -> Work:
     """Passes forward over images as they are; with `held_out`, over those that are kept from training."""
     return Work(data, split, chains, epochs=times, held_out=held_out, part="held-out" if held_out else "all", most=most)
+
+
+def training_on_features(data: Data, recipe: Recipe, chain: Chain) -> Work:
+    """Of a probe: its features are those of the training images, and held."""
+    return replace(training(data, recipe, chain), features=True)
 
 
 def timing(images: int, *chains: Chain) -> Work:

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from vitlib.inputs.pictures import DataError
-from vitlib.inputs.sets.digits import digits
 from vitlib.inputs.sets.watched import watched_split
-from vitlib.inputs.sources import Data, class_names, listing, load, subset
+from vitlib.inputs.sources import Data, class_names, pictures
 from vitlib.spec import SpecError
 
 PUBLISHED = {  # training images, test images, classes
@@ -19,6 +18,7 @@ PUBLISHED = {  # training images, test images, classes
     "tiny_imagenet": (100_000, 10_000, 200),
     "tiny-imagenet": (100_000, 10_000, 200),
     "imagenet": (1_281_167, 50_000, 1000),
+    "imagenetv2": (0, 10_000, 1000),
     "imagenette": (9_469, 3_925, 10),
     "aircraft": (6_667, 3_333, 100),
     "caltech101": (3_060, 6_084, 102),
@@ -47,18 +47,9 @@ def images(data: Data, split: str, data_dir: Path) -> int:
     if split == "watched":
         return images(data, "validation", data_dir) if watched_split(data, data_dir) == "validation" else 0
     try:
-        return _counted(data, split, data_dir)
+        return len(pictures(data, split, data_dir)[1])
     except DataError:
         return _of_published(data, split)
-
-
-def _counted(data: Data, split: str, data_dir: Path) -> int:
-    if data.source == "digits":
-        labels = digits(split)[1]
-        return len(subset(labels, data)) if split == "train" else len(labels)
-    if data.source.startswith("folder/"):
-        return len(listing(data, split, data_dir)[1])
-    return len(load(data, split, data_dir)[1])
 
 
 def _of_published(data: Data, split: str) -> int:

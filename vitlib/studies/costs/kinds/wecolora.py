@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vitlib.inputs.models import Vit
 from vitlib.papers.wecolora.specs import Copied, Costs, Distilled, Downstream, Spectra, StageTimes
-from vitlib.training.work.declared import Work, evaluations, looking, network_on, timing, tokens_of, training
+from vitlib.training.work.declared import Work, evaluations, looking, network_on, timing, tokens_of, training, training_on_features
 from vitlib.training.work.layers import Chain, Layer, Network, adapted, frozen, linear, network
 from vitlib.training.work.registry import Sets, does
 
@@ -58,7 +58,7 @@ def downstream(spec: Downstream, sets: Sets) -> Iterator[Work]:
     else:
         yield looking(spec.data, "train", backbone.layers)
         width = max(layer.parameters for layer in backbone.end) // 2 if backbone.end else 1
-        yield training(spec.data, spec.recipe, (linear(width, classes),))
+        yield training_on_features(spec.data, spec.recipe, (linear(width, classes),))
 
 
 @does(Spectra)

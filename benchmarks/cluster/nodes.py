@@ -59,10 +59,10 @@ class Nodes:
         self._cluster.worker_nodes.discard(node)
         return gone
 
-
-def computing() -> list[int]:
-    """Processes that compute a task of ours now, by the title that Ray gives them."""
-    return [process for process, title in processes() if title.startswith("ray::compute")]
+    def computing(self) -> list[int]:
+        """Processes of these nodes that compute a run now, by the title that Ray gives them."""
+        ours = below(os.getpid())
+        return [process for process, title in processes() if process in ours and title.startswith("ray::compute")]
 
 
 def below(parent: int) -> list[int]:

@@ -27,7 +27,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.cluster.nodes import Nodes, below, cluster, computing, processes, until
+from benchmarks.cluster.nodes import Nodes, below, cluster, processes, until
 from benchmarks.cluster.ways import digests, finish, keep, kept, left_behind, start, written
 from vitlib.studies.loading import load_study
 
@@ -64,7 +64,7 @@ class Try:
 
     def _computing(self) -> list[int]:
         if self.way == "ray":
-            return computing()
+            return self.nodes.computing()
         ours = below(self.drivers[0].pid)
         return [process for process, title in processes() if process in ours and WORKER in title]
 

@@ -16,13 +16,14 @@ from typing import Any
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+PATIENT = {"RAY_raylet_start_wait_time_s": "300"}  # on a busy machine
 
 
 @contextmanager
 def cluster(count: int, cpus: int = 1, **more: Any) -> Iterator[Nodes]:
     """A head and `count - 1` nodes beside it, each with so many CPUs, for as long as the context lasts."""
     before = dict(os.environ)
-    os.environ.update(TOKEN | QUIET)  # before Ray is imported, which reads them then
+    os.environ.update(TOKEN | QUIET | PATIENT)  # before Ray is imported, which reads them then
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "include_dashboard": False, **more})
@@ -58,10 +59,10 @@ class Nodes:
         self._cluster.worker_nodes.discard(node)
         return gone
 
-
-def computing() -> list[int]:
-    """Processes that compute a task of ours now, by the title that Ray gives them."""
-    return [process for process, title in processes() if title.startswith("ray::compute")]
+    def computing(self) -> list[int]:
+        """Processes of these nodes that compute a run now, by the title that Ray gives them."""
+        ours = below(os.getpid())
+        return [process for process, title in processes() if process in ours and title.startswith("ray::compute")]
 
 
 def below(parent: int) -> list[int]:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.cluster.same_bits [DOCUMENT ...]
 
-Inline, local workers, four drivers on one store, and Ray on two nodes of this machine; a table, and same_bits.json beside this file,
-where the rows of other documents stay.
+Inline, local workers, four drivers on one store, and Ray on two nodes of this machine; a table, and same_bits.json beside this file, where
+the rows of other documents stay.
 """
 
 from __future__ import annotations

@@ -50,10 +50,8 @@ def assert_as_alone(store, smoke, specs):
 
 
 def test_a_run_whose_worker_is_killed_is_computed_by_another(nodes, asked, place, store, smoke):
-    from benchmarks.cluster.nodes import computing
-
     killed = []
-    killing = when(computing, lambda: [killed.append(process) or os.kill(process, signal.SIGKILL) for process in computing()])
+    killing = when(nodes.computing, lambda: [killed.append(process) or os.kill(process, signal.SIGKILL) for process in nodes.computing()])
     execute(asked, place, executor="ray")
     killing.join()
     assert killed and store.root.joinpath(".failed").exists() is False
@@ -62,10 +60,9 @@ def test_a_run_whose_worker_is_killed_is_computed_by_another(nodes, asked, place
 
 def test_a_run_whose_workers_keep_dying_is_given_up_and_its_siblings_are_not(nodes, asked, place, store, monkeypatch):
     monkeypatch.setattr(pool.Tasks, "tries", 1)
-    from benchmarks.cluster.nodes import computing
     from vitlib.runs.execute import RunsFailedError
 
-    killing = when(computing, lambda: os.kill(computing()[0], signal.SIGKILL))
+    killing = when(nodes.computing, lambda: os.kill(nodes.computing()[0], signal.SIGKILL))
     with pytest.raises(RunsFailedError, match=r"its worker died 1 times \(WorkerCrashedError: "):
         execute(asked, place, executor="ray")
     killing.join()
@@ -119,17 +116,15 @@ def test_a_run_that_measures_time_has_a_node_to_itself_and_ticks_come_through(no
 
 
 def test_the_stop_button_leaves_the_store_whole_and_no_task(nodes, smoke, place, store):
-    from benchmarks.cluster.nodes import computing
-
     specs = list(smoke_study(place.results_dir).specs.values())
-    stopping = when(lambda: store.ids() and computing(), lambda: os.kill(os.getpid(), signal.SIGINT))
+    stopping = when(lambda: store.ids() and nodes.computing(), lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(StoppedError) as stopped:
         execute(specs, place, executor="ray")
     stopping.join()
     end = time.monotonic() + 10
-    while computing() and time.monotonic() < end:
+    while nodes.computing() and time.monotonic() < end:
         time.sleep(0.05)
-    assert computing() == []
+    assert nodes.computing() == []
     assert stopped.value.stored == len(store.ids()) and stopped.value.left == 32 - len(store.ids())
     assert not list(store.root.glob(".partial/*")) and not list(store.root.glob(".claims/*"))
 

@@ -20,7 +20,6 @@ ENVIRONMENT = {  # read when Ray is imported, and by what it starts
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, it would build an environment for each worker
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-HERE = "127.0.0.1"  # nobody on another machine has to do with a cluster of our own
 
 
 @contextmanager
@@ -58,7 +57,7 @@ def imported() -> Any:
 
 def _connect(ray: Any, address: str) -> None:
     handler = signal.getsignal(signal.SIGTERM)
-    own = {} if address else {"num_cpus": paths.cores(), "include_dashboard": False, "_node_ip_address": HERE}
+    own = {} if address else {"num_cpus": paths.cores(), "include_dashboard": False}
     if own:
         _leave_token()  # Ray asks for one on a cluster that it starts for a single program
     try:

@@ -1,7 +1,10 @@
 """A plan on many GPUs: images and bytes by hand, hours by hand, and what holds the work up."""
 
+import json
+
 import pytest
 
+from tests.support import ROOT
 from vitlib.__main__ import main
 from vitlib.inputs.models import Vit
 from vitlib.inputs.sources import Data
@@ -64,6 +67,11 @@ def test_hours_are_those_of_the_bottleneck(sets, fleet, bottleneck):
     assert load.bottleneck(fleet) == bottleneck == max(seconds, key=seconds.get)
     assert load.wall(fleet) == pytest.approx(seconds[bottleneck])
     assert load.wanted == pytest.approx(reading.images / computing)
+
+
+def test_the_rate_of_a_core_is_the_measured_one():
+    measured = json.loads((ROOT / "benchmarks" / "decoding.json").read_text())["images/s a core"]
+    assert pytest.approx(measured["decoded, random crop, flip, RandAugment"]["median"], rel=0.05) == DECODED
 
 
 def test_twice_the_gpus_take_half_the_time_until_the_storage_gives_no_more(sets):

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitlib.inputs.data import _transform
 from vitlib.inputs.models import Vit
 from vitlib.inputs.pictures import eight_bit, open_image
 from vitlib.inputs.sources import Data
+from vitlib.inputs.transforms import transform_of
 from vitlib.recipe import Augment
 from vitlib.studies.costs.speed.rates import SHIPPED
 from vitlib.training.work.layers import backward_flops, forward_flops, transformer
@@ -68,7 +68,7 @@ def in_draft(path: Path) -> Image.Image:
 
 
 def ways() -> dict[str, Callable[[Path], object]]:
-    evaluation, training, deit = (_transform(DATA, augment) for augment in (None, AUGMENT, DEIT))
+    evaluation, training, deit = (transform_of(DATA, augment) for augment in (None, AUGMENT, DEIT))
     return {
         "decoded": lambda path: open_image(path, 3),
         "decoded for evaluation": lambda path: evaluation(open_image(path, 3)),

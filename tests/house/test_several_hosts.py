@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,29 +87,39 @@ def kill_the_leader(hosts: Hosts) -> None:
                 os.kill(worker, signal.SIGKILL)
 
 
-def kill_an_agent(hosts: Hosts) -> None:
-    """Its processes are left alone and go on."""
-    hosts.agents[1].kill()
-
-
 def kill_a_host(hosts: Hosts) -> None:
     os.killpg(hosts.agents[1].pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("kill", [kill_a_process, kill_the_leader, kill_an_agent, kill_a_host], ids=lambda kill: kill.__name__)
+def wait_for(come: Callable[[], bool], hosts: Hosts) -> None:
+    began = time.monotonic()
+    while not come():
+        assert time.monotonic() - began < PATIENCE, hosts.said()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("kill", [kill_a_process, kill_the_leader, kill_a_host], ids=lambda kill: kill.__name__)
 def test_after_a_death_the_same_command_goes_on_to_the_same_bits(hosts, tmp_path, uninterrupted, kill):
     program = ("-m", "tests.hosts", str(tmp_path / "results"), str(tmp_path))
     store = Store(tmp_path / "results")
     checkpoint = store.scratch(RUN.id) / "checkpoint.pt"
-    first, began = hosts(*program), time.monotonic()
-    while not checkpoint.exists():
-        assert time.monotonic() - began < PATIENCE, first.said()
-        time.sleep(0.02)
+    first = hosts(*program)
+    wait_for(checkpoint.exists, first)
     kill(first)
     assert all(first.wait()), first.said()
     assert "another process of this run has ended" in first.said() and "goes on from there" in first.said()
     assert RUN.id not in store and store.failure(RUN.id) is None and checkpoint.exists()
     assert hosts(*program).wait() == [0, 0]
+    assert_same_result(store.read(RUN.id), uninterrupted)
+
+
+def test_processes_whose_agent_was_killed_end_their_run(hosts, tmp_path, uninterrupted):
+    """The other agent then waits five minutes for it, of which it says nothing: torchrun's own time."""
+    store = Store(tmp_path / "results")
+    first = hosts("-m", "tests.hosts", str(tmp_path / "results"), str(tmp_path))
+    wait_for((store.scratch(RUN.id) / "checkpoint.pt").exists, first)
+    first.agents[1].kill()
+    wait_for(lambda: RUN.id in store, first)
     assert_same_result(store.read(RUN.id), uninterrupted)
 
 

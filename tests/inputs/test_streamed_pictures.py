@@ -8,6 +8,7 @@ from PIL import Image
 from vitlib.inputs import data as data_module
 from vitlib.inputs.pictures import square
 from vitlib.inputs.sources import Data
+from vitlib.inputs.transforms import transform_of
 from vitlib.recipe import Augment, Recipe
 
 
@@ -54,6 +55,17 @@ def test_a_flip_without_crops_leaves_a_circle_round(discs, tmp_path):
 
 def test_random_crops_still_vary(discs, tmp_path):
     assert not torch.equal(trained_on(discs, tmp_path, crop_area=0.3), trained_on(discs, tmp_path))
+
+
+def test_randaugment_may_keep_no_bit_of_a_picture():
+    """Its magnitude is drawn about 9 of 10; from 10 on Pillow 13 refused what it had made black before."""
+    data = Data(source="folder/discs", image_size=32, resident=False)
+    transform = transform_of(data, Augment(randaugment="rand-m10-n1"))
+    (randaugment,) = (step for step in transform.transforms if hasattr(step, "ops"))
+    (operation,) = (op for op in randaugment.ops if "Posterize" in op.name)
+    picture = Image.new("RGB", (40, 40), (200, 100, 50))
+    assert operation.aug_fn(picture, 0).getextrema() == ((0, 0),) * 3
+    assert operation.aug_fn(picture, 1).getextrema() == ((128, 128), (0, 0), (0, 0))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

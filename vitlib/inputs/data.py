@@ -17,19 +17,17 @@ from typing import Protocol
 import numpy as np
 import torch
 from PIL import Image
-from timm.data import create_transform
 from timm.data.loader import fast_collate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import Compose
 
 from vitlib import distributed, paths
 from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sources import Data, Picture, load, pictures, require_batch
+from vitlib.inputs.transforms import transform_of
 from vitlib.inputs.views import augmented, erased
 from vitlib.recipe import Augment, Recipe
 
-CROP_SHARE = 0.875  # of the resized side, kept by the centre crop of streamed images: 224 of 256
 MOST_WORKERS = 16  # of one process; each holds two batches
 Choice = Callable[[np.ndarray], np.ndarray]  # labels of a split -> indices of the images to take
 
@@ -187,31 +185,7 @@ def workers() -> int:
 class _Split:
     def __init__(self, picture: Picture, labels: np.ndarray, data: Data, training: Training | None):
         self.picture, self.labels, self.training = picture, labels, training
-        self.transform = _transform(data, training.augment if training else None)
-
-
-def _transform(data: Data, augment: Augment | None) -> Compose:
-    """timm's transforms of an evaluation, or of training; training without random crops keeps the evaluation's resize and crop.
-
-    timm's random crop of the whole area still draws the aspect ratio of its box, and squashes it to a square.
-    """
-    common = {"input_size": data.image_size, "use_prefetcher": True, "interpolation": "bicubic"}
-    evaluation = create_transform(**common, crop_pct=data.crop_share or CROP_SHARE)
-    if augment is None:
-        return evaluation
-    training = create_transform(
-        **common,
-        is_training=True,
-        scale=(augment.crop_area, 1.0),
-        hflip=augment.flip,
-        color_jitter=None,
-        auto_augment=augment.randaugment or None,
-    )
-    if augment.crop_area < 1:
-        return training
-    *resized_and_cropped, _ = evaluation.transforms
-    _, *others = training.transforms
-    return Compose([*resized_and_cropped, *others])
+        self.transform = transform_of(data, training.augment if training else None)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
 """A plan on many GPUs: images and bytes by hand, hours by hand, and what holds the work up."""
 
+import json
+
 import pytest
 
+from tests.support import ROOT
 from vitlib.__main__ import main
 from vitlib.inputs.models import Vit
 from vitlib.inputs.sources import Data
@@ -10,6 +13,7 @@ from vitlib.papers.wecolora.specs import Downstream
 from vitlib.recipe import Recipe
 from vitlib.spec import SpecError
 from vitlib.studies.costs.amounts import amounts_of
+from vitlib.studies.costs.fleet import report
 from vitlib.studies.costs.fleet.machines import DECODED, Fleet, load_of
 from vitlib.studies.costs.fleet.reading import Reading, reading_of
 from vitlib.studies.costs.fleet.report import by_document
@@ -43,10 +47,9 @@ def test_images_that_are_held_are_read_once(sets):
 
 
 def test_a_probe_reads_its_images_once_however_long_it_learns(sets):
-    probe = load_study("wecolora", "paper", data_dir=str(sets.data_dir), results_dir=str(sets.data_dir))
-    runs = [spec for spec in probe.specs.values() if isinstance(spec, Downstream) and spec.protocol == "probe"]
-    on_imagenet = next(spec for spec in runs if spec.data.source == "folder/imagenet" and spec.data.fraction == 1)
-    assert reading_of(on_imagenet, sets).images == TRAINING + TEST
+    study = load_study("wecolora", "smoke", results_dir=str(sets.data_dir))
+    probe = next(spec for spec in study.specs.values() if isinstance(spec, Downstream) and spec.protocol == "probe")
+    assert reading_of(probe.changed(data=IMAGENET), sets).images == TRAINING + TEST
 
 
 @pytest.mark.parametrize(
@@ -64,6 +67,11 @@ def test_hours_are_those_of_the_bottleneck(sets, fleet, bottleneck):
     assert load.bottleneck(fleet) == bottleneck == max(seconds, key=seconds.get)
     assert load.wall(fleet) == pytest.approx(seconds[bottleneck])
     assert load.wanted == pytest.approx(reading.images / computing)
+
+
+def test_the_rate_of_a_core_is_the_measured_one():
+    measured = json.loads((ROOT / "benchmarks" / "decoding.json").read_text())["images/s a core"]
+    assert pytest.approx(measured["decoded, random crop, flip, RandAugment"]["median"], rel=0.05) == DECODED
 
 
 def test_twice_the_gpus_take_half_the_time_until_the_storage_gives_no_more(sets):
@@ -109,6 +117,10 @@ def test_the_command_says_hours_bytes_rates_and_the_bottleneck(tmp_path, capsys)
     assert "budget: got one with --gpus" in capsys.readouterr().err
 
 
-def test_stored_runs_are_not_planned_and_a_small_study_reads_little(smoke):
-    done = by_document([smoke], SHIPPED["cpu-2-cores"], Fleet(2))
-    assert done.loc[0, "runs"] == 0 and done.loc[0, "on 2 GPUs"] == "0 s"
+def test_stored_runs_are_not_planned(tmp_path, monkeypatch):
+    study = load_study("deit", "smoke", results_dir=str(tmp_path))
+    before = by_document([study], SHIPPED["cpu-2-cores"], Fleet(2))
+    monkeypatch.setattr(report, "states", lambda study: dict.fromkeys(report.family(study), "stored"))
+    after = by_document([study], SHIPPED["cpu-2-cores"], Fleet(2))
+    assert before.loc[0, "runs"] == len(report.family(study)) and after.loc[0, "runs"] == 0
+    assert after.loc[0, "on 2 GPUs"] == "0 s"

@@ -11,7 +11,7 @@ from vitlib.studies.costs.speed.rates import Rates
 from vitlib.training.work.registry import Sets
 
 NOTHING = Reading()
-DECODED = 90.0  # images/s a core: JPEG of 500 x 375 pixels to an augmented 224 px image; benchmarks/decoding.py, a slow core
+DECODED = 350.0  # images/s a core: JPEG of 500 x 375 pixels to an image of 224 px by RandAugment; benchmarks/decoding.json
 
 
 @dataclass(frozen=True)

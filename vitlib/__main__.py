@@ -20,7 +20,7 @@ from vitlib import paths
 from vitlib.compress import shell
 from vitlib.grid.changes import read_overrides
 from vitlib.grid.entries import documents, merged, read_entry, studies
-from vitlib.messages import brief
+from vitlib.messages import Terminal, brief, printable
 from vitlib.runs import archive
 from vitlib.runs.clock.budget import Budget
 from vitlib.runs.execute import RunsFailedError, StoppedError, TimeIsUpError
@@ -44,7 +44,7 @@ BUDGET = "time to compute in, such as 12m: whole comparisons first; exit status 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 something failed, 2 refused before anything was computed, 3 time is up and 130 stopped: the same goes on."""
-    logging.basicConfig(format="%(message)s")
+    logging.basicConfig(handlers=[Terminal()])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Japanese shows question marks
@@ -52,10 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.act(options)
     except (SpecError, StoreError) as error:
-        print(f"refused: {error}", file=sys.stderr)
+        print(printable(f"refused: {error}"), file=sys.stderr)
         return 2
     except RunsFailedError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 1
     except TimeIsUpError as error:
         print(error, file=sys.stderr)

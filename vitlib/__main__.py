@@ -10,7 +10,6 @@ import importlib
 import io
 import logging
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pandas as pd
 
 from vitlib import paths
 from vitlib.compress import shell
-from vitlib.grid.changes import read_overrides
+from vitlib.grid.changes import read_overrides, read_settings
 from vitlib.grid.entries import documents, merged, read_entry, studies
 from vitlib.messages import Terminal, brief, printable
 from vitlib.runs import archive
@@ -245,7 +244,7 @@ def _overrides(text: str) -> dict[str, Any]:
 
 def _settings(path: str) -> dict[str, Any]:
     try:
-        return read_overrides(tomllib.loads(shell.path_given(path).read_text(encoding="utf-8-sig")))
+        return read_settings(shell.path_given(path))
     except (OSError, ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"from: got {brief(path)}; allowed: a TOML file of settings ({error})") from None
 

@@ -59,13 +59,16 @@ class Stored:
     def of(cls, folder: Path, files: dict[str, bytes]) -> Self:
         """From the checked files of a run."""
         with_arrays = np.load(io.BytesIO(files["arrays.npz"]), allow_pickle=False) if "arrays.npz" in files else {}
+        arrays = {name: with_arrays[name] for name in with_arrays}
+        if odd := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"arrays.npz: {odd[0]!r} is no array")
         return cls(
             folder=folder,
             metrics=json.loads(files["result.json"]),
             provenance=json.loads(files["provenance.json"]),
             spec=json.loads(files["spec.json"]),
             history=pd.read_csv(io.BytesIO(files["history.csv"])) if "history.csv" in files else None,
-            arrays={name: with_arrays[name] for name in with_arrays},
+            arrays=arrays,
         )
 
     @property

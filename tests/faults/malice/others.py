@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (one case a line)
 """Hostile pictures, settings, receipts and notebooks."""
 
 import json

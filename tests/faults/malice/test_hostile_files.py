@@ -24,6 +24,11 @@ def test_there_are_a_hundred_cases_and_more():
     assert len(CASES) >= 100
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory):
+    weights.warm(tmp_path_factory.mktemp("warm"))
+
+
 @pytest.mark.parametrize("hostile", params())
 def test_a_hostile_file_is_refused_and_does_nothing(hostile, tmp_path, monkeypatch, caplog):
     inside, canary = tmp_path / "inside", tmp_path / "canary"

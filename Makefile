@@ -24,7 +24,7 @@ ifneq ($(words $(MODE)) $(filter $(MODES),$(MODE)),1 $(MODE))
 $(error MODE: got '$(MODE)'; allowed: $(MODES))
 endif
 
-.PHONY: figures renew test lab browser cluster site site-check new-paper nbref readme bench lock lint conda-ready
+.PHONY: figures renew test faults audit sbom lab browser cluster site site-check new-paper nbref readme bench lock lint conda-ready
 
 figures: $(READY)  ## every table and figure, and the executed notebooks, into figures/
 	@echo "make: running every notebook at profile $(PROFILE), mode $(MODE)"
@@ -40,6 +40,10 @@ test: $(READY)  ## everything a reviewer would run; no network, no GPU needed
 	@$(PY) -m pytest -q -n 2 --dist loadfile tests
 	@$(PY) -m pytest -q -p tests.nbval_plugin tests/nbref --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 		--nbval-cell-timeout 300 --nbval-kernel-startup-timeout 120
+
+faults: export OMP_NUM_THREADS = 1
+faults: $(READY)  ## every fault and every hostile file at length, with counts at the end
+	@$(PY) -m pytest -q -m "faults or not faults" tests/faults
 
 lab: $(READY)  ## JupyterLab on the checkout, at start.ipynb
 	@$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/start.ipynb

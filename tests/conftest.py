@@ -8,6 +8,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
+from tests.offline import sitecustomize  # noqa: F401  (no network in any test, nor in what it starts)
 from tests.support import execute_smoke, smoke_study
 from vitlib import load_study
 from vitlib.runs.plan import Place

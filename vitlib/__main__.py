@@ -19,6 +19,7 @@ from vitlib import paths
 from vitlib.compress import shell
 from vitlib.distributed import LostError
 from vitlib.grid.entries import documents, read_entry, studies
+from vitlib.messages import Terminal, printable
 from vitlib.runs import archive
 from vitlib.runs.clock import notice
 from vitlib.runs.clock.budget import Budget
@@ -47,7 +48,7 @@ BUDGET = "time to compute in, such as 12m: whole comparisons first; exit status 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 something failed, 2 refused before anything was computed, 3 time is up and 130 stopped: the same goes on."""
-    logging.basicConfig(format="%(message)s")
+    logging.basicConfig(handlers=[Terminal()])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Japanese shows question marks
@@ -55,10 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.act(options)
     except (SpecError, StoreError) as error:
-        print(f"refused: {error}", file=sys.stderr)
+        print(printable(f"refused: {error}"), file=sys.stderr)
         return 2
     except (RunsFailedError, LostError, TimeIsUpError) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 3 if isinstance(error, TimeIsUpError) else 1
     except KeyboardInterrupt as stop:
         said = str(stop) if isinstance(stop, StoppedError) else "stopped: what was computed is stored"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import reprlib
 from difflib import get_close_matches
 from typing import Any
@@ -28,6 +29,18 @@ def brief(value: Any) -> str:
     """The value as Python writes it, at most `WIDTH` characters of it."""
     text = _BRIEF.repr(value)
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: names of files may hold what moves its cursor or sets its title."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
+
+
+class Terminal(logging.StreamHandler):
+    """Log messages on standard error, as `printable` leaves them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def nearest(name: str, allowed: list[str]) -> str:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vitlib.messages import brief, explain, nearest
 
 DEEPEST = 12  # levels of nested settings
+LONGEST = 2**16  # letters of a text among them
 Kept, Given, Made = TypeVar("Kept", bound="Part"), ParamSpec("Given"), TypeVar("Made")
 _REQUIRED = object()  # in place of a default
 _PLAIN = (str, int, float, bool, type(None))
@@ -256,6 +257,8 @@ def require_plain(value: Any, path: str = "", depth: int = 0) -> None:
         for position, item in enumerate(value):
             require_plain(item, f"{path}.{position}", depth + 1)
     elif isinstance(value, str):
+        if len(value) > LONGEST:
+            raise SpecError(f"{path[:40]}: got a text of {len(value)} letters; allowed: at most {LONGEST}")
         if {category(letter) for letter in value} & {"Cc", "Cs", "Zl", "Zp"}:
             raise SpecError(f"{path}: got {brief(value)}; allowed: text in one line, without control characters and unpaired surrogates")
     elif isinstance(value, int) and value.bit_length() > 63:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 from vitlib.messages import brief
 from vitlib.spec import Part, SpecError, require_plain
 
 LONGEST = 60  # characters of a folder's name before its hash takes over
+LARGEST, DOTS = 2**20, 2000  # bytes of a file of settings, and dots in it
 LINE = 70  # characters of changes that fit into a stamp
 
 
@@ -21,6 +24,8 @@ def read_overrides(given: Any) -> dict[str, Any]:
         SpecError: for what is no table, or holds what no setting can be.
     """
     allowed = 'allowed: a table of settings such as {"seeds": [0]}'
+    if isinstance(given, str) and len(given) > LARGEST:
+        raise SpecError(f"overrides: got a text of {len(given)} letters; {allowed}, at most {LARGEST}")
     if isinstance(given, str) and given:
         try:
             given = json.loads(given, object_pairs_hook=_distinct)
@@ -31,6 +36,22 @@ def read_overrides(given: Any) -> dict[str, Any]:
         raise SpecError(f"overrides: got {brief(given)}; {allowed}, nested as in the entry")
     require_plain(given or {})
     return given or {}
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Overrides from a TOML file.
+
+    Python's reader takes memory with the square of the levels of a dotted name: 200 kB of `a.a.a` would take 40 GB.
+
+    Raises:
+        OSError, ValueError: for what cannot be read, is no TOML, or is larger than settings are.
+    """
+    with path.open("rb") as file:
+        packed = file.read(LARGEST + 1)
+    text = packed.decode("utf-8-sig")
+    if len(packed) > LARGEST or text.count(".") > DOTS:
+        raise ValueError(f"larger than settings are: at most {LARGEST} bytes with {DOTS} dots")
+    return read_overrides(tomllib.loads(text))
 
 
 def changes_of(overrides: dict[str, Any], before: Any, after: Any) -> dict[str, Any]:

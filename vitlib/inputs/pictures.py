@@ -18,6 +18,7 @@ from pydantic import Field
 
 from vitlib.spec import Part, SpecError
 
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000")  # others run programs (EPS), or are no photos
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on damaged files
 _UNREADABLE_EXIF = (*UNREADABLE, struct.error, KeyError, TypeError, IndexError, EOFError)
 _UPRIGHT = {  # by EXIF's orientation
@@ -111,7 +112,7 @@ class RowPictures:
 @contextmanager
 def _opened(path: Path | str) -> Iterator[Image.Image]:
     """By its content and not by its name, for which Pillow 13 maps a TIFF into memory and scrambles it where it lies on its side."""
-    with open(path, "rb") as stream, Image.open(stream) as image:
+    with open(path, "rb") as stream, Image.open(stream, formats=FORMATS) as image:
         yield image
 
 

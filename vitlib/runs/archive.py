@@ -27,6 +27,7 @@ PRESET = 6
 LARGEST = 2**29  # bytes that an archive in xz unpacks to; a plain tar is read file by file and may be of any size
 MEMORY = 2**27  # bytes that unpacking may take beside them; PRESET takes 2**23
 MOST = 2**21  # files in one archive, of some hundred thousand runs
+LONGEST = 100  # letters of a run's name
 SWOLLEN = 50  # times that arrays may grow where they unpack to more than LARGEST
 UNREADABLE = (tarfile.TarError, lzma.LZMAError, OSError, ValueError, OverflowError, MemoryError, RecursionError)  # of headers, too
 log = logging.getLogger("vitlib")
@@ -231,7 +232,7 @@ def _require_small(archive: Path, run_id: str, packed: IO[bytes], size: int) -> 
 
 def _run_and_file(archive: Path, member: tarfile.TarInfo) -> tuple[str, str]:
     run_id, _, name = member.name.partition("/")
-    plain = run_id.replace("-", "").replace("_", "").isalnum()
+    plain = run_id.isascii() and run_id.replace("-", "").replace("_", "").isalnum() and len(run_id) <= LONGEST
     if not (member.isfile() and member.sparse is None and plain and name in FILES | {MANIFEST}):
         raise StoreError(
             f"archive {archive}: member {brief(member.name)} refused; allowed: regular files RUN/{{{', '.join(sorted(FILES))}}}"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from vitlib import paths
-from vitlib.grid.changes import read_overrides
+from vitlib.grid.changes import read_overrides, read_settings
 from vitlib.grid.entries import merged
 from vitlib.messages import brief
 from vitlib.spec import SpecError
@@ -79,6 +78,6 @@ def _overrides(text: str) -> dict[str, Any]:
 
 def _settings(path: str) -> dict[str, Any]:
     try:
-        return read_overrides(tomllib.loads(path_given(path).read_text(encoding="utf-8-sig")))
+        return read_settings(path_given(path))
     except (OSError, ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"from: got {brief(path)}; allowed: a TOML file of settings ({error})") from None

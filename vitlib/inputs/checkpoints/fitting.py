@@ -17,7 +17,7 @@ import numpy as np
 
 from vitlib.inputs.checkpoints.reading import ALLOWED, refusal, said
 from vitlib.inputs.checkpoints.resizing import converted, resized
-from vitlib.inputs.checkpoints.unwrapping import WRAPPERS, Network, described, networks
+from vitlib.inputs.checkpoints.unwrapping import WRAPPERS, Network, described, networks, tables
 from vitlib.inputs.models import classifier_names
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ STRANGERS = {
     r"encoder_layer_\d+\.": "torchvision's names",
     r"layers\.\d+\.(ln1|attn\.qkv|ffn\.layers)": "OpenMMLab's names",
 }
+REPEATED = 2**26  # bytes that a parameter may take beyond what the file stores of it
 READ = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 
@@ -59,6 +60,8 @@ def fitted(content: Any, module: nn.Module, path: Path, key: str = "") -> Fitted
     Raises:
         WeightsError: one line that says what the file holds instead, what is missing, unknown, of other shapes or not finite.
     """
+    if swollen := [name for _, table in tables(content) for name, tensor in table.items() if _is_swollen(tensor)]:
+        raise refusal(path, f"{len(swollen)} parameters ({_first(swollen)}) are larger than the file that they are in; {ALLOWED}")
     wanted = _Wanted(module, module.state_dict(), classifier_names(module))
     readings = [_reading(network, wanted) for network in networks(content, wanted.target)]
     if not readings:
@@ -160,6 +163,13 @@ def _misshapen(state: dict[str, Tensor], wanted: _Wanted) -> list[str]:
 
 def _form(shape: tuple[int, ...], tensor: Tensor) -> str:
     return f"{shape}{'' if tensor.is_floating_point() else ' of whole numbers'}"
+
+
+def _is_swollen(tensor: Tensor) -> bool:
+    """One number that is repeated without end takes no room in a file, and all there is once it is computed with."""
+    if _kind(tensor) not in READ:
+        return False
+    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes() + REPEATED
 
 
 def _kind(tensor: Tensor) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from vitlib.spec import SpecError
 
 ALLOWED = "allowed: a state dict (tensors by parameter name) saved by torch.save or as safetensors"
+SWOLLEN = 2**26  # bytes that an archive may unpack to beyond twice its own: torch packs without compression
 SIGNATURES = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself; run `git lfs pull`",
     b"<!doctype html": "a web page saved in place of the file; download it again",
@@ -133,6 +134,9 @@ def _archive(packed: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             names = archive.namelist()
+            unpacked = sum(info.file_size for info in archive.infolist())
+            if unpacked > 2 * len(packed) + SWOLLEN:
+                return f"an archive of {len(packed)} bytes that would unpack to {unpacked >> 20} MiB; save it again by torch.save"
             for info in archive.infolist():
                 _member(archive, info)  # torch itself passes over a wrong checksum
     except Exception as error:  # a damaged directory raises errors of several kinds

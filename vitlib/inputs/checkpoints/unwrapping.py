@@ -56,16 +56,25 @@ def networks(content: Any, names: Iterable[str]) -> list[Network]:
 
 
 def tables(content: Any, container: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Tables of tensors by name, with the keys that lead to each; a list of (name, tensor) pairs is one too."""
+    """Tables of tensors by name, with the keys that lead to each; a list of (name, tensor) pairs is one too.
+
+    A container that stands in several others is taken where it is met first: ten of ten of ten are not a thousand.
+    """
+    yield from _tables(content, container, depth, set())
+
+
+def _tables(content: Any, container: str, depth: int, seen: set[int]) -> Iterator[tuple[str, dict[str, Tensor]]]:
     import torch
 
-    items = _items(content)
+    items = {} if id(content) in seen else _items(content)
+    seen.add(id(content))
     tensors = {name: value for name, value in items.items() if isinstance(value, torch.Tensor)}
     if tensors:
         yield container, tensors
     if depth < DEEPEST:
         for key, value in items.items():
-            yield from tables(value, f"{container}.{key}".lstrip("."), depth + 1)
+            if not isinstance(value, torch.Tensor):
+                yield from _tables(value, f"{container}.{key}".lstrip("."), depth + 1, seen)
 
 
 def described(content: Any) -> str:

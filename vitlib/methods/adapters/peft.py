@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -51,13 +53,23 @@ def read_adapters(model: nn.Module, folder: Path | str) -> None:
         SpecError: if a layer is absent or of another shape, or an adapter of the fused qkv mixes q, k and v.
     """
     folder = Path(folder)
-    config = json.loads((folder / CONFIG).read_text())
-    tensors = load_file(folder / WEIGHTS)
+    config, tensors = _read(folder)
     for key in [key for key in tensors if key.endswith(".lora_A.weight")]:
         name = key.removeprefix(PREFIX).removesuffix(".lora_A.weight")
-        a, b = tensors[key], tensors[key.replace("lora_A", "lora_B")]
+        a, b = tensors[key], tensors.get(key.replace("lora_A", "lora_B"))
         alpha = config["alpha_pattern"].get(name, config["lora_alpha"])
+        if b is None or not isinstance(alpha, int | float):
+            raise SpecError(f"adapter of {name}: no B beside its A, or alpha={alpha!r}; allowed: a folder that PEFT wrote")
         model.set_submodule(name, _layer(model, name, a, b, alpha / len(a)))
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        config, tensors = json.loads((folder / CONFIG).read_text(encoding="utf-8")), load_file(folder / WEIGHTS)
+        read = {"lora_alpha": float(config["lora_alpha"]), "alpha_pattern": dict(config.get("alpha_pattern") or {})}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, SafetensorError) as error:
+        raise SpecError(f"adapter {folder}: cannot be read ({type(error).__name__}: {error}); allowed: a folder that PEFT wrote") from None
+    return read, tensors
 
 
 def _layer(model: nn.Module, name: str, a: Tensor, b: Tensor, scale: float) -> LoraLinear:

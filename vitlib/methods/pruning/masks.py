@@ -157,18 +157,24 @@ def load_pruned(path: Path | str) -> tuple[nn.Module, Masks]:
         SpecError: if the file was not written by `save_pruned`, or a pruned weight is not zero.
     """
     described, tensors = None, {}
-    with suppress(SafetensorError), safe_open(path, "pt") as file:
+    with suppress(SafetensorError, ValueError, RecursionError), safe_open(path, "pt") as file:
         described = json.loads((file.metadata() or {}).get("vitlib", "null"))
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    if described is None:
+    kinds: dict[str, type[Model]] = {"Vit": Vit, "ResNet": ResNet, "Timm": Timm}
+    if not isinstance(described, dict) or described.get("type") not in kinds or not {"model", "build"} <= described.keys():
         raise SpecError(f"{path}: not a file of save_pruned; allowed: one with its description")
-    spec = {"Vit": Vit, "ResNet": ResNet, "Timm": Timm}[described["type"]].parse(described["model"])
+    spec = kinds[described["type"]].parse(described["model"])
     masks = {name.removeprefix(MASK): tensors.pop(name) for name in list(tensors) if name.startswith(MASK)}
     for name, mask in masks.items():
+        if name not in tensors or mask.dtype != torch.bool or mask.shape != tensors[name].shape:
+            raise SpecError(f"{path}: the mask of {name} fits no weight; allowed: one of its shape")
         if bool(tensors[name][~mask].any()):
             raise SpecError(f"{path}: {name} has weights that its mask leaves out; allowed: zeros there")
-    model = build(spec, **described["build"])
-    model.load_state_dict(tensors)
+    try:
+        model = build(spec, **described["build"])
+        model.load_state_dict(tensors)
+    except (TypeError, RuntimeError) as error:
+        raise SpecError(f"{path}: its weights do not fit the model that it describes ({' '.join(str(error).split())[:200]})") from None
     return model.eval(), masks
 
 

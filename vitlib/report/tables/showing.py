@@ -26,7 +26,8 @@ def save(table: pd.DataFrame, path: Path, *captions: str) -> None:
     """`path`.csv with every row in full precision and `path`.md as shown, under its captions, each a paragraph."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path.with_suffix(".csv"), index=False)
-    path.with_suffix(".md").write_text("\n\n".join(filter(None, [*captions, markdown(table)])) + "\n", encoding="utf-8")
+    said = [*map(_without_tags, captions), markdown(table)]
+    path.with_suffix(".md").write_text("\n\n".join(filter(None, said)) + "\n", encoding="utf-8")
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -83,7 +84,7 @@ def _in_markdown(text: pd.DataFrame, words: set[str]) -> str:
     if text.empty:
         return EMPTY
     sides = ["left" if name in words else "right" for name in text]
-    safe = text.map(_without_bars).set_axis([_without_bars(str(name)) for name in text], axis=1)
+    safe = text.map(_in_a_cell).set_axis([_in_a_cell(str(name)) for name in text], axis=1)
     return safe.to_markdown(index=False, disable_numparse=True, colalign=sides)
 
 
@@ -92,7 +93,8 @@ def _styled(text: pd.DataFrame, words: set[str], caption: str, name: str) -> Fol
         styled = Folding(pd.DataFrame({"": [EMPTY]})).hide(axis="columns")
     else:
         sides = {column: _side("", "left" if column in words else "right") for column in text}
-        styled = Folding(text).set_table_styles(sides)
+        safe = text.map(html.escape).set_axis([html.escape(str(name)) for name in text], axis=1)
+        styled = Folding(safe).set_table_styles({html.escape(str(column)): side for column, side in sides.items()})
     styled = styled.hide(axis="index").set_uuid(name).set_table_styles(_side("caption", "left"), overwrite=False)
     return styled.set_caption(_rendered(caption)) if caption else styled
 
@@ -106,5 +108,10 @@ def _rendered(caption: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(caption, quote=False))
 
 
-def _without_bars(text: str) -> str:
-    return text.replace("|", r"\|")
+def _in_a_cell(text: str) -> str:
+    return _without_tags(" ".join(text.splitlines())).replace("|", r"\|")
+
+
+def _without_tags(text: str) -> str:
+    """Names of classes, files and models are others' words: no HTML, and no picture that is fetched, begins in them."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text).replace("![", r"!\[")

@@ -133,7 +133,10 @@ def _refuse(_: str, error: DamagedError) -> NoReturn:
 
 def _arrays(content: bytes) -> dict[str, np.ndarray]:
     with np.load(io.BytesIO(content), allow_pickle=False) as packed:
-        return {name: packed[name] for name in packed}
+        arrays = {name: packed[name] for name in packed}
+    if odd := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise ValueError(f"{odd[0]!r} is no array")
+    return arrays
 
 
 def _bytes_of(path: Path) -> bytes | None:

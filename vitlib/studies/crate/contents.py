@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vitlib import paths
 from vitlib.grid.entries import read_entry, studies
+from vitlib.messages import brief
 from vitlib.runs.manifest import StoreError, json_table
 from vitlib.spec import SpecError, require
 
 RECEIPT = "receipt.json"
 CITATION = "CITATION.cff"
+NOTEBOOK = re.compile(r"\w[\w-]*\.ipynb")
+FIELDS = {"notebook": str, "status": str, "commit": str, "source_sha256": str, "parameters": dict, "seconds": int | float}
 KINDS = {
     ".csv": ("table of numbers", "text/csv"),
     ".md": ("table as it is read", "text/markdown"),
@@ -41,7 +45,10 @@ class Artefacts:
 
     @property
     def files(self) -> list[Path]:
-        return sorted(path for path in self.folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        found = sorted(path for path in self.folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        if links := [path for path in found if path.is_symlink()]:
+            raise StoreError(f"artefacts: {links[0]} is a link to {links[0].readlink()}; a crate holds files of its own folder alone")
+        return found
 
     @property
     def source(self) -> Path | None:
@@ -72,8 +79,10 @@ def _receipt(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     read = json_table(path.read_bytes())
-    if read is None or not {"notebook", "status", "commit", "source_sha256", "parameters"} <= read.keys():
+    if read is None or not read.keys() >= FIELDS.keys() or any(not isinstance(read[name], kind) for name, kind in FIELDS.items()):
         raise StoreError(f"receipt: {path} cannot be read; run the notebook again")
+    if not NOTEBOOK.fullmatch(read["notebook"]):
+        raise StoreError(f"receipt: {path} names {brief(read['notebook'])}; allowed: the name of a notebook, such as deit.ipynb")
     return read
 
 

@@ -61,7 +61,10 @@ def _clear(out: Path) -> None:
         return
     if not listing.is_file():
         raise StoreError(f"out: {out} holds other files; allowed: a new folder, an empty one, or an earlier crate")
-    listed = [entity["@id"] for entity in json.loads(listing.read_bytes())["@graph"] if "File" in entity["@type"]]
+    try:
+        listed = [entity["@id"] for entity in json.loads(listing.read_bytes())["@graph"] if "File" in entity["@type"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise StoreError(f"out: {listing} cannot be read; allowed: a new folder, an empty one, or an earlier crate") from None
     inside = out.resolve()
     for path in [(out / name).resolve() for name in listed]:
         if path.is_relative_to(inside):

@@ -35,7 +35,8 @@ def finish(source: Path, target: Path) -> None:
         elif cell.cell_type == "code":
             if cell.source.strip() and cell.execution_count is None:
                 raise RuntimeError(f"cell {position} was not executed")
-            cell.outputs = [output for output in cell.outputs if not (_is_widget(output) or _is_progress(output))]
+            executed = cell.outputs if cell.source.strip() else []  # an empty cell is passed over: what lies below it is another's
+            cell.outputs = [output for output in executed if not (_is_widget(output) or _is_progress(output))]
             if texts := alt_texts(cell.outputs):
                 cell.metadata["mystnb"] = {"image": {"alt": " ".join(texts)}}  # where myst-nb looks for it
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}

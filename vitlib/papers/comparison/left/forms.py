@@ -114,7 +114,7 @@ def description(path: Path) -> dict[str, Any] | None:
     """What a file that was saved here says of its model; None for any other."""
     from safetensors import SafetensorError, safe_open
 
-    with suppress(SafetensorError, ValueError), safe_open(path, "np") as file:
+    with suppress(SafetensorError, ValueError, RecursionError), safe_open(path, "np") as file:
         return json.loads((file.metadata() or {}).get(METADATA, "") or "null")
     return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Literal
 from vitlib.runs.manifest import DamagedError, json_table
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store
-from vitlib.spec import RunSpec, rebuild
+from vitlib.spec import RunSpec, SpecError, identity, rebuild
 
 Kind = Literal["damaged", "mislabelled", "half-written", "left behind", "failed", "stale", "set aside", "of another version", "foreign"]
 RUN = re.compile(r"[a-z0-9_]+-[0-9a-f]{16}")  # the name of a run's folder
@@ -60,14 +59,15 @@ def _of_run(store: Store, run_id: str) -> Iterator[Finding]:
         return
     except KeyError:  # removed while this looks
         return
+    dumped = json_table(files["spec.json"]) or {}
     try:
-        spec = rebuild(json.loads(files["spec.json"]))
-    except Exception as error:  # of fields that nobody vouches for
-        yield Finding("of another version", run_id, f"{type(error).__name__}: {error}".splitlines()[0])
+        described = identity(dumped)
+    except SpecError as error:
+        yield Finding("of another version", run_id, str(error).splitlines()[0])
         return
-    if spec.id != run_id:
-        yield Finding("mislabelled", run_id, f"its fields are those of {spec.id}")
-    elif _is_stale(spec, files["provenance.json"]):
+    if described != run_id:
+        yield Finding("mislabelled", run_id, f"its fields are those of {described}")
+    elif _is_stale(rebuild(dumped), files["provenance.json"]):
         yield Finding("stale", run_id)
 
 

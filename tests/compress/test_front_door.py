@@ -16,7 +16,7 @@ import vitlib
 from tests.compress.conftest import network
 from vitlib.compress import call
 from vitlib.papers.dual_ssl_kd.specs import Joint
-from vitlib.runs import execute
+from vitlib.runs.executors import inline
 from vitlib.runs.workers import one
 
 MATRICES = 4 * (24 * 72 + 24 * 24 + 24 * 96 + 96 * 24)  # weights of qkv, proj, fc1 and fc2 in four blocks
@@ -102,7 +102,7 @@ def test_intervals_are_wilsons(pruned):
 
 
 def test_a_second_call_computes_nothing(pruned, photos, places, monkeypatch):
-    monkeypatch.setattr(execute, "compute_one", lambda *_, **__: pytest.fail("computed"))
+    monkeypatch.setattr(inline, "compute_one", lambda *_, **__: pytest.fail("computed"))
     again = vitlib.prune(network(), str(photos), sparsity=0.9, **places)
     pd.testing.assert_frame_equal(again.summary(), pruned.summary())
 

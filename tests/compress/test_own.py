@@ -13,7 +13,7 @@ from vitlib.compress import own
 from vitlib.compress.given import example
 from vitlib.compress.own.show.explore import draw_step
 from vitlib.report.figures import drawn
-from vitlib.runs import execute
+from vitlib.runs.executors import inline
 from vitlib.spec import SpecError
 
 TINY = {"pretrained": False, "image_size": 32, "batch_size": 6, "device": "cpu", "augment": {}}
@@ -93,7 +93,7 @@ def test_the_model_that_is_taken_away_is_loaded_by_the_line_that_is_given(given)
 
 
 def test_the_explorer_shows_stored_values_and_computes_nothing(results, monkeypatch):
-    monkeypatch.setattr(execute, "compute_one", lambda *_: pytest.fail("something was computed"))
+    monkeypatch.setattr(inline, "compute_one", lambda *_: pytest.fail("something was computed"))
     explorer = own.explore_steps(results)
     slider = explorer.controls["model"]
     assert list(slider.options) == ["afr 50 %", "afr 90 %"]

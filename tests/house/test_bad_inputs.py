@@ -129,8 +129,8 @@ def test_bad_names_are_refused_when_the_study_is_loaded(study, refused, places, 
 
 
 EXECUTIONS = {
-    "unknown executor": ({"executor": "slurm"}, "executor: got 'slurm'; allowed: inline, local"),
-    "misspelt executor": ({"executor": "lokal"}, "executor: got 'lokal'; did you mean 'local'? allowed: inline, local"),
+    "unknown executor": ({"executor": "slurm"}, "executor: got 'slurm'; allowed: inline, local, ray"),
+    "misspelt executor": ({"executor": "lokal"}, "executor: got 'lokal'; did you mean 'local'? allowed: inline, local, ray"),
     "misspelt mode": ({"mode": "readonly"}, "mode: got 'readonly'; did you mean 'read-only'? allowed: cached, force"),
 }
 

@@ -173,10 +173,10 @@ def test_read_only_needs_no_store_and_makes_none(place):
     assert not place.results_dir.exists()
 
 
-@pytest.mark.parametrize("wrong", [{"executor": "ray"}, {"mode": "readonly"}, {"executor": None}, {"mode": "Force"}])
+@pytest.mark.parametrize("wrong", [{"executor": "slurm"}, {"mode": "readonly"}, {"executor": None}, {"mode": "Force"}])
 def test_an_unknown_executor_or_mode_is_refused_with_what_is_allowed(place, wrong):
     ((name, value),) = wrong.items()
-    allowed = {"executor": "inline, local", "mode": "cached, force, read-only, retry"}[name]
+    allowed = {"executor": "inline, local, ray", "mode": "cached, force, read-only, retry"}[name]
     with pytest.raises(SpecError, match=f"^{name}: got {value!r}.* allowed: {allowed}$"):
         execute([ONE], place, **wrong)
     assert not place.results_dir.exists()
@@ -285,14 +285,14 @@ def test_local_workers_give_what_inline_gives_though_one_is_killed_in_the_middle
 
 def test_a_run_whose_workers_keep_dying_is_given_up_and_its_siblings_are_not(place, smoke, monkeypatch):
     doomed, sibling = (cell.spec for cell in smoke.cells if cell.table == "architecture")
-    hand_out = local._Driver._hand_out
+    hand_out = local.Workers._hand_out
 
-    def deadly(driver, worker, spec):
-        hand_out(driver, worker, spec)
+    def deadly(pool, worker, spec):
+        hand_out(pool, worker, spec)
         if spec == doomed:
             worker.process.kill()
 
-    monkeypatch.setattr(local._Driver, "_hand_out", deadly)
+    monkeypatch.setattr(local.Workers, "_hand_out", deadly)
     with pytest.raises(RunsFailedError, match=f"{doomed.id}: its worker died 2 times") as error:
         execute([doomed, sibling], place, executor="local")
     assert str(error.value).startswith("1 run(s) failed, 1 are stored")

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from tests.support import Number, Total
-from vitlib.runs import execute as execute_module
 from vitlib.runs.execute import RunsFailedError, StoppedError, execute
+from vitlib.runs.executors import inline
 from vitlib.runs.workers import local
 from vitlib.runs.workers.one import compute_one
 
@@ -35,7 +35,7 @@ def stopping_at(run):
 
 def test_inline_one_line_says_what_is_stored_and_what_is_left_and_the_same_call_goes_on(total, place, store, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(execute_module, "compute_one", stopping_at(total.right))
+        patched.setattr(inline, "compute_one", stopping_at(total.right))
         with pytest.raises(StoppedError) as stopped:
             execute([total], place)
     assert (stopped.value.stored, stopped.value.left, str(stopped.value)) == (1, 2, "stopped: 1 run stored, 2 left")
@@ -46,20 +46,20 @@ def test_inline_one_line_says_what_is_stored_and_what_is_left_and_the_same_call_
 
 def test_what_was_to_be_computed_anew_and_was_not_counts_as_left(total, place, monkeypatch):
     execute([total], place)
-    monkeypatch.setattr(execute_module, "compute_one", stopping_at(total))
+    monkeypatch.setattr(inline, "compute_one", stopping_at(total))
     with pytest.raises(StoppedError, match="stopped: 2 runs stored, 1 left"):
         execute([total], place, mode="force")
 
 
 def test_workers_are_ended_and_what_was_under_way_is_left(total, place, store, monkeypatch):
-    def stop(driver, worker):
+    def stop(pool, worker):
         raise KeyboardInterrupt
 
     started = []
-    start = local._Driver._start
+    start = local.Workers._start
     with monkeypatch.context() as patched:
-        patched.setattr(local._Driver, "_start", lambda driver, slot: started.append(start(driver, slot)) or started[-1])
-        patched.setattr(local._Driver, "_listen", stop)
+        patched.setattr(local.Workers, "_start", lambda pool, slot: started.append(start(pool, slot)) or started[-1])
+        patched.setattr(local.Workers, "_listen", stop)
         with pytest.raises(StoppedError) as stopped:
             execute([total], place, executor="local")
     assert started and all(worker.process.poll() is not None for worker in started)

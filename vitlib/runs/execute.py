@@ -1,15 +1,13 @@
-"""Compute the missing runs of a study, parents first, in this process or in local workers.
+"""Compute the missing runs of a study, parents first, in this process, in local workers or on a cluster.
 
 `execute` walks up from what is asked, stops at what is stored, and runs the rest. Resuming is running again.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import get_args
 
@@ -18,14 +16,13 @@ from vitlib.computing import Context, OutOfTimeError, result_of
 from vitlib.runs.clock import notice
 from vitlib.runs.clock.budget import REACHED, Budget, Seconds, Turns, noted
 from vitlib.runs.clock.progress import Progress, Settled
+from vitlib.runs.executors.driver import drive
+from vitlib.runs.executors.protocol import Job, Memory, opened
 from vitlib.runs.plan import Executor, Mode, Place, Plan, make_plan
-from vitlib.runs.preflight import RECORDED, preflight, require_device
+from vitlib.runs.preflight import RECORDED, preflight
 from vitlib.runs.store import Store, Stored
-from vitlib.runs.workers.local import run_in_workers
-from vitlib.runs.workers.one import compute_one, device_of, one_thread
+from vitlib.runs.workers.one import device_of, one_thread
 from vitlib.spec import RunSpec, SpecError, require
-
-log = logging.getLogger("vitlib")
 
 
 class RunsFailedError(RuntimeError):
@@ -69,17 +66,20 @@ def execute(
     mode: Mode = "cached",
     budget: Budget | None = None,
     seconds: Seconds = lambda spec: 0.0,
+    memory: Memory = lambda spec: 0.0,
     titles: Mapping[str, str] = MappingProxyType({}),
     settled: Settled = lambda run_id: None,
 ) -> dict[str, Stored]:
     """Stored results by run id, computing what is missing in the order of `specs`, parents first.
 
     Args:
-        executor: 'inline' computes in this process, run after run; 'local' in child processes, several at once (see `Place`).
+        executor: 'inline' computes in this process, run after run; 'local' in child processes, several at once (see `Place`); 'ray' on the
+            nodes of a Ray cluster, or of one that is started here.
         mode: 'cached' computes what is missing; 'retry' also what failed before; 'force' computes all anew;
             'read-only' computes nothing, and what is missing is missing from the answer.
         budget: time to compute in; see `vitlib.runs.clock.budget`.
         seconds: that a run takes, by an estimate, which a budget needs.
+        memory: bytes that a run holds on its device, by an estimate, of which executor 'ray' asks for a share of a node.
         titles: of runs by id, in words, for progress and failures; a run without one is named by its id.
         settled: is told the id of each run that was computed or failed, once it is stored or recorded.
 
@@ -112,18 +112,18 @@ def execute(
         budget, estimate, plan.pending = Budget(), lambda spec: 0.0, plan.timed_last()
     turns = Turns(plan, store, budget, estimate)
     place = replace(place, deadline=budget.deadline)
+    job = partial(_compute, plan, store, place, executor, turns, memory, settled)
     if distributed.launched() > 1:
         try:
             with distributed.team(device_of(place.device)):
-                _compute(plan, store, place, executor, turns, settled)
+                job()
         except OutOfTimeError:
             pass  # notice was given, and `plan.left` says what is left
     elif budget.over:
         plan.left = dict(plan.pending)
         plan.fail_children(plan.left)
     elif plan.pending:
-        require_device(place.device, executor)
-        _compute(plan, store, place, executor, turns, settled)
+        job()
     if plan.left:
         raise _time_is_up(plan, store, Turns(plan, store, budget, seconds))  # by what was interrupted meanwhile
     if plan.failed:
@@ -154,61 +154,25 @@ def _follow(place: Place) -> None:
         distributed.follow(compute)
 
 
-def _compute(plan: Plan, store: Store, place: Place, executor: Executor, turns: Turns, settled: Settled) -> None:
+def _compute(plan: Plan, store: Store, place: Place, executor: Executor, turns: Turns, memory: Memory, settled: Settled) -> None:
     progress = Progress(len(plan.pending), plan.titles, settled)
-    forced = {run_id for run_id in plan.pending if run_id in store}
+    job = Job(plan, store, place, {run_id for run_id in plan.pending if run_id in store}, progress.tick, memory)
+    plan.left = dict(plan.pending)
     try:
-        if executor == "inline":
-            _run_inline(plan, store, place, progress, forced, turns)
-        else:
-            run_in_workers(plan, store, place, progress, forced, turns)
+        with opened(executor, job) as pool:
+            drive(job, pool, turns, progress)
     except KeyboardInterrupt:
-        _keep_left(plan, store, forced)
+        _keep_left(job)
         raise StoppedError(_stored(plan), len(plan.left)) from None
     finally:
         progress.close()
-    _keep_left(plan, store, forced)
+    _keep_left(job)
 
 
-def _keep_left(plan: Plan, store: Store, forced: set[str]) -> None:
+def _keep_left(job: Job) -> None:
     """Without what is stored meanwhile, by another process or at the last moment."""
-    plan.left = {run_id: spec for run_id, spec in plan.left.items() if run_id in forced or run_id not in store}
-
-
-def _run_inline(plan: Plan, store: Store, place: Place, progress: Progress, forced: set[str], turns: Turns) -> None:
-    """Run after run; one that another process holds is passed over, with its children, and looked at again when nothing else is to do."""
-    waiting, held = dict(plan.pending), set()
-    plan.left = waiting
-    while waiting:
-        for child in plan.fail_children(waiting):
-            progress.finished(child)
-        ready = (run_id for run_id in waiting if run_id not in held and waiting.keys().isdisjoint(plan.parents[run_id]))
-        run_id = turns.next(ready, waiting)
-        if run_id is None and held and turns.budget.left > 0:
-            held.clear()
-            time.sleep(0.2)
-        elif run_id is None:
-            break
-        elif (outcome := _outcome(run_id, plan, store, place, progress, run_id in forced, turns)) == "held":
-            held.add(run_id)
-        elif outcome != "interrupted":
-            del waiting[run_id]
-            progress.finished(run_id)
-
-
-def _outcome(run_id: str, plan: Plan, store: Store, place: Place, progress: Progress, again: bool, turns: Turns) -> str:
-    """As `compute_one` tells it; 'failed', with the reason in the plan, where it raises."""
-    try:
-        outcome = compute_one(plan.pending[run_id], store, place, lambda *a: progress.tick(run_id, *a), again=again)
-    except Exception as error:
-        if distributed.launched() > 1:
-            raise  # the other processes are in the middle of the run: torchrun ends them with this one
-        log.debug("%s", traceback.format_exc())
-        plan.failed[run_id] = f"{type(error).__name__}: {error}"
-        return "failed"
-    if outcome.what == "stored":
-        turns.took(run_id, outcome.seconds)
-    return outcome.what
+    left = job.plan.left.items()
+    job.plan.left = {run_id: spec for run_id, spec in left if run_id in job.forced or run_id not in job.store}
 
 
 def _time_is_up(plan: Plan, store: Store, turns: Turns) -> TimeIsUpError:

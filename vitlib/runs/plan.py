@@ -16,7 +16,7 @@ from vitlib.runs.manifest import DamagedError
 from vitlib.runs.store import Store, Stored
 from vitlib.spec import RunSpec, SpecError
 
-Executor = Literal["inline", "local"]
+Executor = Literal["inline", "local", "ray"]
 Mode = Literal["cached", "retry", "force", "read-only"]
 log = logging.getLogger("vitlib")
 
@@ -25,8 +25,8 @@ log = logging.getLogger("vitlib")
 class Place:
     """Where runs are computed.
 
-    Store folder, data folder, device, seconds between checkpoints, workers on each GPU (executor 'local'), until when (`time.monotonic`),
-    and whether a GPU replays the steps of a training from a record.
+    Store folder, data folder, device, seconds between checkpoints, runs at once on each GPU (executors 'local' and 'ray'), until when
+    (`time.monotonic`), and whether a GPU replays the steps of a training from a record.
     """
 
     results_dir: Path

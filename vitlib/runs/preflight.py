@@ -9,7 +9,7 @@ from pathlib import Path
 from vitlib.inputs.pictures import AbsentError
 from vitlib.inputs.sets.watched import watched_split
 from vitlib.inputs.sources import Data, check, compare, fingerprint, left_out
-from vitlib.runs.plan import Executor, Place
+from vitlib.runs.plan import Place
 from vitlib.runs.store import Store
 from vitlib.spec import RunSpec, SpecError
 from vitlib.teachers.teacher import Teacher
@@ -69,12 +69,10 @@ def verify_data(specs: Iterable[RunSpec], place: Place) -> None:
     compare({data.source for run in runs for _, data in _data(run)}, place.data_dir, place.results_dir / RECORDED, verify=True)
 
 
-def require_device(device: str, executor: Executor) -> None:
-    """Refuse a GPU that is not there, or one by number where each worker sees its own alone."""
+def require_device(device: str) -> None:
+    """Refuse a GPU that is not there."""
     if not device.startswith("cuda"):
         return
-    if executor == "local" and device != "cuda":
-        raise SpecError(f"device: got {device!r} with executor='local', one worker a GPU; allowed: auto, cuda, or executor='inline'")
     import torch
 
     if int(device.partition(":")[2] or 0) >= torch.cuda.device_count():

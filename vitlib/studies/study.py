@@ -45,7 +45,7 @@ class Study(Grid):
         Runs on `optional` sets that are not on this machine are left out, and a line for each set says so.
 
         Args:
-            slots_per_gpu: runs that executor 'local' computes at once on each GPU; None finds out how many fit.
+            slots_per_gpu: runs that executors 'local' and 'ray' compute at once on each GPU; None finds out how many fit.
             budget: a time such as '12m'. Whole comparisons are computed first, all arms of a seed before the next seed; at the end of the
                 time what is under way is interrupted, and a TimeIsUpError says what remains: the same call goes on.
         """
@@ -57,6 +57,8 @@ class Study(Grid):
         specs = self.computable()
         place = self._with_slots(executor, slots_per_gpu, specs)
         how = {"executor": executor, "mode": mode, "titles": self.titles}
+        if slots_per_gpu is None:
+            how["memory"] = remaining.holding(self)
         try:
             return Results(self, execute(specs, place, **how, budget=budget, seconds=remaining.pricing(self)))
         except TimeIsUpError as error:

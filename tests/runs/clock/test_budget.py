@@ -12,6 +12,7 @@ from vitlib.runs import execute as executing
 from vitlib.runs.clock import budget as clock
 from vitlib.runs.clock.budget import IN_VAIN, REACHED, Budget, Turns, note, noted
 from vitlib.runs.execute import RunsFailedError, TimeIsUpError, execute
+from vitlib.runs.executors import driver, inline
 from vitlib.runs.plan import make_plan
 from vitlib.runs.workers import alone, one
 from vitlib.spec import SpecError
@@ -37,7 +38,7 @@ class Clock:
 def hours(monkeypatch):
     """A clock of the budget's own."""
     made = Clock()
-    for module in (clock, executing, one, alone):
+    for module in (clock, driver, one, alone):
         monkeypatch.setattr(module, "time", made)
     return made
 
@@ -219,8 +220,8 @@ def test_a_run_that_another_driver_holds_is_not_waited_for_beyond_the_deadline(p
 
 def test_what_another_driver_stored_meanwhile_is_not_left(place, monkeypatch):
     """It was held when it was this driver's turn, and stored before the deadline."""
-    compute_one = executing.compute_one
-    monkeypatch.setattr(executing, "compute_one", lambda *arguments, **options: compute_one(*arguments, **options)._replace(what="held"))
+    compute_one = inline.compute_one
+    monkeypatch.setattr(inline, "compute_one", lambda *arguments, **options: compute_one(*arguments, **options)._replace(what="held"))
     assert set(execute([ONE], place, budget=Budget(0.1), seconds=lambda spec: 1.0)) == {ONE.id}
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.support import assert_same_result, files_below
 from vitlib.runs.clock.budget import IN_VAIN, REACHED, Budget, noted
 from vitlib.runs.execute import TimeIsUpError, execute
+from vitlib.runs.executors import driver
 from vitlib.runs.store import Store
 from vitlib.runs.workers import local
 
@@ -53,7 +54,7 @@ def test_a_worker_that_does_not_come_back_within_the_grace_is_ended_and_its_run_
     place, store, chain, processes, monkeypatch
 ):
     """It is ended while it starts: nothing was kept."""
-    monkeypatch.setattr(local, "GRACE", 0.1)
+    monkeypatch.setattr(driver, "GRACE", 0.1)
     began = time.monotonic()
     with pytest.raises(TimeIsUpError, match=rf"{chain.teacher.id} keeps no checkpoint and takes more than 0 s: give it more"):
         execute_within(place, 0.01, [chain], 1.0)
@@ -70,15 +71,15 @@ def test_a_worker_that_does_not_come_back_within_the_grace_is_ended_and_its_run_
 
 def test_a_worker_that_does_not_leave_is_killed(place, chain, processes, monkeypatch):
     """One that is stopped reads no end of its input."""
-    monkeypatch.setattr(local, "GRACE", 0.1)
+    monkeypatch.setattr(driver, "GRACE", 0.1)
     monkeypatch.setattr(local, "LEAVING", 0.2)
-    hand_out = local._Driver._hand_out
+    hand_out = local.Workers._hand_out
 
-    def stopping(driver, worker, spec):
-        hand_out(driver, worker, spec)
+    def stopping(pool, worker, spec):
+        hand_out(pool, worker, spec)
         worker.process.send_signal(19)
 
-    monkeypatch.setattr(local._Driver, "_hand_out", stopping)
+    monkeypatch.setattr(local.Workers, "_hand_out", stopping)
     with pytest.raises(TimeIsUpError):
         execute_within(place, 0.01, [chain], 1.0)
     assert [process.returncode for process in processes] == [-9]

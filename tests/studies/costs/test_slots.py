@@ -9,6 +9,7 @@ from vitlib.inputs.models import Vit
 from vitlib.inputs.sources import Data
 from vitlib.papers.deit.specs import Student
 from vitlib.recipe import Recipe
+from vitlib.runs.workers.slots import ASKING
 from vitlib.studies import study as studies
 from vitlib.studies.costs import slots
 from vitlib.training.work.registry import Sets
@@ -28,7 +29,7 @@ def card(tmp_path, monkeypatch):
     """`card(*mebibytes)`: a host of 16 cores with cards of these sizes, all visible."""
 
     def card(*sizes):
-        program = tmp_path / slots.ASKING[0]
+        program = tmp_path / ASKING[0]
         program.write_text("#!/bin/sh\n" + "".join(f"echo {size}\n" for size in sizes))
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")

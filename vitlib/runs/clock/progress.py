@@ -78,6 +78,22 @@ class Progress:
             print(f"{PREFIX}{self._done}/{self._total} | {what} | {left} left", file=self._stream, flush=True)
 
 
+def seldom(say: Callable[[int, int, int], None], every: float = 0.5) -> Callable[[int, int, int], None]:
+    """A `tick` that says `epoch, epochs, images` at most every so many seconds, images added up; the first at once, for it says where a
+    resumed run stands.
+    """
+    said, gathered = float("-inf"), 0
+
+    def tick(epoch: int, epochs: int, images: int) -> None:
+        nonlocal said, gathered
+        gathered += images
+        if time.monotonic() - said >= every:
+            say(epoch, epochs, gathered)
+            said, gathered = time.monotonic(), 0
+
+    return tick
+
+
 def _bar(total: int, stream: TextIO) -> tqdm | None:
     """tqdm's widget bar in JupyterLab, its text bar in a terminal, None in a log."""
     style = {"total": total, "unit": "run", "bar_format": "{l_bar}{bar}| {n:g}/{total} runs [{elapsed}{postfix}]"}

@@ -6,11 +6,11 @@ import json
 import os
 import sys
 import threading
-import time
 from queue import SimpleQueue
 from typing import Any
 
 from vitlib.runs.clock import notice
+from vitlib.runs.clock.progress import seldom
 from vitlib.runs.plan import Place
 from vitlib.runs.store import Store
 from vitlib.runs.workers.one import compute_one
@@ -28,14 +28,7 @@ def main(about: str) -> None:
 
 
 def _obey(order: dict[str, Any], store: Store, place: Place, answers: Any) -> dict[str, Any]:
-    said, images = [0.0], [0]  # the first tick goes at once: it says where a resumed run stands
-
-    def tick(epoch: int, epochs: int, count: int) -> None:
-        images[0] += count
-        if time.monotonic() - said[0] >= 0.5:
-            _say(answers, {"tick": [epoch, epochs, images[0]]})
-            said[0], images[0] = time.monotonic(), 0
-
+    tick = seldom(lambda *how_far: _say(answers, {"tick": how_far}))
     try:
         outcome = compute_one(rebuild(order["spec"]), store, place, tick, again=order["again"])
         return {"outcome": outcome.what, "seconds": outcome.seconds}

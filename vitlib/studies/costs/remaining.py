@@ -10,7 +10,7 @@ from vitlib.runs.execute import TimeIsUpError
 from vitlib.runs.plan import Executor, Place
 from vitlib.runs.workers.slots import slots, visible_gpus
 from vitlib.spec import RunSpec
-from vitlib.studies.costs.amounts import amounts_of
+from vitlib.studies.costs.amounts import amounts_of, memory
 from vitlib.studies.costs.budget import complete
 from vitlib.studies.costs.speed.machine import known
 from vitlib.studies.costs.speed.rates import SHIPPED, Rates
@@ -22,6 +22,12 @@ def pricing(study: Grid) -> Callable[[RunSpec], float]:
     """Seconds of a run on one worker."""
     rates, sets = _rates(study), Sets(study.place.data_dir)
     return lambda spec: rates.seconds(amounts_of(spec, sets))
+
+
+def holding(study: Grid) -> Callable[[RunSpec], float]:
+    """Bytes that a run holds on its device at most."""
+    sets = Sets(study.place.data_dir)
+    return lambda spec: memory(spec, sets)
 
 
 def with_what_remains(error: TimeIsUpError, study: Grid, executor: Executor, place: Place) -> TimeIsUpError:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterable
 
 from vitlib import paths
-from vitlib.runs.workers.slots import visible_gpus
+from vitlib.runs.workers.slots import MOST, PROCESS, smallest_card, visible_gpus
 from vitlib.spec import RunSpec
 from vitlib.studies.costs.amounts import memory
 from vitlib.training.work.registry import Sets
-
-PROCESS = 1.5 * 2**30  # bytes of a process beside its tensors: CUDA's context, kernels, workspaces; assumed
-MOST = 4  # assumed: captured steps of small networks keep a card busy with few processes (benchmarks/gpu_fill.py measures it)
-ASKING = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
 
 
 def slots_per_gpu(specs: Iterable[RunSpec], sets: Sets) -> int:
@@ -24,12 +18,3 @@ def slots_per_gpu(specs: Iterable[RunSpec], sets: Sets) -> int:
         return 1
     largest = max((memory(spec, sets) for spec in specs), default=0.0)
     return max(1, min(int(card // (largest + PROCESS)), paths.cores() // gpus, MOST))
-
-
-def smallest_card() -> int:
-    """Bytes of the host's smallest GPU, by NVIDIA's tool; 0 without one."""
-    if not shutil.which(ASKING[0]):
-        return 0
-    done = subprocess.run(ASKING, capture_output=True, text=True, timeout=60)
-    sizes = [int(line) for line in done.stdout.split() if line.isdecimal()]
-    return min(sizes, default=0) * 2**20

@@ -16,7 +16,7 @@ from typing import Any
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-PATIENT = {"RAY_raylet_start_wait_time_s": "300"}  # on a busy machine
+PATIENT = {"RAY_raylet_start_wait_time_s": "300", "RAY_memory_monitor_refresh_ms": "0"}  # whatever else the machine does
 
 
 @contextmanager

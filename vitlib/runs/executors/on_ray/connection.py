@@ -63,7 +63,9 @@ def _connect(ray: Any, address: str) -> None:
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
     except (RuntimeError, ConnectionError, ValueError, ray.exceptions.RayError) as error:
-        raise SpecError(f"executor: got 'ray', and {address or 'a cluster on this machine'} cannot be used: {_in_a_line(error)}") from None
+        raise SpecError(
+            f"executor: got 'ray', and {address or 'a cluster on this machine'} cannot be used: {' '.join(str(error).split())}"
+        ) from None
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray puts its own in its place
@@ -82,5 +84,8 @@ def _leave_token() -> None:
         path.chmod(0o600)
 
 
-def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def told(error: BaseException) -> str:
+    """What went wrong in a line: of a task's own exception, what it raised."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [""]
+    return f"{type(cause).__name__}: {lines[0]}"

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from vitlib.runs.executors.on_ray.board import Board
-from vitlib.runs.executors.on_ray.connection import connected
+from vitlib.runs.executors.on_ray.connection import connected, told
 from vitlib.runs.executors.on_ray.nodes import Needs, Nodes
 from vitlib.runs.executors.on_ray.task import Order, Report, compute, put, taken
 from vitlib.runs.executors.on_ray.versions import versions
@@ -90,7 +90,7 @@ class Tasks:
         try:
             task = self._begin(spec, needs)
         except (OSError, StoreError, KeyError) as error:  # of a parent that was damaged or taken away meanwhile
-            return Ended(spec.id, "failed", reason=_told(error))
+            return Ended(spec.id, "failed", reason=told(error))
         self.asked[spec.id], self.flying[task] = needs, spec.id
         return None
 
@@ -143,11 +143,11 @@ class Tasks:
         try:
             return self._received(run_id, self.ray.get(task))
         except self.ray.exceptions.RayTaskError as error:
-            return Ended(run_id, "failed", reason=_told(error.cause))
+            return Ended(run_id, "failed", reason=told(error))
         except self.ray.exceptions.RayError as error:
-            return Lost(run_id, f"{type(error).__name__}: {_first_line(error)}")
+            return Lost(run_id, told(error))
         except (OSError, StoreError) as error:
-            return Ended(run_id, "failed", reason=_told(error))
+            return Ended(run_id, "failed", reason=told(error))
         finally:
             self._release(task)
 
@@ -188,11 +188,3 @@ class Ancestors:
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return self._kept[run_id]
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "")

@@ -28,7 +28,7 @@ def paper_plan() -> str:
         names = [name for name in studies() if "paper" in read_entry(name)["profile"]]
         planned = [load_study(name, "paper", results_dir=nothing, data_dir=nothing) for name in names]
         table = by_document(planned, rates, fleet)
-    return f"{table.to_markdown(index=False)}\n\nAssumed: {assumptions(rates, fleet)}.\n"
+    return f"{table.to_markdown(index=False, disable_numparse=True)}\n\nAssumed: {assumptions(rates, fleet)}.\n"
 
 
 MADE = {"paper plan": paper_plan}

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BY_PREFERENCE = ("desk", "quick", "tiny")  # whose executed copy is a document's page; others stand below it
 SCOREBOARD = ("figures/scoreboard/desk/scoreboard.md", "figures/scoreboard/desk/all_claims.md")
-GUIDES = ("first_steps", "exploring", "your_model", "own_images", "profiles", "gpu", "cluster", "add_a_document")
+GUIDES = ("first_steps", "exploring", "your_model", "own_images", "profiles", "gpu", "cluster", "store", "add_a_document")
 BACKGROUND = ("claims", "teachers", "architecture")
 PROJECT = ("REPRODUCING.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md")
 

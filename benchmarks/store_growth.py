@@ -27,7 +27,7 @@ import _paired
 import _stores
 
 SIZES = (10, 100, 1_000, 10_000, 100_000)
-REPEATS = {10: 3, 100: 3, 1_000: 3, 10_000: 3}  # of a command; once where a store is larger
+REPEATS = {10: 3, 100: 3, 1_000: 3}  # of a command; once where a store is larger
 COMMANDS = {
     "status": ["status", "STUDY"],
     "status --verify": ["status", "STUDY", "--verify"],

@@ -95,9 +95,8 @@ class Part(BaseModel):
     @cached_property
     def _text(self) -> str:
         """The same as JSON, made once of each object: many runs share their groups of fields."""
-        return _table({type(self).__name__: self._fields_text})
+        return _table({type(self).__name__: self._fields_text()})
 
-    @cached_property
     def _fields_text(self) -> str:
         own = self.__dict__
         return _table({name: _json(own[name]) for name, default in _defaults(type(self)) if default is _REQUIRED or own[name] != default})
@@ -131,11 +130,12 @@ class RunSpec(Part):
 
     @cached_property
     def _text(self) -> str:
-        return _table({type(self).__name__: self._fields_text, "version": _json(self.version)})
+        return _table({type(self).__name__: self._fields_text(), "version": _json(self.version)})
 
     @cached_property
     def id(self) -> str:
         digest = hashlib.sha256(self._text.encode()).hexdigest()
+        vars(self).pop("_text", None)  # which runs that start from this one make again, and keep: most runs are nobody's parents
         return f"{type(self).__name__.lower()}-{digest[:16]}"
 
     def parents(self) -> list[RunSpec]:

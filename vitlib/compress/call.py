@@ -18,7 +18,9 @@ from vitlib.inputs.sources import Data, check, fingerprint, training_count
 from vitlib.papers.comparison.left.measured import Measured
 from vitlib.runs.execute import execute
 from vitlib.runs.plan import Executor, Mode, Place
+from vitlib.runs.reading.damage import computed_again, otherwise
 from vitlib.runs.reading.stored import Stored
+from vitlib.runs.store import Store
 from vitlib.spec import RunSpec, families
 from vitlib.teachers.teacher import Teacher
 
@@ -106,8 +108,11 @@ def computed(
         demand.check(place.data_dir)
     if mode != "force":
         found = execute(runs, place, mode="read-only")
-        if mode == "read-only" or all(run.id in found for run in runs):
+        if mode == "read-only":
             return found
+        if all(run.id in found for run in runs):
+            store, by_id = Store(place.results_dir, writable=False), {run.id: run for run in runs}
+            return otherwise(found, computed_again(store, by_id, lambda run: computed([run], place, executor, mode, titles)[run.id]))
     for value in dict.fromkeys(getattr(run, name) for run in family.values() for name in type(run).model_fields if name in TEACHERS):
         if isinstance(value, Teacher):
             require_weights(value)

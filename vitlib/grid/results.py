@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -28,17 +29,19 @@ class Results:
 
     def frame(self, table: str) -> pd.DataFrame:
         """One row a grid point: its keys, the run id, and every metric."""
-        rows = [{**cell.point, "run": cell.id, **self._metrics(cell)} for cell in self._cells(table)]
-        return pd.DataFrame(rows)
+        cells = self._cells(table)
+        if table not in self._frames:
+            self._frames[table] = pd.DataFrame([{**cell.point, "run": cell.id, **self._metrics(cell)} for cell in cells])
+        return self._frames[table].copy()
 
     def history(self, table: str) -> pd.DataFrame:
         """One row a grid point and epoch."""
-        found = [history.assign(**point) for point, run in self._at(table) if (history := or_missing(run, "history")) is not None]
-        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["epoch"])
+        texts = [(point, text) for point, run in self._at(table) if (text := or_missing(run, "history_text")) is not None]
+        return frames.parsed_together(texts) if texts else pd.DataFrame(columns=["epoch"])
 
     def runs(self, table: str) -> list[tuple[dict[str, Any], Stored]]:
         """Grid point and stored run, for arrays; missing runs are left out, and damaged ones."""
-        return [(point, run) for point, run in self._at(table) if is_whole(run)]
+        return [(point, run) for point, run in self._at(table) if None not in (or_missing(run, "metrics"), or_missing(run, "arrays"))]
 
     def run(self, table: str, **point: Any) -> Stored:
         """The one stored run at a point of a table's grid.
@@ -94,6 +97,11 @@ class Results:
         lacking = [name for name in names if name in {*empty["dataset"]}]
         return f"the images of {', '.join(lacking)}" if lacking else None
 
+    @cached_property
+    def _frames(self) -> dict[str, pd.DataFrame]:
+        """By table: tables, figures and claims ask for the same ones again and again."""
+        return {}
+
     def _at(self, table: str) -> list[tuple[dict[str, Any], Stored]]:
         return [(cell.point, self.stored[cell.id]) for cell in self._cells(table) if cell.id in self.stored]
 
@@ -107,7 +115,7 @@ class Results:
         run = self.stored.get(cell.id)
         if run is None or (metrics := or_missing(run, "metrics")) is None or (arrays := or_missing(run, "arrays")) is None:
             return {}
-        return metrics | {name: frames.in_units(values) for name, values in arrays.items() if name.endswith(frames.BY_IMAGE)}
+        return metrics | {name: frames.in_units(arrays[name]) for name in arrays if name.endswith(frames.BY_IMAGE)}
 
 
 def provenance(stored: Mapping[str, Stored]) -> pd.DataFrame:
@@ -123,12 +131,3 @@ def or_missing(run: Stored, what: str) -> Any:
         return getattr(run, what)
     except DamagedError:
         return None
-
-
-def is_whole(run: Stored) -> bool:
-    """Whether all of a stored run but its weights can be read."""
-    try:
-        run.check()
-    except DamagedError:
-        return False
-    return True

@@ -5,7 +5,9 @@ What is done to a metric is done to its values by image, so that an interval can
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import io
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,21 @@ BY_IMAGE = " by image"
 def in_units(values: np.ndarray) -> np.ndarray:
     """Values by image in the unit of the metric that is their mean: right and wrong images are 100 and 0 percent."""
     return 100.0 * values if values.dtype == bool else values.astype(float)
+
+
+def parsed_together(texts: Sequence[tuple[dict[str, Any], bytes]]) -> pd.DataFrame:
+    """Tables in CSV, each with the values of its point beside every row, below one another: those with one head are parsed at once."""
+    heads: dict[bytes, list[tuple[int, bytes]]] = {}
+    for place, (_, text) in enumerate(texts):
+        head, _, body = text.partition(b"\n")
+        heads.setdefault(head, []).append((place, body))
+    parts = []
+    for head, members in heads.items():
+        rows = pd.read_csv(io.BytesIO(head + b"\n" + b"".join(body for _, body in members)))
+        parts.append(rows.set_index(np.repeat([place for place, _ in members], [body.count(b"\n") for _, body in members])))
+    rows = pd.concat(parts).sort_index(kind="stable")
+    points = pd.DataFrame([point for point, _ in texts]).take(rows.index).set_index(rows.index)
+    return pd.concat([rows.drop(columns=points.columns, errors="ignore"), points], axis=1).reset_index(drop=True)
 
 
 def both(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from vitlib.compress.back import away
 from vitlib.deploy.needed import require
+from vitlib.grid.results import or_missing
 from vitlib.inputs.sources import class_names
 from vitlib.papers.comparison.left.forms import METADATA, Form, form_of, plain_weights
 from vitlib.papers.comparison.left.measured import Measured
@@ -142,7 +143,7 @@ class Compressed:
         from scipy.stats import binomtest  # slow to import
 
         stored = self.stored.get(Measured(model=run).id)
-        if stored is None:
+        if stored is None or None in (or_missing(stored, "metrics"), or_missing(stored, "arrays")):
             return {"model": name} | dict.fromkeys(COLUMNS, float("nan"))
         measured, right = stored.metrics, stored.arrays["top1 by image"]
         interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -58,25 +58,22 @@ class Stored:
 
     @cached_property
     def history(self) -> pd.DataFrame | None:
-        return self._parsed("history.csv", lambda content: pd.read_csv(io.BytesIO(content)))
+        return None if self.history_text is None else pd.read_csv(io.BytesIO(self.history_text))
 
     @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        return self._parsed("arrays.npz", _arrays) or {}
+    def history_text(self) -> bytes | None:
+        """The history as it lies there: histories of many runs are sooner parsed together."""
+        return self._content("history.csv")
+
+    @cached_property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """By name; each is unpacked when it is asked for."""
+        return self._parsed("arrays.npz", Arrays) or {}
 
     @property
     def weights(self) -> dict[str, np.ndarray] | None:
         """By parameter name, read anew each time; None if the run kept none."""
         return self._parsed(WEIGHTS, load_safetensors)
-
-    def check(self) -> None:
-        """Compare the bytes of all files but the weights now: afterwards they are there to be read.
-
-        Raises:
-            DamagedError: if some changed and nothing stands in.
-        """
-        for name in self._names() - {WEIGHTS}:
-            self._content(name)
 
     def _parsed(self, name: str, parse: Callable[[bytes], Parsed]) -> Parsed | None:
         content = self._content(name)
@@ -109,9 +106,6 @@ class Stored:
         except DamagedError as final:
             return final
 
-    def _names(self) -> set[str]:
-        return set(json_table(self._manifest) or {})
-
     def _checked(self, name: str) -> bytes | None:
         if (promised := (json_table(self._manifest) or {}).get(name)) is None:
             return None
@@ -127,16 +121,40 @@ class Stored:
         return self._checked(name)
 
 
+class Arrays(Mapping):
+    """The arrays of a npz file, whose bytes were checked."""
+
+    def __init__(self, content: bytes):
+        self._packed = np.load(io.BytesIO(content), allow_pickle=False)
+        if not isinstance(self._packed, np.lib.npyio.NpzFile):
+            raise ValueError("no npz file")
+        self._unpacked: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._unpacked:
+            self._unpacked[name] = self._array(name)
+        return self._unpacked[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed.files)
+
+    def __len__(self) -> int:
+        return len(self._packed.files)
+
+    def _array(self, name: str) -> np.ndarray:
+        try:
+            array = self._packed[name]
+        except KeyError:
+            raise
+        except Exception as error:  # whoever wrote it was not `Store.put`
+            raise DamagedError(f"arrays.npz: {name!r} cannot be unpacked ({type(error).__name__}: {error})") from None
+        if not isinstance(array, np.ndarray):
+            raise DamagedError(f"arrays.npz: {name!r} is no array")
+        return array
+
+
 def _refuse(_: str, error: DamagedError) -> NoReturn:
     raise error
-
-
-def _arrays(content: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as packed:
-        arrays = {name: packed[name] for name in packed}
-    if odd := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-        raise ValueError(f"{odd[0]!r} is no array")
-    return arrays
 
 
 def _bytes_of(path: Path) -> bytes | None:

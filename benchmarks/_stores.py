@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vitlib.runs.manifest import MANIFEST, digests_of, json_bytes, manifest_of
-from vitlib.spec import RunSpec, dump
+from vitlib.dumped import dump
+from vitlib.spec import RunSpec
 from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study
 

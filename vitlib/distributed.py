@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from vitlib.spec import RunSpec, SpecError, dump, rebuild
+from vitlib.dumped import dump, rebuild
+from vitlib.spec import RunSpec, SpecError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,11 +8,9 @@ in it. Start from `RunSpec`; `Part` is for the groups of fields inside one (data
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache, cached_property, wraps
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, Self, TypeVar
@@ -53,13 +51,13 @@ class Part(BaseModel):
             SpecError: naming each refused field, its value, and what is allowed (nearest name for an unknown one).
         """
         require_plain(fields)
-        with _refusing(cls):
+        with refusing(cls):
             return cls.model_validate_json(json.dumps(fields))
 
     @classmethod
     def made(cls, **fields: Any) -> Self:
         """Build from values of the fields' own types; same errors as `parse`."""
-        with _refusing(cls):
+        with refusing(cls):
             return cls(**fields)
 
     def changed(self, **fields: Any) -> Self:
@@ -72,7 +70,7 @@ class Part(BaseModel):
         return self._copies[key]
 
     def _changed(self, fields: dict[str, Any]) -> Self:
-        with _refusing(type(self)):
+        with refusing(type(self)):
             return type(self).model_validate({name: getattr(self, name) for name in type(self).model_fields} | fields)
 
     def demands(self) -> Iterable[Demand]:
@@ -109,7 +107,7 @@ class Part(BaseModel):
 
 
 @contextmanager
-def _refusing(cls: type[Part]) -> Iterator[None]:
+def refusing(cls: type[Part]) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
@@ -173,65 +171,6 @@ def remembered(function: Callable[Concatenate[Kept, Given], Made]) -> Callable[C
         return made[key]
 
     return once
-
-
-def dump(spec: RunSpec) -> dict[str, Any]:
-    """Every field, defaults too, with the class of each run, so that `rebuild` can read it back."""
-    return {
-        "type": f"{type(spec).__module__}:{type(spec).__name__}",
-        "version": spec.version,
-        "fields": {name: _dump(getattr(spec, name)) for name in type(spec).model_fields},
-    }
-
-
-def rebuild(dumped: dict[str, Any]) -> RunSpec:
-    """Inverse of `dump`; a field that came later has its default. Nothing outside vitlib is imported for it.
-
-    Raises:
-        SpecError: for a class that is not known here, or fields that it does not take.
-    """
-    cls = _class_of(dumped["type"])
-    with _refusing(cls):
-        return cls.model_validate(_rebuilt(dumped["fields"]), strict=False)
-
-
-def identity(dumped: dict[str, Any]) -> str:
-    """The identity of a dumped run, computed from its fields, whatever it says of itself.
-
-    Raises:
-        SpecError: for what is no dumped run, or one that this version of the code does not compute.
-    """
-    if not is_dumped(dumped):
-        raise SpecError(f"spec: got {brief(dumped)}; allowed: type, version and fields of a run")
-    try:
-        run = rebuild(dumped)
-    except (RecursionError, TypeError, AttributeError, KeyError) as error:
-        raise SpecError(f"spec: not to be read as a {brief(dumped['type'])} ({type(error).__name__})") from None
-    if dumped["version"] != run.version:
-        raise SpecError(f"version: got {brief(dumped['version'])} of {type(run).__name__}; allowed: {run.version}, which is computed here")
-    return run.id
-
-
-def is_dumped(value: Any) -> bool:
-    """Whether a value has the outer shape that `dump` gives a run."""
-    return isinstance(value, dict) and isinstance(value.get("type"), str) and isinstance(value.get("fields"), dict) and "version" in value
-
-
-def agrees(dumped: Any, asked: Any) -> bool:
-    """Whether a run as it was dumped, at whatever time, is the one asked for: fields that came since have their defaults.
-
-    Fields that are gone since are passed over, as no identity holds them.
-    """
-    if isinstance(asked, RunSpec):
-        same = is_dumped(dumped) and dumped["type"].rpartition(":")[2] == type(asked).__name__ and dumped["version"] == asked.version
-        return same and _fields_agree(dumped["fields"], asked)
-    if isinstance(asked, Part):
-        return isinstance(dumped, dict) and _fields_agree(dumped, asked)
-    if isinstance(asked, dict):
-        return isinstance(dumped, dict) and dumped.keys() == asked.keys() and all(agrees(dumped[key], asked[key]) for key in asked)
-    if isinstance(asked, tuple | list):
-        return isinstance(dumped, list) and len(dumped) == len(asked) and all(map(agrees, dumped, asked))
-    return dumped == asked
 
 
 def require(name: str, value: str, allowed: Iterable[str]) -> None:
@@ -308,49 +247,3 @@ def _runs_in(value: Any) -> Iterator[RunSpec]:
 
 
 _HOLDERS = (Part, dict, tuple, list)
-
-
-def _dump(value: Any) -> Any:
-    if isinstance(value, RunSpec):
-        return dump(value)
-    if isinstance(value, Part):
-        return {name: _dump(getattr(value, name)) for name in type(value).model_fields}
-    if isinstance(value, dict):
-        return {key: _dump(item) for key, item in value.items()}
-    return [_dump(item) for item in value] if isinstance(value, tuple | list) else value
-
-
-def _rebuilt(value: Any) -> Any:
-    if isinstance(value, dict):
-        is_run = set(value) == {"type", "version", "fields"}
-        return rebuild(value) if is_run else {key: _rebuilt(item) for key, item in value.items()}
-    return [_rebuilt(item) for item in value] if isinstance(value, list) else value
-
-
-def _fields_agree(dumped: dict[str, Any], asked: Part) -> bool:
-    fields = type(asked).model_fields
-    return all(
-        agrees(dumped[name], value) if name in dumped else value == fields[name].get_default(call_default_factory=True)
-        for name, value in ((name, getattr(asked, name)) for name in fields)
-    )
-
-
-def _class_of(named: str) -> type[RunSpec]:
-    """The class that a dump names; one that moved since is found by its name, which is all that identities hold of it."""
-    module, _, name = named.partition(":")
-    if module not in sys.modules and module.partition(".")[0] == "vitlib":
-        with suppress(ImportError, ValueError):
-            importlib.import_module(module)
-    found = getattr(sys.modules.get(module), name, None)
-    if isinstance(found, type) and issubclass(found, RunSpec):
-        return found
-    moved = [cls for cls in _subclasses(RunSpec) if cls.__name__ == name]
-    if len(moved) != 1:
-        raise SpecError(f"type: got {brief(named)}; allowed: run classes inside vitlib")
-    return moved[0]
-
-
-def _subclasses(cls: type[RunSpec]) -> Iterator[type[RunSpec]]:
-    for inner in cls.__subclasses__():
-        yield inner
-        yield from _subclasses(inner)

@@ -14,9 +14,10 @@ from vitlib.compress.given.models import teacher_of
 from vitlib.compress.given.options import Options
 from vitlib.compress.given.photos import placed
 from vitlib.compress.given.recipes import adapters, fine_tuning, from_scratch
+from vitlib.dumped import dump, rebuild
 from vitlib.inputs.sources import Data, listing
 from vitlib.papers.comparison.left.measured import Measured
-from vitlib.spec import SpecError, dump, rebuild
+from vitlib.spec import SpecError
 from vitlib.teachers.teacher import Checkpoint, Timm, Untrained
 
 SPLIT = {"test_share": 0.2, "seed": 0}

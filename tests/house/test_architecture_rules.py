@@ -16,7 +16,7 @@ from vitlib.spec import RunSpec
 
 ROOT = Path(vitlib.__file__).parent
 ROOMS = [  # in order of import
-    "messages", "spec", "computing", "recipe", "distributed", "inputs", "methods", "training", "deploy", "teachers", "runs",
+    "messages", "spec", "dumped", "computing", "recipe", "distributed", "inputs", "methods", "training", "deploy", "teachers", "runs",
     "grid", "papers", "studies", "compress",
 ]  # fmt: skip
 SHOWING = ("grid", "papers", "studies", "compress")

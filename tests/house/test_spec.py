@@ -10,11 +10,12 @@ from pydantic import ValidationError
 from tests.golden.renew import classes, pinned, runs
 from tests.support import Number, Total
 from vitlib import load_study
+from vitlib.dumped import agrees, dump, identity, rebuild
 from vitlib.inputs.models import ResNet, Vit
 from vitlib.inputs.sources import Data
 from vitlib.papers.deit.specs import Student
 from vitlib.recipe import Augment, Recipe
-from vitlib.spec import SpecError, agrees, dump, identity, rebuild
+from vitlib.spec import SpecError
 
 DIGITS = {"source": "digits", "image_size": 8}
 VIT = {"embed_dim": 8, "depth": 1, "num_heads": 2, "patch_size": 2}

@@ -12,10 +12,11 @@ from torch.testing import assert_close
 from tests.support import assert_same_arrays, context, flip_a_byte
 from tests.teachers.support import DATA, METHODS, MICRO, run_quality
 from vitlib import load_study
+from vitlib.dumped import dump, rebuild
 from vitlib.inputs.models import Timm, build, weights_of
 from vitlib.inputs.sources import Data
 from vitlib.papers.teachers.specs import run_pretraining
-from vitlib.spec import SpecError, dump, rebuild
+from vitlib.spec import SpecError
 from vitlib.teachers import shipped
 from vitlib.teachers.teacher import Checkpoint, Shipped, Teacher
 

@@ -15,11 +15,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from vitlib.dumped import identity
 from vitlib.messages import brief
 from vitlib.runs.manifest import MANIFEST, DamagedError, StoreError, digest_of, digests_of, json_table, manifest_of, what_changed
 from vitlib.runs.reading.stored import WEIGHTS
 from vitlib.runs.store import FILES, Store, require_writable
-from vitlib.spec import SpecError, identity
+from vitlib.spec import SpecError
 
 Members = dict[str, tarfile.TarInfo]  # of a run, by file name
 XZ = b"\xfd7zXZ\x00"

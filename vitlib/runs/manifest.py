@@ -8,7 +8,8 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vitlib.spec import RunSpec, SpecError, agrees, identity
+from vitlib.dumped import agrees, identity
+from vitlib.spec import RunSpec, SpecError
 
 MANIFEST = "manifest.json"
 

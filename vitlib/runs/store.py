@@ -21,6 +21,7 @@ import numpy as np
 from safetensors.numpy import save as save_safetensors
 
 from vitlib.computing import Result
+from vitlib.dumped import dump
 from vitlib.runs.claims.kinds import claimed
 from vitlib.runs.claims.leases import Lease
 from vitlib.runs.manifest import (
@@ -36,7 +37,7 @@ from vitlib.runs.manifest import (
     verified,
 )
 from vitlib.runs.reading.stored import WEIGHTS, Stored
-from vitlib.spec import RunSpec, SpecError, dump
+from vitlib.spec import RunSpec, SpecError
 
 FILES = {"spec.json", "result.json", "provenance.json", "history.csv", "arrays.npz", WEIGHTS}
 

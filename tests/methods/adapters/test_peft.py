@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from tests.methods.adapters.support import STARTS
 from vitlib import load_study
+from vitlib.dumped import rebuild
 from vitlib.inputs.models import load_weights
 from vitlib.methods.adapters.lora import adapters, attach, merge
 from vitlib.methods.adapters.peft import CONFIG, WEIGHTS, read_adapters, write_adapters
@@ -20,7 +21,7 @@ from vitlib.methods.adapters.weight_copy import weight_copy
 from vitlib.papers import wecolora
 from vitlib.papers.wecolora.compute.students import frozen_teacher
 from vitlib.runs.plan import Place
-from vitlib.spec import SpecError, rebuild
+from vitlib.spec import SpecError
 from vitlib.studies.travel import leave
 
 IMAGES = torch.randn(3, 5, 8)

@@ -18,6 +18,7 @@ from tests.papers.multi_distillation.support import WEIGHTS, smoke_of
 from tests.support import assert_same_result, computed, files_below, leave_trace
 from vitlib import computing, load_study
 from vitlib.computing import result_of
+from vitlib.dumped import dump, rebuild
 from vitlib.grid.results import Results
 from vitlib.inputs.models import build, weights_of
 from vitlib.papers import multi_distillation
@@ -30,7 +31,7 @@ from vitlib.papers.multi_distillation.tables import NAMED
 from vitlib.runs.execute import execute
 from vitlib.runs.store import Store
 from vitlib.runs.workers.one import one_thread
-from vitlib.spec import RunSpec, SpecError, dump, rebuild
+from vitlib.spec import RunSpec, SpecError
 from vitlib.studies.study import Study
 
 SEARCH = ("trials", "guided", "best")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vitlib.dumped import rebuild
 from vitlib.grid.results import Results
-from vitlib.spec import SpecError, rebuild
+from vitlib.spec import SpecError
 
 
 def save_model(results: Results, path: Path | str, table: str = "generic", **point: Any) -> Path:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from vitlib.dumped import rebuild
 from vitlib.grid.results import Results
 from vitlib.papers.wecolora.tables import frame_downstream, titles
 from vitlib.report.evidence.words import answered
 from vitlib.report.statistics import NOT_YET, summary
-from vitlib.spec import SpecError, rebuild
+from vitlib.spec import SpecError
 
 
 def finding_answer(results: Results) -> str:

@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from vitlib.dumped import dump
 from vitlib.runs.clock import notice
 from vitlib.runs.executors.protocol import Ended, Job, Lost
 from vitlib.runs.preflight import require_device
 from vitlib.runs.workers.mps import side_by_side
 from vitlib.runs.workers.slots import Slot, slots
-from vitlib.spec import RunSpec, SpecError, dump
+from vitlib.spec import RunSpec, SpecError
 
 LEAVING = 10.0  # seconds that a worker has to leave at the end of its input before it is killed
 WORKER = ("-m", "vitlib.runs.workers.worker")

@@ -9,12 +9,12 @@ import threading
 from queue import SimpleQueue
 from typing import Any
 
+from vitlib.dumped import rebuild
 from vitlib.runs.clock import notice
 from vitlib.runs.clock.progress import seldom
 from vitlib.runs.plan import Place
 from vitlib.runs.store import Store
 from vitlib.runs.workers.one import compute_one
-from vitlib.spec import rebuild
 
 
 def main(about: str) -> None:

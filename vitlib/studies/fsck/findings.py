@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vitlib.dumped import identity, rebuild
 from vitlib.runs.manifest import DamagedError, json_table
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store
-from vitlib.spec import RunSpec, SpecError, identity, rebuild
+from vitlib.spec import RunSpec, SpecError
 
 Kind = Literal["damaged", "mislabelled", "half-written", "left behind", "failed", "stale", "set aside", "of another version", "foreign"]
 RUN = re.compile(r"[a-z0-9_]+-[0-9a-f]{16}")  # the name of a run's folder

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitlib.dumped import rebuild
 from vitlib.runs.manifest import MANIFEST, json_table
 from vitlib.runs.store import Store
-from vitlib.spec import RunSpec, rebuild
+from vitlib.spec import RunSpec
 
 ASKED = "asked for by a profile, or by changes whose figures are kept"
 BUSY = "computed now, or asked for by a driver at work"

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support import Number, assert_same_result
+from vitlib.dumped import dump
 from vitlib.runs.executors.on_ray import task
 from vitlib.runs.executors.on_ray.task import Order, compute, look, put, taken
 from vitlib.runs.executors.on_ray.versions import versions
 from vitlib.runs.store import Store
-from vitlib.spec import SpecError, dump
+from vitlib.spec import SpecError
 
 
 @pytest.fixture(autouse=True)

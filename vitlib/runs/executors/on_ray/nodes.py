@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vitlib.dumped import dump
 from vitlib.runs.executors.on_ray.connection import told
 from vitlib.runs.executors.on_ray.task import look
 from vitlib.runs.executors.on_ray.versions import require_same, versions
 from vitlib.runs.executors.protocol import Job
 from vitlib.runs.workers.slots import MOST, PROCESS
-from vitlib.spec import RunSpec, SpecError, dump
+from vitlib.spec import RunSpec, SpecError
 
 GIB = 2**30
 HOST = 0.5 * GIB  # bytes of main memory of a process that computes on a CPU, beside its tensors; measured

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
+from vitlib.dumped import dump
 from vitlib.runs.executors.on_ray.board import Board
 from vitlib.runs.executors.on_ray.connection import connected, told
 from vitlib.runs.executors.on_ray.nodes import Needs, Nodes
@@ -24,7 +25,7 @@ from vitlib.runs.executors.on_ray.versions import versions
 from vitlib.runs.executors.protocol import Ended, Job, Lost
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.store import Store
-from vitlib.spec import RunSpec, dump
+from vitlib.spec import RunSpec
 
 LEAVING = 10.0  # seconds that tasks have to be gone at the end
 KEPT = 64  # parents in Ray's object store

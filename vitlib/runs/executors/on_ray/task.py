@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vitlib.dumped import rebuild
 from vitlib.runs.clock.progress import seldom
 from vitlib.runs.executors.on_ray.versions import require_same, versions
 from vitlib.runs.plan import Place
@@ -22,7 +23,7 @@ from vitlib.runs.preflight import preflight
 from vitlib.runs.store import Store, Stored
 from vitlib.runs.workers.one import compute_one
 from vitlib.runs.workers.slots import smallest_card
-from vitlib.spec import SpecError, rebuild
+from vitlib.spec import SpecError
 
 DATA = "VITLIB_NODE_DATA"  # folder of a node's data sets, where it is another than the driver's
 Files = dict[str, bytes]

@@ -4,7 +4,7 @@
 
 The teachers' smoke study (14 runs) by local workers, by four drivers on one store, and by Ray on three nodes of this machine. Each kill
 comes when a random number of runs is stored, and up to a second later. A killed driver is started again, unless others go on. Time lost is
-the time until all is stored less the median of undisturbed studies. A table, and deaths.json beside this file, where the rows of others stay.
+the time until all is stored less the median of undisturbed studies. A table, and deaths.json beside this file, where rows of others stay.
 """
 
 from __future__ import annotations

@@ -247,10 +247,9 @@ def _parser() -> argparse.ArgumentParser:
         computing.add_argument(f"--{name}", default=default)
     computing.add_argument("--budget", default="", help=BUDGET)
     computing.add_argument("--eager", action="store_true", help="ask a GPU for every step of a training anew instead of replaying a record")
-    computing.add_argument("--slots-per-gpu", type=int, help="runs at once on a GPU, with executor local; default: what its memory bears")
-    _command(commands, "render", render, study).add_argument(
-        "--columns", action="store_true", help="each figure also as wide as one column of two: NAME.column.pdf"
-    )
+    computing.add_argument("--slots-per-gpu", type=int, help="runs at once on a GPU, with executors local and ray; default: what fits")
+    rendering = _command(commands, "render", render, study)
+    rendering.add_argument("--columns", action="store_true", help="each figure also as wide as one column of two: NAME.column.pdf")
     deciding = _command(commands, "decide", decide_claims, study)
     deciding.add_argument("--budget", required=True, help="time to spend: 90s, 60m or 2h")
     deciding.add_argument("--executor", default="local")

@@ -118,15 +118,14 @@ def execute(
     turns = Turns(plan, store, budget, seconds)
     place = replace(place, deadline=budget.deadline)
     if distributed.launched() > 1:
-        with distributed.team(device_of(place.device)), asking(store, plan.asked):
+        with distributed.team(device_of(place.device)):
             _compute(plan, store, place, executor, turns, settled)
     elif budget.over:
         plan.left = dict(plan.pending)
         plan.fail_children(plan.left)
     elif plan.pending:
         require_device(place.device, executor)
-        with asking(store, plan.asked):
-            _compute(plan, store, place, executor, turns, settled)
+        _compute(plan, store, place, executor, turns, settled)
     if plan.left:
         raise _time_is_up(plan, store, Turns(plan, store, budget, seconds))  # by what was interrupted meanwhile
     if plan.failed:
@@ -163,10 +162,11 @@ def _compute(plan: Plan, store: Store, place: Place, executor: Executor, turns: 
     progress = Progress(len(plan.pending), plan.titles, settled)
     forced = {run_id for run_id in plan.pending if run_id in store}
     try:
-        if executor == "inline":
-            _run_inline(plan, store, place, progress, forced, turns)
-        else:
-            run_in_workers(plan, store, place, progress, forced, turns)
+        with asking(store, plan.asked):
+            if executor == "inline":
+                _run_inline(plan, store, place, progress, forced, turns)
+            else:
+                run_in_workers(plan, store, place, progress, forced, turns)
     except KeyboardInterrupt:
         _keep_left(plan, store, forced)
         raise StoppedError(_stored(plan), len(plan.left)) from None

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vitlib.runs.manifest import MANIFEST, digests_of, json_bytes, manifest_of
 from vitlib.dumped import dump
+from vitlib.runs.manifest import MANIFEST, digests_of, json_bytes, manifest_of
 from vitlib.spec import RunSpec
 from vitlib.studies.loading import load_study
 from vitlib.studies.study import Study

@@ -122,7 +122,7 @@ def execute(
     job = partial(_compute, plan, store, place, executor, turns, memory, settled)
     if distributed.launched() > 1:
         try:
-            with distributed.team(device_of(place.device)), asking(store, plan.asked):
+            with distributed.team(device_of(place.device)):
                 job()
         except OutOfTimeError:
             pass  # notice was given, and `plan.left` says what is left
@@ -130,8 +130,7 @@ def execute(
         plan.left = dict(plan.pending)
         plan.fail_children(plan.left)
     elif plan.pending:
-        with asking(store, plan.asked):
-            job()
+        job()
     if plan.left:
         raise _time_is_up(plan, store, Turns(plan, store, budget, seconds))  # by what was interrupted meanwhile
     if plan.failed:
@@ -169,7 +168,7 @@ def _compute(plan: Plan, store: Store, place: Place, executor: Executor, turns: 
     job = Job(plan, store, place, {run_id for run_id in plan.pending if run_id in store}, progress.tick, memory)
     plan.left = dict(plan.pending)
     try:
-        with opened(executor, job) as pool:
+        with asking(store, plan.asked), opened(executor, job) as pool:
             drive(job, pool, turns, progress)
     except KeyboardInterrupt:
         _keep_left(job)

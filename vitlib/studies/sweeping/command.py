@@ -77,7 +77,12 @@ def seconds(name: str, text: str) -> float:
 
 
 def _busy(store: Store, writable: bool) -> set[str]:
-    """Runs that are claimed, and those that drivers at work asked for; a store that is only looked at is not written to."""
+    """Runs that are claimed, and those that drivers at work asked for; a store that is only looked at is not written to.
+
+    Where it is not, a claim or note whose holder died counts too.
+    """
+    if writable:
+        store.sweep()
     claimed = {path.name for path in store.root.glob(".claims/*")}
     return claimed | (Asking(store).now() if writable else noted(store))
 

@@ -37,14 +37,16 @@ def main() -> int:
     """1 where a study did not complete, computed twice what was stored, or has other bits."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tries", type=int, default=10)
-    tries = parser.parse_args().tries
+    parser.add_argument("blows", nargs="*", default=["kill", "told"], help="the rows of the others stay")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="slurm") as folder, Cluster(Path(folder)) as cluster:
         whole = [study(cluster, Path(folder) / f"whole{number}", random.Random(number), "") for number in range(3)]
-        blows = {
-            blow: [study(cluster, Path(folder) / f"{blow}{number}", random.Random(number), blow) for number in range(tries)]
-            for blow in ("kill", "told")
-        }
-    rows = [row(name, found, whole) for name, found in {"undisturbed": whole, **blows}.items()]
+        rows = [row("undisturbed", whole, whole)]
+        for blow in options.blows:
+            tries = (study(cluster, Path(folder) / f"{blow}{number}", random.Random(number), blow) for number in range(options.tries))
+            rows.append(row(blow, list(tries), whole))
+    kept = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
+    rows += [each for each in kept if each["what"] not in (*options.blows, "undisturbed")]
     print(pd.DataFrame(rows).to_string(index=False))
     about = {"what": __doc__.splitlines()[0], **machine("cpu", "torch"), "load": os.getloadavg()[0], "rows": rows}
     RESULT.write_text(json.dumps(about, indent=1) + "\n")
@@ -88,10 +90,10 @@ def told(cluster: Cluster, results: Path, job: str) -> dict[str, float]:
     one = f"{job}_{random.Random(len(written(results))).randrange(JOBS)}"
     began = time.monotonic()
     cluster.asked("scancel", "--batch", "--signal=USR1", one)
-    cluster.wait_till(lambda: cluster.states(one) != {"RUNNING"} or len(written(results)) == RUNS, 300)
-    away = time.monotonic() - began
-    cluster.wait_till(lambda: "RUNNING" in cluster.states(one) or len(written(results)) == RUNS, 300)
-    return {"left after": away, "back after": time.monotonic() - began}
+    cluster.wait_till(lambda: cluster.states(one) <= {"PENDING"}, 300)
+    queued = time.monotonic() - began
+    cluster.wait_till(lambda: cluster.states(one) in ({"RUNNING"}, set()), 300)
+    return {"queued after": queued, "back after": time.monotonic() - began}
 
 
 def a_holder(cluster: Cluster, results: Path) -> tuple[str, int, float]:
@@ -146,6 +148,7 @@ def row(name: str, found: list[dict[str, Any]], whole: list[dict[str, Any]]) -> 
         "lost s": round(statistics.median(each["seconds"] for each in found) - usual, 1),
         "work lost s": of("work"),
         "taken up after s": of("taken up"),
+        "queued after s": of("queued after"),
         "back after s": of("back after"),
     }
 

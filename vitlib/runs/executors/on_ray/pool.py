@@ -160,6 +160,7 @@ class Tasks:
             put(store.scratch(run_id), report.scratch)
         if report.outcome == "stored":
             store.install(run_id, report.files)
+            self.ancestors.forget(run_id)
             store.clear_scratch(run_id)
             store.forget_failure(run_id)
         return Ended(run_id, report.outcome, report.seconds, report.reason)
@@ -181,6 +182,10 @@ class Ancestors:
     def of(self, spec: RunSpec) -> dict[str, Any]:
         """References by id, to all that are stored: some runs read what their parents started from. A damaged one raises a DamagedError."""
         return {run.id: self._files(run.id) for run in spec.family() if run.id != spec.id and run.id in self._store}
+
+    def forget(self, run_id: str) -> None:
+        """Of a run that was computed anew."""
+        self._kept.pop(run_id, None)
 
     def _files(self, run_id: str) -> Any:
         if run_id not in self._kept:

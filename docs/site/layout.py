@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 BY_PREFERENCE = ("desk", "quick", "tiny")  # whose executed copy is a document's page; others stand below it
 SCOREBOARD = ("figures/scoreboard/desk/scoreboard.md", "figures/scoreboard/desk/all_claims.md")
 GUIDES = ("first_steps", "exploring", "your_model", "own_images", "profiles", "gpu", "cluster", "add_a_document")
-BACKGROUND = ("claims", "teachers", "architecture")
+BACKGROUND = ("claims", "teachers", "architecture", "licences")
 PROJECT = ("REPRODUCING.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md")
 
 MATHJAX = "sphinx-mathjax-offline", "tex-svg.js"  # the package that carries MathJax, and its file without fonts: it works from disk

@@ -57,7 +57,7 @@ def licence(package: str) -> str | None:
 
 def rows(page: str) -> dict[str, str]:
     """Licences by package, as a page has them."""
-    return dict(re.findall(r"^\| `([\w.-]+)` \| [^|]* \| ([^|]*?) \|$", page, re.MULTILINE))
+    return dict(re.findall(r"^\| `([\w.-]+)` \| [^|]* \| ([^|]*?) \|$", page.partition("## Packages")[2], re.MULTILINE))
 
 
 def origins() -> list[dict[str, str]]:

@@ -24,6 +24,11 @@ ifneq ($(words $(MODE)) $(filter $(MODES),$(MODE)),1 $(MODE))
 $(error MODE: got '$(MODE)'; allowed: $(MODES))
 endif
 
+# A module that one target alone needs, installed into the environment on its first use.
+with = $(PY) -c "import $(1)" 2>/dev/null || { echo "make: installing $(2) into the environment"; \
+	$(PY) -m pip --version >/dev/null 2>&1 && $(PY) -m pip install --quiet --disable-pip-version-check "$(2)" \
+	|| $(PY) -m uv pip install --quiet --python $(PY) "$(2)"; }
+
 .PHONY: figures renew test faults audit sbom lab browser cluster site site-check new-paper nbref readme bench lock lint conda-ready
 
 figures: $(READY)  ## every table and figure, and the executed notebooks, into figures/
@@ -44,6 +49,15 @@ test: $(READY)  ## everything a reviewer would run; no network, no GPU needed
 faults: export OMP_NUM_THREADS = 1
 faults: $(READY)  ## every fault and every hostile file at length, with counts at the end
 	@$(PY) -m pytest -q -m "faults or not faults" tests/faults
+
+audit: $(READY)  ## licences of files and packages renewed, and the lock held against known advisories, by pip-audit: the one command that asks others
+	@$(PY) -m docs.audit licences
+	@$(call with,pip_audit,pip-audit>=2.9)
+	@$(PY) -m docs.audit advisories
+
+sbom: $(READY)  ## the software bill of materials for a release, CycloneDX, from the lock into build/
+	@$(call with,cyclonedx_py,cyclonedx-bom>=7)
+	@$(PY) -m docs.audit bill
 
 lab: $(READY)  ## JupyterLab on the checkout, at start.ipynb
 	@$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/start.ipynb

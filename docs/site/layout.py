@@ -14,7 +14,7 @@ GUIDES = (
     "first_steps", "exploring", "your_model", "own_images", "profiles", "store", "gpu", "imagenet", "cluster", "ray",
     "when_something_goes_wrong", "add_a_document",
 )  # fmt: skip
-BACKGROUND = ("claims", "teachers", "architecture")
+BACKGROUND = ("claims", "teachers", "architecture", "licences")
 PROJECT = ("REPRODUCING.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md")
 
 MATHJAX = "sphinx-mathjax-offline", "tex-svg.js"  # the package that carries MathJax, and its file without fonts: it works from disk

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections import Counter
 
 import pytest
 
@@ -20,8 +21,17 @@ def params():
     return [pytest.param(each, id=each.name, marks=marks[each.long]) for each in CASES.values()]
 
 
-def test_there_are_a_hundred_cases_and_more():
-    assert len(CASES) >= 100
+def test_there_are_a_hundred_cases_and_more_of_every_kind():
+    kinds = Counter(name.partition(":")[0] for name in CASES)
+    assert len(CASES) >= 200 and kinds["weights"] >= 40 and kinds["archive"] >= 40 and kinds["edited run in an archive"] >= 20
+
+
+@pytest.mark.faults
+def test_the_report_counts_what_was_tried(capsys):
+    """What `make faults` shows; each case is a test of its own, and a failed one is among its failures."""
+    kinds = Counter(name.partition(":")[0] for name in CASES)
+    with capsys.disabled():
+        print(f"\n{len(CASES)} hostile files: {', '.join(f'{count} {kind}' for kind, count in kinds.most_common())}")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -164,6 +164,15 @@ def test_generated_values_of_parameters_are_refused(refused, tmp_path, name, val
         refused(lambda: notebook({name: value}))
 
 
+@pytest.mark.faults
+@settings(max_examples=2000, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_two_thousand_more_are_refused(refused, tmp_path, data):
+    name, value = data.draw(st.sampled_from(PARAMETERS)), data.draw(values.filter(lambda value: not isinstance(value, str)))
+    with watched(Watch(tmp_path.resolve(), tmp_path.parent / "canary")):
+        refused(lambda: notebook({name: value}))
+
+
 @settings(max_examples=100, derandomize=True, database=None, deadline=None)
 @given(
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=60),

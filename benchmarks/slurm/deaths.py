@@ -47,7 +47,7 @@ def main() -> int:
             rows.append(row(blow, list(tries), whole))
     kept = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
     rows += [each for each in kept if each["what"] not in (*options.blows, "undisturbed")]
-    print(pd.DataFrame(rows).to_string(index=False))
+    print(pd.DataFrame(rows).fillna("").to_string(index=False))
     about = {"what": __doc__.splitlines()[0], **machine("cpu", "torch"), "load": os.getloadavg()[0], "rows": rows}
     RESULT.write_text(json.dumps(about, indent=1) + "\n")
     return int(any(row["completed"] < row["tries"] or row["computed twice"] or row["other bits"] for row in rows))
@@ -145,6 +145,7 @@ def row(name: str, found: list[dict[str, Any]], whole: list[dict[str, Any]]) -> 
         "computed twice": sum(each["again"] for each in found),
         "other bits": sum(each["digests"].get(run_id) != expected[run_id] for each in found for run_id in expected),
         "s": of("seconds"),
+        "undisturbed s": round(usual, 1),
         "lost s": round(statistics.median(each["seconds"] for each in found) - usual, 1),
         "work lost s": of("work"),
         "taken up after s": of("taken up"),

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from vitlib.dumped import dump, rebuild
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 PATIENCE = timedelta(days=7)  # while the leader computes what cannot be divided
 SILENCE = timedelta(minutes=30)  # within a run: after that a host is given up whose connections were not closed, as without power
+_ROOM: dict[int, Tensor] = {}  # of one exchange, by its size
 _dividing = False
 _calling: ProcessGroup | None = None  # over which the leader calls, and the others wait
 
@@ -90,11 +92,23 @@ def average(tensors: list[Tensor]) -> None:
         return
     import torch
 
-    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    flat = torch.cat([tensor.flatten() for tensor in tensors], out=_room_for(tensors))
     add_up(flat)
     flat /= processes()
     for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(mean.view_as(tensor))
+
+
+def _room_for(tensors: list[Tensor]) -> Tensor:
+    """The memory of the last exchange, if as much goes into it: to ask for it anew took longer than the exchange."""
+    import torch
+
+    count, dtype = sum(tensor.numel() for tensor in tensors), reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+    kept = _ROOM.get(count)
+    if kept is None or (kept.dtype, kept.device) != (dtype, tensors[0].device):
+        _ROOM.clear()
+        _ROOM[count] = tensors[0].new_empty(count, dtype=dtype)
+    return _ROOM[count]
 
 
 def add_up(tensor: Tensor) -> None:
@@ -212,6 +226,7 @@ def _division() -> Iterator[None]:
         yield
     finally:
         _dividing = False
+        _ROOM.clear()
 
 
 def _call(dumped: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -83,17 +83,16 @@ class Store:
             KeyError: if it is not stored.
             DamagedError: if the manifest cannot be read, or other files lie there than it names.
         """
-        folder = self.root / run_id
+        folder = f"{self.root}/{run_id}"
         try:
             names = set(os.listdir(folder))
         except (FileNotFoundError, NotADirectoryError):
             raise KeyError(run_id) from None
-        manifest = (folder / MANIFEST).read_bytes() if MANIFEST in names else b""
-        if (promised := json_table(manifest)) is None:
+        if MANIFEST not in names or (promised := json_table(_bytes_of(f"{folder}/{MANIFEST}"))) is None:
             raise DamagedError(f"{run_id}: {MANIFEST} cannot be read")
         if odd := names ^ {*promised, MANIFEST}:
             raise DamagedError(f"{run_id}: {', '.join(sorted(odd))} changed since it was written")
-        return Stored(folder, manifest, asked)
+        return Stored(self.root, run_id, promised, asked)
 
     def files(self, run_id: str, unread: Set[str] = frozenset()) -> dict[str, bytes]:
         """The files of a run by name, all verified, but for `unread` ones; same errors as `read`."""
@@ -212,6 +211,11 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
 def _safetensors(weights: dict[str, np.ndarray]) -> bytes:
     """safetensors writes the memory of a transposed array in its own order without a word: hence the copy in C order."""
     return save_safetensors({name: np.asarray(array, order="C") for name, array in weights.items()})
+
+
+def _bytes_of(path: str) -> bytes:
+    with open(path, "rb") as stream:  # sooner than a Path, and there are many
+        return stream.read()
 
 
 def _write_synced(path: Path, content: bytes) -> None:

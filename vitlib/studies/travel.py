@@ -20,7 +20,7 @@ from vitlib import paths
 from vitlib.grid.changes import folder_name
 from vitlib.grid.grid import Grid
 from vitlib.runs.archive import LARGEST, export, names, read
-from vitlib.runs.manifest import DamagedError, StoreError, json_table, manifest_of, require_described
+from vitlib.runs.manifest import DamagedError, StoreError, json_table, require_described
 from vitlib.runs.reading.damage import otherwise, shown_as_missing
 from vitlib.runs.reading.stored import Stored
 from vitlib.runs.store import Store
@@ -36,7 +36,7 @@ class Archived(Stored):
     """A run from an archive of results; weights that it kept stayed where it was computed."""
 
     def __init__(self, folder: Path, files: dict[str, bytes]):
-        super().__init__(folder, manifest_of(dict.fromkeys(files, "")))
+        super().__init__(folder.parent, folder.name, {})
         self._files = files
 
     @property

@@ -27,7 +27,7 @@ class Stored:
     Every attribute raises a DamagedError where the bytes that it is read from are not those that were written, unless something stands in.
 
     Args:
-        manifest: the content of its manifest when it was found.
+        promised: SHA-256 of its files by name, as the manifest had them when it was found.
         asked: the run that it has to be; before anything of it is believed, its description is compared.
 
     Attributes:
@@ -35,14 +35,14 @@ class Stored:
         instead: what it gave, or the error that it raised; None while nothing turned out to be damaged.
     """
 
-    def __init__(self, folder: Path, manifest: bytes, asked: RunSpec | None = None):
-        self.folder, self._manifest, self._asked = folder, manifest, asked
+    def __init__(self, root: Path, run_id: str, promised: dict[str, str], asked: RunSpec | None = None):
+        self.root, self.id, self._promised, self._asked = root, run_id, promised, asked
         self.otherwise: Callable[[str, DamagedError], Stored] = _refuse
         self.instead: Stored | DamagedError | None = None
 
     @property
-    def id(self) -> str:
-        return self.folder.name
+    def folder(self) -> Path:
+        return self.root / self.id
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -107,17 +107,17 @@ class Stored:
             return final
 
     def _checked(self, name: str) -> bytes | None:
-        if (promised := (json_table(self._manifest) or {}).get(name)) is None:
+        if (promised := self._promised.get(name)) is None:
             return None
-        content = _bytes_of(self.folder / name)
+        content = _bytes_of(f"{self.root}/{self.id}/{name}")
         if content is not None and hashlib.sha256(content).hexdigest() == promised:
             return content
-        now = _bytes_of(self.folder / MANIFEST)
+        now = json_table(_bytes_of(f"{self.root}/{self.id}/{MANIFEST}") or b"")
         if now is None:
-            raise DamagedError(f"{self.id}: not in {self.folder.parent} any more")
-        if now == self._manifest:
+            raise DamagedError(f"{self.id}: not in {self.root} any more")
+        if now == self._promised:
             raise DamagedError(f"{self.id}: {name} changed since it was written")
-        self._manifest = now  # computed anew since it was found
+        self._promised = now  # computed anew since it was found
         return self._checked(name)
 
 
@@ -157,8 +157,9 @@ def _refuse(_: str, error: DamagedError) -> NoReturn:
     raise error
 
 
-def _bytes_of(path: Path) -> bytes | None:
+def _bytes_of(path: str) -> bytes | None:
     try:
-        return path.read_bytes()
+        with open(path, "rb") as stream:  # sooner than a Path, and there are many
+            return stream.read()
     except OSError:
         return None

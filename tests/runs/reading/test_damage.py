@@ -80,7 +80,7 @@ def test_planning_opens_nothing_but_manifests(place, monkeypatch):
     assert set(opened) <= {MANIFEST}
     opened.clear()
     assert found[SPECS[0].id].metrics["value"] == 0
-    assert opened == ["result.json"]
+    assert opened == ["spec.json", "result.json"]
 
 
 def test_a_run_that_another_process_computed_again_meanwhile_is_read_as_it_is_now(place, caplog):

@@ -280,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
         computing.add_argument(f"--{name}", default=default)
     computing.add_argument("--budget", default="", help=BUDGET)
     computing.add_argument("--eager", action="store_true", help="ask a GPU for every step of a training anew instead of replaying a record")
-    computing.add_argument("--slots-per-gpu", type=int, help="runs at once on a GPU, with executor local; default: what its memory bears")
+    computing.add_argument("--slots-per-gpu", type=int, help="runs at once on a GPU, with executors local and ray; default: what fits")
     _command(commands, "render", render, study).add_argument(
         "--columns", action="store_true", help="each figure also as wide as one column of two: NAME.column.pdf"
     )

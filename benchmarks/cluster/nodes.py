@@ -10,23 +10,24 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-PATIENT = {"RAY_raylet_start_wait_time_s": "300"}  # on a busy machine
+UNMINDFUL = {"RAY_memory_monitor_refresh_ms": "0"}  # of the memory that other processes of the machine take
+ATTEMPTS = 5  # at a node: Ray gives one 30 seconds to start, which a busy machine exceeds
 
 
 @contextmanager
 def cluster(count: int, cpus: int = 1, **more: Any) -> Iterator[Nodes]:
     """A head and `count - 1` nodes beside it, each with so many CPUs, for as long as the context lasts."""
     before = dict(os.environ)
-    os.environ.update(TOKEN | QUIET | PATIENT)  # before Ray is imported, which reads them then
+    os.environ.update(TOKEN | QUIET | UNMINDFUL)  # before Ray is imported, which reads them then
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "include_dashboard": False, **more})
+    made = persistently(Cluster, initialize_head=True, head_node_args={"num_cpus": cpus, "include_dashboard": False, **more})
     try:
         nodes = Nodes(made, cpus)
         for _ in range(count - 1):
@@ -47,7 +48,7 @@ class Nodes:
         self._cluster, self._cpus, self.others = cluster, cpus, []
 
     def add(self, **more: Any) -> None:
-        self.others.append(self._cluster.add_node(num_cpus=self._cpus, **more))
+        self.others.append(persistently(self._cluster.add_node, num_cpus=self._cpus, **more))
 
     def kill(self, position: int = -1) -> list[int]:
         """kill -9 of a node with all its processes, without a word to the others; the processes that died."""
@@ -63,6 +64,14 @@ class Nodes:
         """Processes of these nodes that compute a run now, by the title that Ray gives them."""
         ours = below(os.getpid())
         return [process for process, title in processes() if process in ours and title.startswith("ray::compute")]
+
+
+def persistently(start: Callable[..., Any], **how: Any) -> Any:
+    """What `start` gives, at the latest attempt."""
+    for _ in range(ATTEMPTS - 1):
+        with suppress(Exception):  # Ray raises no other class
+            return start(**how)
+    return start(**how)
 
 
 def below(parent: int) -> list[int]:

@@ -88,7 +88,7 @@ def _common(parser: argparse.ArgumentParser, model: str) -> None:
     parser.add_argument("--epochs", type=int, help="of training; default: by the number of photos")
     parser.add_argument("--seed", type=int, help="default: 0")
     parser.add_argument("--device", help="auto (default), cpu, cuda")
-    parser.add_argument("--executor", help="inline (default), or local: worker processes, several at once")
+    parser.add_argument("--executor", help="inline (default), local: worker processes, several at once, or ray: a cluster")
     parser.add_argument("--onnx", action="store_true", help="also model.onnx, compared with the model on test photos; needs vitlib[deploy]")
     parser.add_argument("--int8", action="store_true", help="also model.int8.onnx, its weights of eight bits; the summary has its accuracy")
     parser.add_argument("--results-dir", type=_folder, help="where trainings are kept, so that nothing is computed twice")

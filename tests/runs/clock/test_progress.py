@@ -141,3 +141,13 @@ def test_the_last_line_of_a_study_says_that_all_runs_are_dealt_with(place, monke
     else:
         execute([total], place)
     assert log.getvalue().splitlines()[-1] == f"runs 3/3 | {total.id} | 00:00 left"
+
+
+def test_ticks_go_on_at_most_so_often_the_first_at_once_and_no_image_is_lost(monkeypatch):
+    now = iter([10.0, 10.0, 10.2, 10.4, 10.5, 10.5])
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(now))
+    said = []
+    tick = progress_module.seldom(lambda *how_far: said.append(how_far), every=0.5)
+    for epoch in range(4):
+        tick(epoch, 4, 10)
+    assert said == [(0, 4, 10), (3, 4, 30)]

@@ -66,7 +66,7 @@ def test_a_run_whose_workers_keep_dying_is_given_up_and_its_siblings_are_not(nod
     with pytest.raises(RunsFailedError, match=r"its worker died 1 times \(WorkerCrashedError: "):
         execute(asked, place, executor="ray")
     killing.join()
-    assert 0 < len(store.ids()) < len(asked)
+    assert store.ids() and {spec.id for spec in asked} > {*store.ids()} & {spec.id for spec in asked}
 
 
 def test_runs_of_a_node_that_dies_are_computed_by_others_and_what_was_stored_stays(nodes, asked, place, store, smoke):
@@ -139,14 +139,15 @@ def test_ctrl_c_in_a_terminal_leaves_a_line_and_no_cluster_of_our_own(tmp_path):
         text=True,
         start_new_session=True,
         preexec_fn=heard,
-        env=environment | {"OMP_NUM_THREADS": "1"},
+        env=environment | {"OMP_NUM_THREADS": "1", "RAY_memory_monitor_refresh_ms": "0"},
     )
     while run.poll() is None and not list(tmp_path.glob("[!.]*/manifest.json")):
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGINT)
     _, said = run.communicate(timeout=60)
     lines = [line for line in said.splitlines() if line and not line.startswith("runs ")]
-    assert run.returncode == 130 and len(lines) == 1 and lines[0].startswith("stopped: ")
+    assert run.returncode == 130, said
+    assert len(lines) == 1 and lines[0].startswith("stopped: ")
     with pytest.raises(ProcessLookupError):
         os.killpg(run.pid, 0)
 
@@ -165,7 +166,7 @@ def test_a_gpu_is_asked_for_in_shares_and_a_task_sees_no_other(nodes, place, sto
         there = nodes_module.Nodes(connected, job)
         assert there.device == "cuda" and there.alive()[0].gpus == 2
         assert there.needs(SimpleNamespace(timed=True)) == Needs(1, 2, node=there.alive()[0].id)
-        see = ray.remote(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
+        see = ray.remote(lambda: time.sleep(10) or os.environ["CUDA_VISIBLE_DEVICES"])  # at the same time
         seen = connected.get([see.options(num_cpus=0, num_gpus=0.5).remote() for _ in range(4)])
     nodes.kill()
     assert sorted(seen) == ["0", "0", "1", "1"]

@@ -62,8 +62,9 @@ def _connect(ray: Any, address: str) -> None:
         _leave_token()  # Ray asks for one on a cluster that it starts for a single program
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
-    except (RuntimeError, ConnectionError, ValueError, ray.exceptions.RayError) as error:
-        raise SpecError(f"executor: got 'ray', and {address or 'a cluster on this machine'} cannot be used: {_in_a_line(error)}") from None
+    except Exception as error:  # Ray raises no other class for a node that does not start in time
+        cluster, reason = address or "a cluster on this machine", " ".join(str(error).split())
+        raise SpecError(f"executor: got 'ray', and {cluster} cannot be used: {reason}") from None
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray puts its own in its place
@@ -82,5 +83,9 @@ def _leave_token() -> None:
         path.chmod(0o600)
 
 
-def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def told(error: BaseException) -> str:
+    """What went wrong in a line: of a task's own exception, what it raised."""
+    inner = getattr(error, "cause", None)
+    cause = inner if isinstance(inner, BaseException) else error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [""]
+    return f"{type(cause).__name__}: {lines[0]}"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vitlib.runs.executors.on_ray.connection import told
 from vitlib.runs.executors.on_ray.task import look
 from vitlib.runs.executors.on_ray.versions import require_same, versions
 from vitlib.runs.executors.protocol import Job
@@ -151,7 +152,7 @@ class Nodes:
         nodes = self.alive()
         specs = [dump(spec) for spec in self._job.plan.pending.values()]
         task, on = self._ray.remote(look), self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        how = [{"num_cpus": 0, "max_retries": 0, "scheduling_strategy": on(node.id, soft=False)} for node in nodes]
+        how = [{"num_cpus": 0, "scheduling_strategy": on(node.id, soft=False)} for node in nodes]
         looks = [task.options(**each).remote(specs, self._job.place.data_dir, versions()) for each in how]
         for node, asked in zip(nodes, looks, strict=True):
             found, refused, self._cards[node.id] = self._answer(node, asked)
@@ -161,9 +162,8 @@ class Nodes:
         self._counted = 0.0
 
     def _answer(self, node: Node, asked: Any) -> tuple[dict[str, str], str, int]:
-        errors = self._ray.exceptions
         try:
             return self._ray.get(asked, timeout=LOOKING)
-        except errors.RayError as error:
-            reason = " ".join(str(error).split())[-400:]
+        except self._ray.exceptions.RayError as error:
+            reason = told(error)
             raise SpecError(f"executor: got 'ray', and node {node.address} of the cluster cannot compute with vitlib: {reason}") from None

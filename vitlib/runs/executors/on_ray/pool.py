@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from vitlib.runs.executors.on_ray.board import Board
-from vitlib.runs.executors.on_ray.connection import connected
+from vitlib.runs.executors.on_ray.connection import connected, told
 from vitlib.runs.executors.on_ray.nodes import Needs, Nodes
 from vitlib.runs.executors.on_ray.task import Order, Report, compute, put, taken
 from vitlib.runs.executors.on_ray.versions import versions
@@ -90,7 +90,7 @@ class Tasks:
         try:
             task = self._begin(spec, needs)
         except (OSError, StoreError, KeyError) as error:  # of a parent that was damaged or taken away meanwhile
-            return Ended(spec.id, "failed", reason=_told(error))
+            return Ended(spec.id, "failed", reason=told(error))
         self.asked[spec.id], self.flying[task] = needs, spec.id
         return None
 
@@ -143,11 +143,11 @@ class Tasks:
         try:
             return self._received(run_id, self.ray.get(task))
         except self.ray.exceptions.RayTaskError as error:
-            return Ended(run_id, "failed", reason=_told(error.cause))
+            return Ended(run_id, "failed", reason=told(error))
         except self.ray.exceptions.RayError as error:
-            return Lost(run_id, f"{type(error).__name__}: {_first_line(error)}")
+            return Lost(run_id, told(error))
         except (OSError, StoreError) as error:
-            return Ended(run_id, "failed", reason=_told(error))
+            return Ended(run_id, "failed", reason=told(error))
         finally:
             self._release(task)
 
@@ -159,6 +159,7 @@ class Tasks:
             put(store.scratch(run_id), report.scratch)
         if report.outcome == "stored":
             store.install(run_id, report.files)
+            self.ancestors.forget(run_id)
             store.clear_scratch(run_id)
             store.forget_failure(run_id)
         return Ended(run_id, report.outcome, report.seconds, report.reason)
@@ -181,6 +182,10 @@ class Ancestors:
         """References by id, to all that are stored: some runs read what their parents started from. A damaged one raises a DamagedError."""
         return {run.id: self._files(run.id) for run in spec.family() if run.id != spec.id and run.id in self._store}
 
+    def forget(self, run_id: str) -> None:
+        """Of a run that was computed anew."""
+        self._kept.pop(run_id, None)
+
     def _files(self, run_id: str) -> Any:
         if run_id not in self._kept:
             self._kept[run_id] = self._ray.put(self._store.files(run_id))
@@ -188,11 +193,3 @@ class Ancestors:
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return self._kept[run_id]
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "")

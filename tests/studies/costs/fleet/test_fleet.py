@@ -108,9 +108,9 @@ def test_a_machine_that_cannot_be_is_refused(fields, message):
 def test_the_command_says_hours_bytes_rates_and_the_bottleneck(tmp_path, capsys):
     """Images that are not here count by what is published of their set."""
     where = ["--results-dir", str(tmp_path), "--data-dir", str(tmp_path)]
-    assert main(["plan", "dual_ssl_kd", "--profile", "paper", "--gpus", "64", "--cores-per-gpu", "10", *where]) == 0
+    assert main(["plan", "dual_ssl_kd", "--profile", "paper", "--gpus", "64", "--cores-per-gpu", "2", *where]) == 0
     said = capsys.readouterr().out
-    for expected in ("on 64 x NVIDIA H100", "assumed, never measured: 40 %", "10 cores a GPU", "images/s a GPU", "PiB", "decoding"):
+    for expected in ("on 64 x NVIDIA H100", "assumed, never measured: 40 %", "2 cores a GPU", "images/s a GPU", "PiB", "decoding"):
         assert expected in said
     assert main(["plan", "dual_ssl_kd", "--profile", "paper", "--gpus", "0", *where]) == 2
     assert main(["plan", "dual_ssl_kd", "--profile", "paper", "--gpus", "8", "--budget", "12m", *where]) == 2

@@ -32,6 +32,7 @@ from vitlib.runs.plan import Executor, Mode
 from vitlib.runs.provenance import commit, now
 from vitlib.runs.store import Store, require_writable
 from vitlib.spec import RunSpec, SpecError, require
+from vitlib.studies.costs.remaining import holding
 from vitlib.studies.costs.slots import slots_per_gpu
 from vitlib.studies.headless import copies, kernel
 from vitlib.studies.headless.forks import Forks
@@ -107,7 +108,8 @@ def run_all(names: list[str], parameters: dict[str, Any], budget: Budget | None 
 def _run_together(studies: dict[Path, Study | Page], parameters: dict[str, Any], kernels: Forks | None) -> list[Receipt]:
     """Side by side, the runs of all studies computed before; one after the other where these are to be computed in their notebooks."""
     effective = [default_parameters(source) | parameters for source in studies if not profiles_of(source)]
-    if any((values.get("executor"), values.get("mode")) != ("local", "cached") for values in effective):
+    ways = {(values["executor"], values["mode"]) for values in effective} or {("local", "cached")}
+    if ways not in ({("local", "cached")}, {("ray", "cached")}):
         return [run_notebook(source, parameters, kernels=kernels) for source in studies]
     runs = {source: {spec.id: spec for spec in _computable(study)} for source, study in studies.items()}
     of_all = dict(ChainMap(*runs.values()))
@@ -116,7 +118,8 @@ def _run_together(studies: dict[Path, Study | Page], parameters: dict[str, Any],
         Job(partial(run_notebook, source, parameters, kernels=kernels), of_all if _is_about_all(study) else runs[source], stored)
         for source, study in studies.items()
     ]
-    return execute_together(jobs, partial(_compute, [study for study in studies.values() if isinstance(study, Study)]))
+    ((executor, _),) = ways
+    return execute_together(jobs, partial(_compute, [study for study in studies.values() if isinstance(study, Study)], executor))
 
 
 def _is_about_all(study: Study | Page) -> bool:
@@ -130,12 +133,13 @@ def _computable(study: Study | Page) -> list[RunSpec]:
         return []
 
 
-def _compute(studies: list[Study], specs: list[RunSpec], settled: Settled) -> None:
+def _compute(studies: list[Study], executor: Executor, specs: list[RunSpec], settled: Settled) -> None:
     """Runs of several studies at the place that they share."""
     place = studies[0].place
-    place = replace(place, slots_per_gpu=slots_per_gpu(specs, Sets(place.data_dir)))
+    if executor == "local":
+        place = replace(place, slots_per_gpu=slots_per_gpu(specs, Sets(place.data_dir)))
     titles = {run_id: title for study in studies for run_id, title in study.titles.items()}
-    execute(specs, place, executor="local", titles=titles, settled=settled)
+    execute(specs, place, executor=executor, memory=holding(studies[0]), titles=titles, settled=settled)
 
 
 def run_within(budget: Budget, source: Path, parameters: dict[str, Any], kernels: Forks | None = None) -> Receipt:

@@ -33,7 +33,7 @@ from vitlib.studies.loading import load_study
 RESULT = Path(__file__).with_suffix(".json")
 DOCUMENT = "teachers"
 UNDISTURBED = 3  # studies that nothing happens to
-LATEST = 12  # of the runs that are stored when the kill comes
+LATEST = 9  # of the 14 runs that are stored when the kill comes
 WORKER = "vitlib.runs.workers.worker"
 
 

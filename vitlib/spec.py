@@ -151,7 +151,7 @@ def families(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
 
     def visit(run: RunSpec) -> None:
         if run.id not in found:
-            for parent in run._runs:
+            for parent in run.parents():
                 visit(parent)
             found[run.id] = run
 

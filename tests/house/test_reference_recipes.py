@@ -17,7 +17,9 @@ from vitlib.recipe import Recipe
 
 CODES = {"deit": {"code": "deit"}, "wecolora": {"code": "wecolora"}}  # what a document's tags stand for; elsewhere they name the code
 TAGS = ("code", "deit", "mae", "dino", "byot", "rkd", "cited")
-NEUTRAL = {"precision", "compile", "channels_last", "accumulate", "eval_every", "ema_decay"}  # how it is computed and watched
+NEUTRAL = {  # how it is computed and watched
+    "precision", "compile", "channels_last", "accumulate", "eval_every", "ema_decay", "sync_batchnorm",
+}  # fmt: skip
 RECIPES = {  # document and section, its profile left out: the recipe of the code
     ("deit", "recipe"): "training",
     ("deit", "finetune"): "fine-tuning",

@@ -32,7 +32,7 @@ def executed(tmp_path, monkeypatch):
         tagged = nbformat.v4.new_code_cell(cell, metadata={"tags": ["parameters"]})
         nbformat.write(nbformat.v4.new_notebook(cells=[tagged]), tmp_path / f"{name}.ipynb")
 
-    def execute(source, target, parameters, timeout):
+    def execute(source, target, parameters, timeout, kernels=None):
         executed.append(source.stem)
         target.write_text(f"executed for the {len(executed)}th time")
         return ""

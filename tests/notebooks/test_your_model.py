@@ -122,7 +122,7 @@ def test_a_notebook_may_show_a_study_of_another_name(tmp_path):
 def test_within_a_budget_a_page_is_executed_once_and_not_after_the_deadline(tmp_path, monkeypatch):
     times = []
 
-    def execute(source, target, parameters, timeout):
+    def execute(source, target, parameters, timeout, kernels=None):
         times.append(target)
         target.write_text("executed")
         return ""

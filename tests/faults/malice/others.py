@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from tests.faults.malice.cases import HARMLESS, case, code, written
-from vitlib.__main__ import _settings
 from vitlib.grid.changes import read_overrides
 from vitlib.inputs.pictures import check_header, open_image
 from vitlib.inputs.sets.folders import SplitFolder
+from vitlib.studies.arguments import _settings
 from vitlib.studies.crate import contents, writing
 
 UNREADABLE = r"image .*photo\.\w+: cannot be read"

@@ -40,7 +40,8 @@ def made(study, **tables):
 
 
 def stored(metrics=None, history=None, arrays=None):
-    return SimpleNamespace(metrics=metrics or {}, history=history, arrays=arrays or {})
+    text = None if history is None else history.to_csv(index=False).encode()
+    return SimpleNamespace(metrics=metrics or {}, history=history, history_text=text, arrays=arrays or {})
 
 
 def accuracies(values, otherwise=50.0):

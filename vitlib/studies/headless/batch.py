@@ -108,7 +108,7 @@ def run_all(names: list[str], parameters: dict[str, Any], budget: Budget | None 
 def _run_together(studies: dict[Path, Study | Page], parameters: dict[str, Any], kernels: Forks | None) -> list[Receipt]:
     """Side by side, the runs of all studies computed before; one after the other where these are to be computed in their notebooks."""
     effective = [default_parameters(source) | parameters for source in studies if not profiles_of(source)]
-    ways = {(values["executor"], values["mode"]) for values in effective} or {("local", "cached")}
+    ways = {(values.get("executor"), values.get("mode")) for values in effective} or {("local", "cached")}
     if ways not in ({("local", "cached")}, {("ray", "cached")}):
         return [run_notebook(source, parameters, kernels=kernels) for source in studies]
     runs = {source: {spec.id: spec for spec in _computable(study)} for source, study in studies.items()}

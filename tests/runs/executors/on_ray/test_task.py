@@ -12,6 +12,7 @@ from vitlib.dumped import dump
 from vitlib.runs.executors.on_ray import task
 from vitlib.runs.executors.on_ray.task import Order, compute, look, put, taken
 from vitlib.runs.executors.on_ray.versions import versions
+from vitlib.runs.manifest import json_bytes
 from vitlib.runs.store import Store
 from vitlib.spec import SpecError
 
@@ -83,9 +84,9 @@ def test_an_ancestor_is_fetched_when_it_is_read_for_the_first_time(tmp_path, sto
     ray = SimpleNamespace(get=lambda name: asked.append(name) or store.files(name))
     monkeypatch.setitem(sys.modules, "ray", ray)
     spec = Number(value=3)
-    store.install(spec.id, {"result.json": b"{}", "provenance.json": b"{}", "spec.json": b"{}"})
+    store.install(spec.id, {"result.json": b"{}", "provenance.json": b"{}", "spec.json": json_bytes({"id": spec.id, **dump(spec)})})
     there = task._WithAncestors(tmp_path / "there", {spec.id: spec.id, "other": "other"})
-    assert [there.read(spec.id).metrics for _ in range(2)] == [{}, {}] and asked == [spec.id]
+    assert [read(spec.id, spec).metrics for read in (there.open, there.read)] == [{}, {}] and asked == [spec.id]
     with pytest.raises(KeyError):
         there.read("unknown")
 

@@ -20,10 +20,11 @@ from vitlib.runs.clock.progress import seldom
 from vitlib.runs.executors.on_ray.versions import require_same, versions
 from vitlib.runs.plan import Place
 from vitlib.runs.preflight import preflight
-from vitlib.runs.store import Store, Stored
+from vitlib.runs.reading.stored import Stored
+from vitlib.runs.store import Store
 from vitlib.runs.workers.one import compute_one
 from vitlib.runs.workers.slots import smallest_card
-from vitlib.spec import SpecError
+from vitlib.spec import RunSpec, SpecError
 
 DATA = "VITLIB_NODE_DATA"  # folder of a node's data sets, where it is another than the driver's
 Files = dict[str, bytes]
@@ -121,12 +122,19 @@ class _WithAncestors(Store):
         super().__init__(root)
         self._references = references
 
-    def read(self, run_id: str) -> Stored:
+    def open(self, run_id: str, asked: RunSpec | None = None) -> Stored:
+        self._fetch(run_id)
+        return super().open(run_id, asked)
+
+    def read(self, run_id: str, asked: RunSpec | None = None) -> Stored:
+        self._fetch(run_id)
+        return super().read(run_id, asked)
+
+    def _fetch(self, run_id: str) -> None:
         if run_id in self._references and run_id not in self:
             import ray
 
             self.install(run_id, ray.get(self._references[run_id]))
-        return super().read(run_id)
 
 
 def _home() -> Path:

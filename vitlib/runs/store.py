@@ -66,7 +66,7 @@ class Store:
         return sorted(name for name in names if not name.startswith(".") and os.path.isfile(f"{self.root}/{name}/{MANIFEST}"))
 
     def read(self, run_id: str, asked: RunSpec | None = None) -> Stored:
-        """A run, the checksums of all its files verified, and that it is described as the one `asked` for.
+        """A run, the checksums of all its files verified, all but weights parsed, and that it is described as the one `asked` for.
 
         Raises:
             KeyError: if it is not stored.
@@ -74,7 +74,9 @@ class Store:
         """
         files = verified(self._folder(run_id), unread={WEIGHTS})
         require_described(run_id, json_table(files.get("spec.json", b"")), asked)
-        return self.open(run_id, asked)
+        stored = self.open(run_id, asked)
+        stored.parse()
+        return stored
 
     def open(self, run_id: str, asked: RunSpec | None = None) -> Stored:
         """A run whose files are all there by name; the bytes of each are compared when it is read, and its description with `asked` before.

@@ -14,8 +14,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vitlib import paths
 from vitlib.grid.changes import folder_name
 from vitlib.grid.grid import Grid
@@ -153,15 +151,9 @@ def _run(archive: Path, asked: RunSpec, files: dict[str, bytes]) -> Archived:
     if broken := [name for name in TABLES if json_table(files.get(name, b"")) is None]:
         raise ValueError(f"{asked.id}: {', '.join(broken)} cannot be read")
     run = Archived(archive / asked.id, files)
-    _require_readable(run)
+    run.parse()
     require_described(asked.id, run.spec, asked)
     return run
-
-
-def _require_readable(run: Archived) -> None:
-    """Parse all that is parsed when it is asked for otherwise: whoever wrote the archive may have meant something else."""
-    for values in (run.history, *run.arrays.values()):
-        np.shape(values)
 
 
 def _require_small(packed: Iterable[bytes]) -> None:

@@ -1,5 +1,6 @@
 """A budget of time: which run begins next, what is interrupted, who is waited for, and that calling again comes to the end."""
 
+import tempfile
 import time
 from itertools import count
 
@@ -35,8 +36,9 @@ class Clock:
 
 
 @pytest.fixture
-def hours(monkeypatch):
-    """A clock of the budget's own."""
+def hours(monkeypatch, tmp_path):
+    """A clock of the budget's own, and a host of its own: whoever measures beside these tests keeps nobody waiting."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     made = Clock()
     for module in (clock, driver, one, alone):
         monkeypatch.setattr(module, "time", made)

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -58,7 +58,7 @@ class Stored:
 
     @cached_property
     def history(self) -> pd.DataFrame | None:
-        return None if self.history_text is None else pd.read_csv(io.BytesIO(self.history_text))
+        return self._parsed("history.csv", lambda content: pd.read_csv(io.BytesIO(content)))
 
     @cached_property
     def history_text(self) -> bytes | None:
@@ -68,12 +68,20 @@ class Stored:
     @cached_property
     def arrays(self) -> Mapping[str, np.ndarray]:
         """By name; each is unpacked when it is asked for."""
-        return self._parsed("arrays.npz", Arrays) or {}
+        return self._parsed("arrays.npz", partial(Arrays, self.id)) or {}
 
     @property
     def weights(self) -> dict[str, np.ndarray] | None:
         """By parameter name, read anew each time; None if the run kept none."""
         return self._parsed(WEIGHTS, load_safetensors)
+
+    def parse(self) -> None:
+        """All that is parsed when it is asked for otherwise, but for weights: whoever wrote the files may have meant something else."""
+        for name in ("metrics", "provenance", "spec"):
+            if not isinstance(getattr(self, name), dict):
+                raise DamagedError(f"{self.id}: its {name} are no table")
+        for values in (self.history, *self.arrays.values()):
+            np.shape(values)
 
     def _parsed(self, name: str, parse: Callable[[bytes], Parsed]) -> Parsed | None:
         content = self._content(name)
@@ -124,7 +132,8 @@ class Stored:
 class Arrays(Mapping):
     """The arrays of a npz file, whose bytes were checked."""
 
-    def __init__(self, content: bytes):
+    def __init__(self, run_id: str, content: bytes):
+        self._run_id = run_id
         self._packed = np.load(io.BytesIO(content), allow_pickle=False)
         if not isinstance(self._packed, np.lib.npyio.NpzFile):
             raise ValueError("no npz file")
@@ -147,9 +156,9 @@ class Arrays(Mapping):
         except KeyError:
             raise
         except Exception as error:  # whoever wrote it was not `Store.put`
-            raise DamagedError(f"arrays.npz: {name!r} cannot be unpacked ({type(error).__name__}: {error})") from None
+            raise DamagedError(f"{self._run_id}: {name!r} of arrays.npz cannot be unpacked ({type(error).__name__}: {error})") from None
         if not isinstance(array, np.ndarray):
-            raise DamagedError(f"arrays.npz: {name!r} is no array")
+            raise DamagedError(f"{self._run_id}: {name!r} of arrays.npz is no array")
         return array
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from typing import NoReturn
 
 from ipykernel.kernelapp import IPKernelApp
@@ -56,6 +57,8 @@ def _become_kernel(arguments: list[str], cwd: str, env: dict[str, str]) -> NoRet
     try:
         IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={parent}"])
         atexit._run_exitfuncs()
+    except Exception:
+        traceback.print_exc()
     finally:
         os._exit(0)
 

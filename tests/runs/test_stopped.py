@@ -1,16 +1,19 @@
 """Stopped by hand: one line says what is stored and what is left, no worker stays, and the same call goes on."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 
 from tests.support import Number, Total
 from vitlib.runs.execute import RunsFailedError, StoppedError, execute
 from vitlib.runs.executors import inline
+from vitlib.runs.store import Store
 from vitlib.runs.workers import local
 from vitlib.runs.workers.one import compute_one
 
@@ -41,6 +44,21 @@ def test_inline_one_line_says_what_is_stored_and_what_is_left_and_the_same_call_
     assert (stopped.value.stored, stopped.value.left, str(stopped.value)) == (1, 2, "stopped: 1 run stored, 2 left")
     assert stopped.value.__cause__ is None and stopped.value.__suppress_context__
     assert store.ids() == [total.left.id]
+    assert execute([total], place)[total.id].metrics["value"] == 3
+
+
+def test_an_error_of_taking_down_what_was_interrupted_is_no_failure_of_the_run(total, place, store, monkeypatch):
+    """As numpy's archives do: interrupted in writing a member, closing them raises a ValueError."""
+
+    def put(*arguments):
+        with zipfile.ZipFile(io.BytesIO(), "w") as packed:
+            member = packed.open("a member", "w")  # noqa: F841  left open, as by an interruption within
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "put", put)
+        with pytest.raises(StoppedError, match="stopped: 0 runs stored, 3 left"):
+            execute([total], place)
     assert execute([total], place)[total.id].metrics["value"] == 3
 
 

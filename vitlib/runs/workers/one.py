@@ -51,12 +51,13 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         context = Context(device, place.data_dir, scratch, parent, tick, place.checkpoint_every, place.deadline, place.capture)
         around = on_the_host(alone=spec.timed, deadline=place.deadline)
         try:
-            with around, one_thread(device), heeded_by(context), distributed.divided(spec):
-                began = time.monotonic()
-                result = result_of(spec, context)
-                seconds = time.monotonic() - began
-            require_held(mine)
-            store.put(spec, result, about | {"finished": now()})
+            with interruption_kept():
+                with around, one_thread(device), heeded_by(context), distributed.divided(spec):
+                    began = time.monotonic()
+                    result = result_of(spec, context)
+                    seconds = time.monotonic() - began
+                require_held(mine)
+                store.put(spec, result, about | {"finished": now()})
         except NoRoomError:
             return Outcome("held")
         except (LostClaimError, OutOfTimeError) as ended:
@@ -72,6 +73,22 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         store.clear_scratch(spec.id)
         store.forget_failure(spec.id)
         return Outcome("stored", seconds)
+
+
+@contextmanager
+def interruption_kept() -> Iterator[None]:
+    """An error met in taking down what someone interrupted, as `zipfile` raises of a half-written member, is that interruption still."""
+    try:
+        yield
+    except Exception as error:
+        if any(isinstance(cause, KeyboardInterrupt) for cause in _behind(error)):
+            raise KeyboardInterrupt from error
+        raise
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    while error := error.__cause__ or error.__context__:
+        yield error
 
 
 def _interrupted(by: LostClaimError | OutOfTimeError, spec: RunSpec, store: Store) -> Outcome:

@@ -48,7 +48,7 @@ test: $(READY)  ## everything a reviewer would run; no network, no GPU needed
 
 faults: export OMP_NUM_THREADS = 1
 faults: $(READY)  ## every fault and every hostile file at length, with counts at the end
-	@$(PY) -m pytest -q -m "faults or not faults" tests/faults
+	@KEEP_COUNTS=1 $(PY) -m pytest -q -m "faults or not faults" tests/faults
 
 audit: $(READY)  ## licences of files and packages renewed, and the lock held against known advisories, by pip-audit: the one command that asks others
 	@$(PY) -m docs.audit licences

@@ -40,6 +40,10 @@ LATER = 0.5  # seconds after that, at most
 WORKER = "vitlib.runs.workers.worker"
 
 
+class TooLateError(Exception):
+    """The study was over before the kill."""
+
+
 @dataclass
 class Try:
     """One study under way."""
@@ -53,6 +57,7 @@ class Try:
     def kill_driver(self) -> None:
         """The first one; where it was alone, another takes its place at once."""
         victim = self.drivers[0]
+        self.require_under_way()
         victim.kill()
         victim.wait()
         self.killed.append(victim)
@@ -60,10 +65,21 @@ class Try:
             self.drivers += start(self.way, DOCUMENT, self.results)
 
     def kill_worker(self) -> None:
-        os.kill(until(self._computing)[0], signal.SIGKILL)
+        found = until(lambda: self._computing() or self._over())
+        self.require_under_way()
+        os.kill(found[0], signal.SIGKILL)
 
     def kill_node(self) -> None:
+        self.require_under_way()
         self.nodes.kill()
+
+    def require_under_way(self) -> None:
+        """Raises TooLateError where all drivers have ended."""
+        if self._over():
+            raise TooLateError
+
+    def _over(self) -> bool:
+        return all(driver.poll() is not None for driver in self.drivers)
 
     def _computing(self) -> list[int]:
         if self.way == "ray":
@@ -118,7 +134,7 @@ def tried(victim: str, results: Path, nodes: Nodes | None, moments: random.Rando
     before = written(results)
     try:
         VICTIMS[victim](run)
-    except TimeoutError:  # nobody computed any more
+    except TooLateError:
         finish(run.drivers)
         return None
     finish(run.drivers, tuple(run.killed))

@@ -1,6 +1,6 @@
 """Four drivers on one store in trouble, for hours: nothing lost, nothing wrong, memory and file handles flat.
 
-    python -m tests.faults.soak [--hours 2] [--seed 0]
+    python -m tests.faults.soak [--hours 2] [--seed 0] [--folder FOLDER]
 
 Each round's runs are computed by drivers that look at every number (`rounds`), while drivers are killed and files damaged (`trouble`).
 A run may be computed once, once more for each time it was harmed, and once more for each driver that was killed at it: what goes beyond
@@ -18,12 +18,12 @@ from pathlib import Path
 from statistics import median
 
 from tests.faults import counted
-from tests.faults.soak.rounds import drive, specs_of
+from tests.faults.soak.rounds import done_by, drive, specs_of
 from tests.faults.soak.trouble import KEPT, Trouble
 from vitlib.runs.plan import Place
 
 DRIVERS = 4
-PER_ROUND = 5.0  # seconds
+PER_ROUND = 5.0  # seconds, and until the first driver has seen every number of it
 BETWEEN = (0.05, 0.8)  # seconds between two troubles
 
 
@@ -31,9 +31,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", default="", help="keeps store and logs in a new folder; default: removed afterwards")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
-        lines, whole = soak(Path(folder), options.hours * 3600, options.seed)
+        lines, whole = soak(Path(options.folder or folder), options.hours * 3600, options.seed)
     print("\n".join(lines))
     counted.keep("soak", "\n".join(lines))
     return int(not whole)
@@ -42,7 +43,7 @@ def main() -> int:
 def soak(folder: Path, seconds: float, seed: int) -> tuple[list[str], bool]:
     """A table, and whether nothing was lost or wrong."""
     place = Place(folder / "results", folder / "data", device="cpu")
-    place.data_dir.mkdir()
+    place.data_dir.mkdir(parents=True)
     context = get_context("forkserver")
     context.set_forkserver_preload(["tests.faults.soak.rounds", "torch"])
     enter(place, 0)
@@ -51,7 +52,7 @@ def soak(folder: Path, seconds: float, seed: int) -> tuple[list[str], bool]:
     trouble, began, lost, number = Trouble(place, drivers, start, seed), time.monotonic(), Counter(), 0
     while time.monotonic() - began < seconds:
         until = time.monotonic() + PER_ROUND
-        while time.monotonic() < until:
+        while time.monotonic() < until or done_by(place.data_dir, "driver-0") < number:
             time.sleep(trouble.draws.uniform(*BETWEEN))
             trouble.happen()
         number += 1

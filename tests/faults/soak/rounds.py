@@ -70,7 +70,8 @@ def drive(place: Place, name: str) -> None:
         except Exception:
             with (place.data_dir / "errors").open("a") as log:
                 log.write(f"{name}, round {number}\n{traceback.format_exc()}\n")
-            wrong = 0
+            continue
+        (place.data_dir / f"done-{name}").write_text(str(number))
         with (place.data_dir / "drivers").open("a") as log:
             log.write(f"{name} {number} {wrong} {resident():.2f} {len(os.listdir('/proc/self/fd'))}\n")
         time.sleep(RESTING)
@@ -92,6 +93,12 @@ def round_now(data_dir: Path) -> int | None:
         return int((data_dir / "round").read_text())
     except FileNotFoundError:
         return None
+
+
+def done_by(data_dir: Path, name: str) -> int:
+    """The last round of which a driver has seen every number."""
+    done = data_dir / f"done-{name}"
+    return int(done.read_text() or -1) if done.exists() else -1
 
 
 def resident() -> float:

@@ -27,7 +27,7 @@ class Trouble:
 
     Attributes:
         did: how often each kind was done.
-        harmed: how often each run was damaged or taken away, by its id: so often it may be computed again.
+        harmed: how often each run was damaged, taken or swept away, by its id: so often a driver that is late may compute it again.
         killed: processes that were killed.
     """
 
@@ -96,6 +96,7 @@ class Trouble:
         """As `gc` does: runs of rounds that nobody asks for any more, and what older ones left."""
         asked = {spec.id for number in self._asked() for spec in specs_of(number)}
         gone = remove_runs(self.store, [run_id for run_id in self.store.ids() if run_id not in asked])
+        self.harmed.update(gone)
         remove_leftovers(self.store, list(leftovers(self.store, asked, older_than=30.0)))
         self.did["sweeps"] += 1
         self.did["runs swept away"] += len(gone)

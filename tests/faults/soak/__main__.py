@@ -86,9 +86,13 @@ def computed_in_vain(place: Place, number: int, trouble: Trouble) -> Counter[str
     excused = Counter(run_id for process, run_id in last.items() if int(process) in trouble.killed)
     times, lost = Counter(run_id for _, run_id in lines), Counter()
     for spec in specs_of(number):
-        beyond = times[spec.id] - 1 - trouble.harmed.pop(spec.id, 0) - excused[spec.id]
+        harmed = trouble.harmed.pop(spec.id, 0)
+        beyond = times[spec.id] - 1 - harmed - excused[spec.id]
         lost["computed in vain"] += max(0, beyond)
         lost["never computed"] += times[spec.id] == 0
+        if beyond > 0 or not times[spec.id]:
+            said = f"{spec.id}: computed {times[spec.id]} times, harmed {harmed}, its driver killed {excused[spec.id]}"
+            print(f"\nround {number}, {said}", file=sys.stderr, flush=True)
     trouble.did["computations"] += len(lines)
     log.unlink()
     return lost

@@ -4,8 +4,8 @@
 
 Each round's runs are computed by drivers that look at every number (`rounds`), while drivers are killed and files damaged (`trouble`).
 A run may be computed once, once more for each time that it or a parent was harmed, and once more for each driver that was killed at it:
-what goes beyond is lost. The first driver is never killed; its memory and file handles are compared between the first tenth and the last. A table, also in
-docs/reliability.md.
+what goes beyond is lost. The first driver is never killed; its memory and file handles are compared between the first tenth and the last.
+A table, also in docs/reliability.md.
 """
 
 import argparse

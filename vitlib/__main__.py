@@ -30,7 +30,7 @@ from vitlib.runs.plan import Place
 from vitlib.runs.preflight import verify_data
 from vitlib.runs.store import Store, require_writable
 from vitlib.spec import SpecError, families, require
-from vitlib.studies import arguments, shipping, travel
+from vitlib.studies import arguments, travel
 from vitlib.studies.arguments import changes_given, folder_given, path_given, places_given
 from vitlib.studies.costs import command as costs
 from vitlib.studies.costs.budget import seconds_of
@@ -42,7 +42,7 @@ from vitlib.studies.loading import load_study
 from vitlib.studies.slurm import command as slurm
 from vitlib.studies.study import NOT_VERIFIED, Study
 from vitlib.studies.sweeping import command as sweeping
-from vitlib.studies.verdicts import decide, scoreboard
+from vitlib.studies.verdicts import decide
 
 BUDGET = "time to compute in, such as 12m: whole comparisons first; exit status 3 if runs are left, and the same command goes on"
 
@@ -115,7 +115,7 @@ def render(options: argparse.Namespace) -> int:
     require_writable("figures_dir", study.folder, "choose a folder you may write to")
     results = study.execute(mode="read-only")
     module = importlib.import_module(f"vitlib.papers.{study.paper}")
-    for name in sorted(vars(module)):
+    for name in dir(module):
         kind, _, artefact = name.partition("_")
         if kind == "table":
             study.save_table(getattr(module, name)(results), f"table_{artefact}")
@@ -155,6 +155,8 @@ def show_scoreboard(options: argparse.Namespace) -> int:
 
 
 def _scoreboard(options: argparse.Namespace) -> Path:
+    from vitlib.studies.verdicts import scoreboard  # it draws, which the other commands do without
+
     return scoreboard.save([load_study(name, options.profile or "quick", **places_given(options)) for name in documents()])
 
 
@@ -171,6 +173,8 @@ def _counted(study: Study, archived: set[str]) -> str:
 
 def ship(options: argparse.Namespace) -> int:
     """Trained teachers of a profile into vitlib/teachers/weights, with a manifest of how they were made and what they measure."""
+    from vitlib.studies import shipping  # it loads what teachers are measured with
+
     study = load_study("teachers", options.profile, overrides=changes_given(options), device=options.device, **places_given(options))
     print(shipping.ship(study).to_string(index=False))
     return 0
@@ -178,6 +182,8 @@ def ship(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Measure the shipped teachers again, beside the manifest; 1 if a figure is off by more than 0.2 points."""
+    from vitlib.studies import shipping
+
     place = Place(paths.results_dir(options.results_dir), paths.data_dir(options.data_dir), options.device)
     frame = shipping.verify(place)
     print(frame.to_string(index=False))

@@ -4,6 +4,7 @@ specs.py holds settings and runs, compute.py how they are computed, tables.py an
 profiles and the claims, published.csv the document's numbers.
 """
 
-from vitlib.papers.paper_name.figures import *  # noqa: F403
+from vitlib.papers import lazily
 from vitlib.papers.paper_name.specs import *  # noqa: F403
-from vitlib.papers.paper_name.tables import *  # noqa: F403
+
+__getattr__, __dir__ = lazily.shown_by(__name__, "figures", "tables")

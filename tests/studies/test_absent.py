@@ -86,7 +86,7 @@ def test_tables_show_dashes_for_it_and_claims_say_which_images_they_lack(without
     board = results.board().set_index("table")["to decide"]
     assert set(board["generic"]) == {"the images of photos"}
     assert not {"the images of photos"} & set(board.drop(["generic", "kept_spread"]))
-    for name in vars(study.module):
+    for name in dir(study.module):
         if name.startswith(("table_", "figure_")):
             getattr(study.module, name)(results)
 

@@ -57,7 +57,7 @@ def test_figures_keep_their_width_and_nothing_of_them_is_cut(paper, change, fini
     study = load_study(paper, "smoke", overrides=overrides, results_dir=str(store), device="cpu")
     assert bool(study.changes) == (change != "none")
     results, module = study.execute(mode="read-only"), importlib.import_module(f"vitlib.papers.{paper}")
-    names = [name for name in sorted(vars(module)) if name.startswith("figure_")]
+    names = [name for name in dir(module) if name.startswith("figure_")]
     for name in names:
         figure = getattr(module, name)(results)
         with figures.style(), figures._stamped(figure, artefacts.stamp(study)):

@@ -12,8 +12,9 @@ import pandas as pd
 from vitlib.grid.cells import Cell
 from vitlib.grid.grid import Grid
 from vitlib.grid.images import images_of
-from vitlib.report import figures, frames
+from vitlib.report import frames
 from vitlib.report.evidence import claims
+from vitlib.report.noted import note
 from vitlib.runs.manifest import DamagedError
 from vitlib.runs.preflight import absent
 from vitlib.runs.reading.stored import Stored
@@ -107,7 +108,7 @@ class Results:
 
     def _cells(self, table: str) -> list[Cell]:
         cells = self.study.cells_of(table)
-        figures.show(images_of(cell.spec for cell in cells))
+        note(images_of(cell.spec for cell in cells))
         return cells
 
     def _metrics(self, cell: Cell) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike
 from vitlib.report.drawing.artists import drawn
 from vitlib.report.drawing.labels import label_ends, legend, legend_above
 from vitlib.report.drawing.palette import LOOKS, PALETTE, TEACHER, Look, distinct, look
+from vitlib.report.noted import NOTED
 
 __all__ = [
     "COLUMN",
@@ -47,7 +48,6 @@ __all__ = [
     "narrow",
     "save",
     "save_column",
-    "show",
     "shown_in",
     "style",
 ]
@@ -57,7 +57,6 @@ COLUMN, NARROW = 6.3, 3.3  # inches: the text width of an A4 page, and of one co
 STAMP_WIDTH, STAMP_LINE = 20, 0.11  # of the stamp: letters an inch and inches a line, so that a column holds the widest letters
 MISSING, FEW = "–  not measured", 6  # written into an empty panel, and of how many panels
 _STYLED = RLock()
-_SHOWN: ContextVar[set | None] = ContextVar("shown", default=None)  # what the figure function at work has asked results for
 _WIDTH: ContextVar[float] = ContextVar("width", default=COLUMN)
 
 
@@ -74,9 +73,9 @@ class style(ContextDecorator):
         with ExitStack() as stack:
             stack.enter_context(_STYLED)
             stack.enter_context(mpl.rc_context(fname=STYLE))
-            outer = _SHOWN.get()
-            token = _SHOWN.set(set() if outer is None else outer)  # a function that another one calls draws for both
-            stack.callback(_SHOWN.reset, token)
+            outer = NOTED.get()
+            token = NOTED.set(set() if outer is None else outer)  # a function that another one calls draws for both
+            stack.callback(NOTED.reset, token)
             self._stack = stack.pop_all()
 
     def __exit__(self, *exception) -> None:
@@ -145,16 +144,9 @@ def canvas(
 
 def _empty(height: float) -> Figure:
     figure = Figure(figsize=(_WIDTH.get(), height), layout="constrained")
-    figure.shown = _SHOWN.get()
+    figure.shown = NOTED.get()
     FigureCanvasAgg(figure)
     return figure
-
-
-def show(images: set) -> None:
-    """Note images that results are about: a figure function that asks for results draws them."""
-    shown = _SHOWN.get()
-    if shown is not None:
-        shown |= images
 
 
 def shown_in(figure: Figure) -> set:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from vitlib.report.evidence.intervals import Interval, interval_of
 from vitlib.report.evidence.paired import Paired, paired
@@ -20,6 +19,8 @@ def half_width(values: pd.Series) -> float:
     values = values.dropna()
     if len(values) < 2:
         return float("nan")
+    from scipy.special import stdtrit  # slow to import
+
     return float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values)))
 
 

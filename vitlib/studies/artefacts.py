@@ -6,17 +6,20 @@ import json
 import re
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from vitlib.grid.changes import in_a_line
 from vitlib.grid.grid import Grid
 from vitlib.grid.images import Images, images_of, in_words
-from vitlib.report import figures, tables
+from vitlib.report import tables
 from vitlib.report.evidence import claims
-from vitlib.report.pictures import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vitlib.report.pictures import Picture
 
 OVER_SEEDS = re.compile(r"interval.* over (?:n )?(?:seeds|selections)|seeds.* intervals?\b|±")
 ONE_SEED = "With the one seed here there are no intervals over seeds."
@@ -64,6 +67,9 @@ def save_table(grid: Grid, table: pd.DataFrame, name: str) -> pd.io.formats.styl
 
 def save_figure(grid: Grid, figure: Figure, name: str) -> Picture:
     """Write PNG, PDF and the CSV of what is drawn; returns the saved picture, which a notebook displays."""
+    from vitlib.report import figures
+    from vitlib.report.pictures import Picture
+
     list_changes(grid)
     png = figures.save(figure, grid.folder / name, _figure_stamp(grid, figure))
     return Picture.of(figure, png, caption(grid, name))
@@ -71,11 +77,15 @@ def save_figure(grid: Grid, figure: Figure, name: str) -> Picture:
 
 def save_column(grid: Grid, figure: Figure, name: str) -> None:
     """Write the figure as wide as one column of two, as PDF."""
+    from vitlib.report import figures
+
     list_changes(grid)
     figures.save_column(figure, grid.folder / name, _figure_stamp(grid, figure))
 
 
 def _figure_stamp(grid: Grid, figure: Figure) -> str:
+    from vitlib.report import figures
+
     as_published = grid.profile == "paper" and not grid.changes
     return "" if as_published else stamp(grid, figures.shown_in(figure))
 

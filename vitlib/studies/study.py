@@ -6,16 +6,14 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from vitlib.grid.changes import in_a_line
 from vitlib.grid.grid import Grid
 from vitlib.grid.results import Results
 from vitlib.inputs.pictures import AbsentError
-from vitlib.report.pictures import Picture
 from vitlib.runs.clock.budget import Budget
 from vitlib.runs.execute import TimeIsUpError, execute
 from vitlib.runs.manifest import DamagedError
@@ -29,6 +27,11 @@ from vitlib.studies.costs import remaining, slots, table
 from vitlib.studies.costs.budget import in_order, seconds_of
 from vitlib.studies.costs.speed import machine
 from vitlib.training.work.registry import Sets
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vitlib.report.pictures import Picture
 
 log = logging.getLogger("vitlib")
 NOT_VERIFIED = "verified: metrics and provenance; arrays, histories and weights are when they are read, or now with --verify"

@@ -12,7 +12,7 @@ from vitlib import load_study
 @pytest.mark.parametrize("paper", ["teachers", "wecolora"])
 def test_every_table_and_figure_is_made_from_an_empty_store(paper, tmp_path):
     results = load_study(paper, "smoke", results_dir=str(tmp_path), device="cpu").execute(mode="read-only")
-    made = [name for name in vars(module(paper)) if name.startswith(("table_", "figure_"))]
+    made = [name for name in dir(module(paper)) if name.startswith(("table_", "figure_"))]
     assert len(made) >= 4
     for name in made:
         getattr(module(paper), name)(results)

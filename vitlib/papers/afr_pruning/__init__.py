@@ -5,8 +5,7 @@ takeaway.py what leaves the store, entry.toml the grid, the profiles and the cla
 equations are in vitlib/methods/pruning: saliency.py (1-4) and masks.py.
 """
 
-from vitlib.papers.afr_pruning.explore import *  # noqa: F403
-from vitlib.papers.afr_pruning.figures import *  # noqa: F403
+from vitlib.papers import lazily
 from vitlib.papers.afr_pruning.specs import *  # noqa: F403
-from vitlib.papers.afr_pruning.tables import *  # noqa: F403
-from vitlib.papers.afr_pruning.takeaway import *  # noqa: F403
+
+__getattr__, __dir__ = lazily.shown_by(__name__, "explore", "figures", "tables", "takeaway")

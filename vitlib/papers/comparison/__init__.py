@@ -4,9 +4,8 @@ settings.py has the settings, models.py the models, specs.py which of them fill 
 what is measured of it; tables.py, figures.py, findings.py and explore.py have what is shown.
 """
 
-from vitlib.papers.comparison.explore import *  # noqa: F403
-from vitlib.papers.comparison.figures import *  # noqa: F403
-from vitlib.papers.comparison.findings import *  # noqa: F403
+from vitlib.papers import lazily
 from vitlib.papers.comparison.settings import *  # noqa: F403
 from vitlib.papers.comparison.specs import *  # noqa: F403
-from vitlib.papers.comparison.tables import *  # noqa: F403
+
+__getattr__, __dir__ = lazily.shown_by(__name__, "explore", "figures", "findings", "tables")

@@ -4,9 +4,8 @@ specs.py holds the runs, settings.py which of them fill the grid, compute.py how
 shown, findings.py what that says in words, entry.toml the grid, the profiles and the claims, published.csv the document's numbers.
 """
 
-from vitlib.papers.deit.explore import *  # noqa: F403
-from vitlib.papers.deit.figures import *  # noqa: F403
-from vitlib.papers.deit.findings import *  # noqa: F403
+from vitlib.papers import lazily
 from vitlib.papers.deit.settings import *  # noqa: F403
 from vitlib.papers.deit.specs import *  # noqa: F403
-from vitlib.papers.deit.tables import *  # noqa: F403
+
+__getattr__, __dir__ = lazily.shown_by(__name__, "explore", "figures", "findings", "tables")

@@ -5,7 +5,7 @@ equation 4), tables.py and figures.py what is shown, entry.toml the grid, the pr
 document's numbers. The other equations are in vitlib/methods: distillation/losses.py (1 and 3) and attention.py (2, attention distance).
 """
 
-from vitlib.papers.dual_ssl_kd.explore import *  # noqa: F403
-from vitlib.papers.dual_ssl_kd.figures import *  # noqa: F403
+from vitlib.papers import lazily
 from vitlib.papers.dual_ssl_kd.specs import *  # noqa: F403
-from vitlib.papers.dual_ssl_kd.tables import *  # noqa: F403
+
+__getattr__, __dir__ = lazily.shown_by(__name__, "explore", "figures", "tables")

@@ -8,10 +8,8 @@ objective.py its terms, curriculum.py experiment 2, networks.py how networks are
 themselves are in vitlib/methods/distillation: relations.py (rkd) and self_distillation.py (skd), over the networks of exits.py.
 """
 
-from vitlib.papers.multi_distillation.explore import *  # noqa: F403
-from vitlib.papers.multi_distillation.figures import *  # noqa: F403
-from vitlib.papers.multi_distillation.findings import *  # noqa: F403
+from vitlib.papers import lazily
 from vitlib.papers.multi_distillation.search.settings import *  # noqa: F403
 from vitlib.papers.multi_distillation.specs import *  # noqa: F403
-from vitlib.papers.multi_distillation.tables import *  # noqa: F403
-from vitlib.papers.multi_distillation.takeaway import *  # noqa: F403
+
+__getattr__, __dir__ = lazily.shown_by(__name__, "explore", "figures", "findings", "tables", "takeaway")

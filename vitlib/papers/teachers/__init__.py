@@ -4,6 +4,7 @@ specs.py holds settings and grid, measure.py the runs that look at a frozen teac
 how a teacher is pretrained is in vitlib/teachers.
 """
 
-from vitlib.papers.teachers.figures import *  # noqa: F403
+from vitlib.papers import lazily
 from vitlib.papers.teachers.specs import *  # noqa: F403
-from vitlib.papers.teachers.tables import *  # noqa: F403
+
+__getattr__, __dir__ = lazily.shown_by(__name__, "figures", "tables")

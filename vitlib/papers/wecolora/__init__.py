@@ -5,9 +5,7 @@ takeaway.py the answer and what leaves, entry.toml the grid, the profiles and th
 equations are in vitlib/methods/adapters: lora.py (2 and 3) and weight_copy.py (1).
 """
 
-from vitlib.papers.wecolora.explore import *  # noqa: F403
-from vitlib.papers.wecolora.figures import *  # noqa: F403
-from vitlib.papers.wecolora.shares import *  # noqa: F403
+from vitlib.papers import lazily
 from vitlib.papers.wecolora.specs import *  # noqa: F403
-from vitlib.papers.wecolora.tables import *  # noqa: F403
-from vitlib.papers.wecolora.takeaway import *  # noqa: F403
+
+__getattr__, __dir__ = lazily.shown_by(__name__, "explore", "figures", "shares", "tables", "takeaway")

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from vitlib.report.evidence.paired import Paired
 
@@ -155,6 +154,8 @@ def _unseen(spread: Spread, level: Numbers) -> Numbers:
 
 
 def _quantile(degrees: Numbers, level: Numbers) -> Numbers:
+    from scipy.special import stdtrit  # slow to import
+
     return -stdtrit(degrees, np.asarray(level) / 2)
 
 

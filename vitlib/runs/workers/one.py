@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from vitlib import distributed
+from vitlib import distributed, durable
 from vitlib.computing import Context, NoWeightsError, OutOfTimeError, result_of
 from vitlib.runs.claims.held import LostClaimError, require_held, while_held
 from vitlib.runs.clock.budget import REACHED, note
@@ -106,7 +106,8 @@ def _code_of(scratch: Path, code: str) -> str:
     note = scratch / "code"
     if not (note.exists() and (scratch / "checkpoint.pt").exists()):
         scratch.mkdir(parents=True, exist_ok=True)
-        note.write_text(code)
+        with durable.whole(note) as aside:
+            aside.write_text(code)
     return note.read_text()
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tests.faults.counted import count
+from tests.faults.kills.acts.of_studies import UPDATES
 from tests.faults.kills.disks import Disk, ways
-from tests.faults.kills.operations import OPERATIONS, UPDATES
+from tests.faults.kills.operations import OPERATIONS
 from tests.faults.kills.trials import Trial
 
 LENGTHS = [pytest.param(False, id="a share"), pytest.param(True, id="at length", marks=pytest.mark.faults)]

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tests.faults.kills.acts.of_studies import UPDATES
+from tests.faults.kills.acts.places import Seen, runs
 from tests.faults.kills.disks import State, laid_out, states
-from tests.faults.kills.operations import OPERATIONS, UPDATES, Seen, runs
+from tests.faults.kills.operations import OPERATIONS
 from tests.faults.kills.points import recorded
 from vitlib.runs.store import Store
 

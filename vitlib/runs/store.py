@@ -56,7 +56,7 @@ class Store:
         self.root = Path(root).absolute()
         if writable:
             require_writable("results_dir", self.root, "choose a folder you may write to, or mode='read-only'")
-            self.root.mkdir(parents=True, exist_ok=True)
+            durable.make(self.root)
 
     def __contains__(self, run_id: str) -> bool:
         return (self.root / run_id / MANIFEST).is_file()
@@ -165,8 +165,7 @@ class Store:
 
     def record_failure(self, run_id: str, reason: str, trace: str = "") -> None:
         """Keep why a run failed, and, for whoever looks, where: `.failed/RUN.log`."""
-        folder = self.root / ".failed"
-        folder.mkdir(exist_ok=True)
+        durable.make(folder := self.root / ".failed")
         for kind, text in (("log", trace), ("txt", reason)):
             if text:
                 with durable.whole(folder / f"{run_id}.{kind}") as aside:
@@ -185,8 +184,7 @@ class Store:
         target, aside = self.root / run_id, self._written_aside(run_id, files)
         before = self._aside(run_id, FORMER)
         if target.exists():  # forced again
-            durable.sync(aside.parent)
-            durable.sync(self.root)
+            self._make_certain_of(aside)
             target.rename(before)
         self._put_in_place(aside)
         shutil.rmtree(before, ignore_errors=True)
@@ -194,6 +192,7 @@ class Store:
     def mend(self, run_id: str, files: dict[str, bytes]) -> Path:
         """As `install`, in the place of a damaged run, which is kept for inspection: where it lies."""
         aside = self._written_aside(run_id, files)
+        self._make_certain_of(aside)
         kept = self.set_aside(run_id)
         self._put_in_place(aside)
         return kept
@@ -214,6 +213,11 @@ class Store:
 
     def _aside(self, run_id: str, by: str) -> Path:
         return self.root / ".partial" / f"{run_id}~{by}-{uuid.uuid4().hex[:8]}"
+
+    def _make_certain_of(self, aside: Path) -> None:
+        """Before what it replaces leaves."""
+        durable.sync(aside.parent)
+        durable.sync(self.root)
 
     def _put_in_place(self, aside: Path) -> None:
         aside.rename(self.root / aside.name.partition("~")[0])

@@ -130,8 +130,7 @@ def _code_of(scratch: Path, code: str) -> str:
     note = scratch / "code"
     if not (note.exists() and (scratch / "checkpoint.pt").exists()):
         scratch.mkdir(parents=True, exist_ok=True)
-        with durable.whole(note) as aside:
-            aside.write_text(code)
+        durable.write(note, code.encode())
     return note.read_text()
 
 

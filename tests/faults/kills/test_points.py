@@ -51,7 +51,7 @@ def test_a_power_cut_leaves_no_wrong_number_and_the_same_bits_when_it_is_done_ag
 
 def test_a_checkpoint_that_was_written_is_there_after_a_power_cut(folder, processes):
     trial = Trial("a training with its checkpoints", folder, processes)
-    checkpoint, last = "results/.scratch/student-0/checkpoint.pt", "fsync results/.scratch"
+    checkpoint, last = "results/.scratch/student-0/checkpoint.pt", "fsync results"
     disk, draws, written = Disk(trial.start), np.random.default_rng(0), 0
     for change in trial.changes:
         disk.apply(change)

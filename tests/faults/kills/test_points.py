@@ -13,7 +13,8 @@ from tests.faults.kills.disks import Disk, ways
 from tests.faults.kills.operations import OPERATIONS
 from tests.faults.kills.trials import Trial, apart
 
-LENGTHS = [pytest.param(False, id="a share"), pytest.param(True, id="at length", marks=pytest.mark.faults)]
+CASES = [pytest.param(name, False, id=f"{name}, a share") for name, operation in OPERATIONS.items() if operation.share]
+CASES += [pytest.param(name, True, id=f"{name}, at length", marks=pytest.mark.faults) for name in OPERATIONS]
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,7 @@ def folder(tmp_path):
         yield Path(place)
 
 
-@pytest.mark.parametrize("at_length", LENGTHS)
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize(("name", "at_length"), CASES)
 def test_a_kill_at_a_point_leaves_old_or_new_and_the_same_bits_when_it_is_done_again(name, at_length, folder, processes):
     trial = Trial(name, folder, processes)
     points = trial.drawn(len(trial.points), at_length, most=100)
@@ -41,8 +41,7 @@ def test_a_kill_at_a_point_leaves_old_or_new_and_the_same_bits_when_it_is_done_a
     count(f"killed at a named point: {name}", tries=len(points), recovery=max(times))
 
 
-@pytest.mark.parametrize("at_length", LENGTHS)
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize(("name", "at_length"), CASES)
 def test_a_power_cut_leaves_no_wrong_number_and_the_same_bits_when_it_is_done_again(name, at_length, folder, processes):
     trial = Trial(name, folder, processes)
     times = [trial.cut(*disk) for disk in trial.disks(at_length)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Set
@@ -20,9 +21,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save as save_safetensors
 
+from vitlib import durable
 from vitlib.computing import Result
 from vitlib.dumped import dump
-from vitlib.runs.claims.kinds import claimed
+from vitlib.runs.claims.kinds import ASKED, claimed
 from vitlib.runs.claims.leases import Lease
 from vitlib.runs.manifest import (
     MANIFEST,
@@ -39,6 +41,7 @@ from vitlib.runs.manifest import (
 from vitlib.runs.reading.stored import WEIGHTS, Stored
 from vitlib.spec import RunSpec, SpecError
 
+FORMER = "former"  # who wrote aside what is forced again: after all processes, which have numbers
 FILES = {"spec.json", "result.json", "provenance.json", "history.csv", "arrays.npz", WEIGHTS}
 
 
@@ -53,7 +56,7 @@ class Store:
         self.root = Path(root).absolute()
         if writable:
             require_writable("results_dir", self.root, "choose a folder you may write to, or mode='read-only'")
-            self.root.mkdir(parents=True, exist_ok=True)
+            durable.make(self.root)
 
     def __contains__(self, run_id: str) -> bool:
         return (self.root / run_id / MANIFEST).is_file()
@@ -117,6 +120,7 @@ class Store:
         target = self.root / ".damaged" / f"{run_id}-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
         target.parent.mkdir(exist_ok=True)
         (self.root / run_id).rename(target)
+        durable.sync(target.parent)
         return target
 
     def set_aside_damaged(self, run_id: str, asked: RunSpec | None = None) -> Path | None:
@@ -147,20 +151,25 @@ class Store:
         shutil.rmtree(self.scratch(run_id), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what killed processes left behind for runs that nobody holds and that are stored, if they are not to be computed again."""
+        """Remove what killed processes left behind for runs that nobody holds and that are stored, if they are not to be computed again.
+
+        And what drivers that are dead asked for.
+        """
         leftovers = [*self.root.glob(".partial/*"), *self.root.glob(".scratch/*"), *self.root.glob(".claims/*")]
-        for run_id in {path.name.partition("~")[0] for path in leftovers}:
-            with self.claim(run_id) as mine:
-                if mine and run_id in self and not self.failure(run_id):
-                    self.clear_scratch(run_id)
+        for name in {path.name.partition("~")[0] for path in leftovers}:
+            with self.claim(name) as mine:
+                if mine and name in self and not self.failure(name):
+                    self.clear_scratch(name)
+                for note in (name, f".{name}") if mine else ():
+                    (self.root / ASKED / note).unlink(missing_ok=True)
 
     def record_failure(self, run_id: str, reason: str, trace: str = "") -> None:
         """Keep why a run failed, and, for whoever looks, where: `.failed/RUN.log`."""
-        folder = self.root / ".failed"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{run_id}.txt").write_text(reason, encoding="utf-8")
-        if trace:
-            (folder / f"{run_id}.log").write_text(trace, encoding="utf-8")
+        durable.make(folder := self.root / ".failed")
+        for kind, text in (("log", trace), ("txt", reason)):
+            if text:
+                with durable.whole(folder / f"{run_id}.{kind}") as aside:
+                    aside.write_text(text, encoding="utf-8")
 
     def failure(self, run_id: str) -> str | None:
         path = self.root / ".failed" / f"{run_id}.txt"
@@ -171,24 +180,48 @@ class Store:
             (self.root / ".failed" / f"{run_id}.{kind}").unlink(missing_ok=True)
 
     def install(self, run_id: str, files: dict[str, bytes]) -> None:
-        """Write these files aside with their manifest, and rename them into place as one."""
-        aside = self.root / ".partial" / f"{run_id}~{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        """Write these files aside with their manifest, and rename them into place as one; what was there leaves only then."""
+        target, aside = self.root / run_id, self._written_aside(run_id, files)
+        before = self._aside(run_id, FORMER)
+        if target.exists():  # forced again
+            self._make_certain_of(aside)
+            target.rename(before)
+        self._put_in_place(aside)
+        shutil.rmtree(before, ignore_errors=True)
+
+    def mend(self, run_id: str, files: dict[str, bytes]) -> Path:
+        """As `install`, in the place of a damaged run, which is kept for inspection: where it lies."""
+        aside = self._written_aside(run_id, files)
+        self._make_certain_of(aside)
+        kept = self.set_aside(run_id)
+        self._put_in_place(aside)
+        return kept
+
+    def _written_aside(self, run_id: str, files: dict[str, bytes]) -> Path:
+        aside = self._aside(run_id, str(os.getpid()))
         aside.mkdir(parents=True)
         for name, content in {**files, MANIFEST: manifest_of(digests_of(files))}.items():
-            _write_synced(aside / name, content)
-        _sync_folder(aside)
-        target = self.root / run_id
-        old = self.set_aside(run_id) if target.exists() else None  # forced again: the old result leaves only now
-        aside.rename(target)
-        _sync_folder(self.root)
-        if old:
-            shutil.rmtree(old)
+            durable.write(aside / name, content)
+        durable.sync(aside)
+        return aside
+
+    def _aside(self, run_id: str, by: str) -> Path:
+        return self.root / ".partial" / f"{run_id}~{by}-{uuid.uuid4().hex[:8]}"
+
+    def _make_certain_of(self, aside: Path) -> None:
+        """Before what it replaces leaves."""
+        durable.sync(aside.parent)
+        durable.sync(self.root)
+
+    def _put_in_place(self, aside: Path) -> None:
+        aside.rename(self.root / aside.name.partition("~")[0])
+        durable.sync(self.root)
 
     def _sweep_partial(self, run_id: str) -> None:
-        """Of what killed writers of a claimed run left, put a whole result into an empty place and remove the rest."""
-        for path in self.root.glob(f".partial/{run_id}~*"):
+        """Of what killed writers of a claimed run left, put a whole result, a new one first, into an empty place and remove the rest."""
+        for path in sorted(self.root.glob(f".partial/{run_id}~*")):
             if not (self.root / run_id).exists() and is_whole(path):
-                path.rename(self.root / run_id)
+                self._put_in_place(path)
             else:
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -201,9 +234,8 @@ def require_writable(name: str, folder: Path, remedy: str) -> None:
     """
     try:
         there = next(place for place in [folder, *folder.parents] if place.exists())
-        probe = there / f".probe-{uuid.uuid4().hex}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=there):
+            pass
     except OSError as error:
         raise StoreError(f"{name}: {folder} cannot be written ({error.strerror}); {remedy}") from None
 
@@ -224,16 +256,3 @@ def _safetensors(weights: dict[str, np.ndarray]) -> bytes:
 def _bytes_of(path: str) -> bytes:
     with open(path, "rb") as stream:  # sooner than a Path, and there are many
         return stream.read()
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)

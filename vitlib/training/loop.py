@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import time
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
@@ -22,7 +21,7 @@ from timm.loss import SoftTargetCrossEntropy
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from vitlib import distributed
+from vitlib import distributed, durable
 from vitlib.computing import Context, OutOfTimeError
 from vitlib.inputs.data import Batches
 from vitlib.recipe import Recipe
@@ -258,11 +257,10 @@ class _State:
         payload = buffer.getvalue()
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(".partial")
-        with partial.open("wb") as stream:
-            stream.write(hashlib.sha256(payload).digest() + payload)
-            stream.flush()
-            os.fsync(stream.fileno())
+        durable.write(partial, hashlib.sha256(payload).digest() + payload)
         partial.replace(self.file)
+        for folder in list(self.file.parents)[:3]:  # down from the results
+            durable.sync(folder)
         self.saved = time.monotonic()
 
     def resume(self, device: str) -> None:

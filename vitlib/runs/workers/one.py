@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
-from vitlib import distributed
+from vitlib import distributed, durable
 from vitlib.computing import Context, NoWeightsError, OutOfTimeError, result_of
 from vitlib.runs.claims.held import LostClaimError, require_held, while_held
 from vitlib.runs.clock.budget import REACHED, note
@@ -130,7 +130,7 @@ def _code_of(scratch: Path, code: str) -> str:
     note = scratch / "code"
     if not (note.exists() and (scratch / "checkpoint.pt").exists()):
         scratch.mkdir(parents=True, exist_ok=True)
-        note.write_text(code)
+        durable.write(note, code.encode())
     return note.read_text()
 
 

@@ -20,7 +20,7 @@ from typing import Any, get_args
 import nbformat
 import pandas as pd
 
-from vitlib import paths
+from vitlib import durable, paths
 from vitlib.grid.entries import documents
 from vitlib.inputs.pictures import AbsentError
 from vitlib.messages import brief, nearest
@@ -196,6 +196,7 @@ def run_notebook(
     target_folder.mkdir(parents=True, exist_ok=True)
     target, receipt_file = target_folder / source.name, target_folder / "receipt.json"
     receipt_file.unlink(missing_ok=True)
+    durable.sync(target_folder)  # none stands beside a copy that is half there
     started = time.monotonic()
     error = _executed(source, target, parameters, timeout, kernels) or _leave(study, default_parameters(source) | parameters)
     receipt = Receipt(
@@ -208,9 +209,8 @@ def run_notebook(
         error=error,
         ended=now(),
     )
-    partial = receipt_file.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(receipt), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(receipt_file)
+    with durable.whole(receipt_file) as aside:
+        aside.write_text(json.dumps(asdict(receipt), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return receipt
 
 

@@ -1,0 +1,51 @@
+"""Files that are whole or not there, whatever ends the process, or the machine, while they are written.
+
+A file is written aside, brought to the disk and renamed: a reader finds the one before or the new one. Without the second step a disk may
+keep the name of a file and not yet what is in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name beside it, of the same suffix, to write to; it takes the path's place where the block ends well, and is gone otherwise."""
+    aside = path.with_name(f".unfinished-{path.name}")
+    try:
+        yield aside
+        sync(aside)
+        with suppress(FileNotFoundError):  # another process wrote the same, and was first
+            aside.replace(path)
+        sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write(path: Path, content: bytes) -> None:
+    """A file that is on the disk when this returns, but for its name: `sync` its folder for that."""
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def make(folder: Path) -> None:
+    """A folder, and those above it that are missing, each on the disk with its name."""
+    if not folder.is_dir():
+        make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until what a file holds, or which names a folder has, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -39,7 +39,7 @@ WAYS = [of_cuda, of_the_context, of_torch_on_the_cpu, of_python, of_numpy]
 
 @dataclass
 class SmallDevice:
-    """Holds `room` images from update `since` on, counted from 1; what is more breaks off in the forward or at the end of the backward pass.
+    """Holds `room` images from update `since` on, counted from 1; more break off in the forward pass or at the end of the backward pass.
 
     `seen` are the numbers of images that were asked for, update by update.
     """
@@ -55,7 +55,7 @@ class SmallDevice:
     @property
     def broken(self) -> list[int]:
         """The numbers that were refused."""
-        return [number for update, asked in enumerate(self.seen, start=1) for number in asked if update >= self.since and number > self.room]
+        return [number for asked in self.seen[self.since - 1 :] for number in asked if number > self.room]
 
     @contextmanager
     def around_step(self, progress: float):

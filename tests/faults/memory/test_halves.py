@@ -88,7 +88,7 @@ def test_every_way_of_saying_that_memory_ran_out_is_understood(way):
     count(SIMULATED)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("memory"), KeyError("out of memory"), OSError(12, "no memory")])
+@pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("memory"), KeyError("out of memory"), OSError(12, "")])
 def test_other_errors_are_not_taken_for_it(error):
     assert not ran_out(error)
 
@@ -135,7 +135,7 @@ def test_a_training_in_halves_that_was_killed_goes_on_in_halves_to_the_same_bits
     where = {"scratch": tmp_path, "checkpoint_every": 0.0}
     with pytest.raises(Killed):
         on(SmallDevice(4, since=5), recipe, where=context(**where, tick=killing([killed_after])))
-    device = SmallDevice(4, since=max(1, 5 - killed_after))
+    device = SmallDevice(4, since=max(1, 6 - killed_after))  # the update at which it was killed is taken again
     resumed, trained = on(device, recipe, module=double(seed=1), where=context(**where))
     assert same(weights_of(whole), weights_of(resumed)) and trained.history.equals(expected.history)
     assert trained.measured["halved"] == expected.measured["halved"]
@@ -206,8 +206,9 @@ def test_halves_that_do_not_fit_either_fail_and_name_what_was_tried(backward):
     device = SmallDevice(3, since=6, backward=backward)
     with pytest.raises(NoMemoryError) as refused:
         on(device)
-    assert str(refused.value).startswith("recipe.batch_size=8: out of memory on cpu in update 6; nor in halves, 4 images at a time; take a smaller")
-    assert "recipe.accumulate" in str(refused.value)
+    said = str(refused.value)
+    assert said.startswith("recipe.batch_size=8: out of memory on cpu in update 6; nor in halves, 4 images at a time; ")
+    assert "take a smaller recipe.batch_size, or a larger recipe.accumulate for the same batch" in said
     assert device.seen[-1] == [8, 4], "once"
     count(SIMULATED)
 
@@ -236,7 +237,7 @@ def test_an_update_that_broke_off_in_the_middle_of_changing_weights_is_not_gone_
             of_torch_on_the_cpu()
 
     handle = register_optimizer_step_pre_hook(hook)
-    with pytest.raises(NoMemoryError, match=r"in update 4; the weights, their gradients and the optimiser's state alone do not fit"):
+    with pytest.raises(NoMemoryError, match=r"in update 4; weights, gradients and the optimiser's state alone do not fit"):
         on(SmallDevice(8), module=module)
     handle.remove()
     assert len(calls) == 4

@@ -13,6 +13,7 @@ from vitlib.runs.execute import RunsFailedError, execute
 from vitlib.runs.store import Store
 from vitlib.spec import SpecError
 
+DIVERGING = '{"recipe": {"lr": 1e30}}'
 ROW = "numbers that go wrong, and sets of hardly any images"
 
 
@@ -74,7 +75,7 @@ def test_sets_that_cannot_be_trained_on_are_refused_before_anything_is_computed(
 
 
 def test_a_study_with_failed_runs_ends_with_status_1_and_its_tables_have_a_dash_for_them(tmp_path, capsys):
-    places = ["--profile", "smoke", "--results-dir", str(tmp_path / "results"), "--device", "cpu", "--overrides", '{"recipe": {"lr": 1e30}}']
+    places = ["--profile", "smoke", "--results-dir", str(tmp_path / "results"), "--device", "cpu", "--overrides", DIVERGING]
     assert main(["run", "deit", *places, "--executor", "inline"]) == 1
     said = capsys.readouterr().err
     assert "DivergedError: loss: not finite" in said and "run(s) failed" in said

@@ -1,9 +1,9 @@
 """Trainings that run out of memory: once, the rest of them goes on in halves of its batches. Start from `Halving`; `fitted` is for evaluations.
 
-The gradient of a mean over images is the mean of the halves' gradients: the batch, the updates, the learning rates and the mixing of images
-are those of the recipe, and so are the numbers but for rounding. What a model draws itself (dropout, drop path, masks) it draws for each half:
-other values of the same distribution, as on another device. A training goes on from its last whole update, since gradients are taken anew
-and what is not the same in halves is not tried: a loss over the whole batch, and a model that changes its buffers, as batch norm does.
+The gradient of a mean over images is the mean of the halves' gradients, each weighted by its images: the batch, the updates, the learning
+rates and the mixing of images are those of the recipe, and so are the numbers but for rounding. What a model draws itself (dropout, drop
+path, masks) it draws for each half: other values of the same distribution, as on another device. A training goes on from its last whole
+update: gradients are taken anew, and a model that changes its buffers, as batch norm does, is not halved, nor is a loss over the batch.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Halving:
         """Why halves are not tried, with what to do instead; or nothing."""
         update, part = self._update, self._update.recipe.batch_size // self._update.parts
         if isinstance(error, BrokenUpdateError):
-            return "the weights, their gradients and the optimiser's state alone do not fit; take a smaller model or another recipe.optimizer"
+            return "weights, gradients and the optimiser's state alone do not fit; take a smaller model or another recipe.optimizer"
         if self._position.halved:
             return f"nor in halves, {part // 2} images at a time; {SMALLER}, or a larger recipe.accumulate for the same batch"
         if part < 2 or distributed.processes() > 1:

@@ -15,7 +15,7 @@ from vitlib.recipe import Recipe
 from vitlib.training.optimizer import clip_gradients
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-FULL = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "std::bad_alloc", "could not create a memory object")
+FULL = ("DefaultCPUAllocator", "CUDA error: out of memory", "ALLOC_FAILED", "std::bad_alloc", "could not create a memory object")
 
 
 class BrokenUpdateError(MemoryError):

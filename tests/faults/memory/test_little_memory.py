@@ -1,4 +1,4 @@
-"""Processes whose memory really ends, by a limit of the system or by its killer: the reason is told, the rest goes on, and comes right again.
+"""Processes whose memory really ends, by a limit of the system or by its killer: the reason is told, and the rest goes on.
 
 Limits are of a process's data (RLIMIT_DATA) where it is a new one: RLIMIT_AS counts the address space, and torch's libraries alone map more
 than 2 GiB of that, without needing it. A forked process, which has them, is limited to what it has and some more (RLIMIT_AS).
@@ -205,7 +205,12 @@ def resident(pid: int) -> int:
 @pytest.mark.faults
 def test_a_worker_that_is_killed_for_its_memory_is_tried_once_more_and_the_others_go_on(place, store, monkeypatch):
     killer, popen = Killer(most=int(1.2 * GIB)), subprocess.Popen
-    monkeypatch.setattr(local.subprocess, "Popen", lambda *given, **options: killer.workers.append(popen(*given, **options)) or killer.workers[-1])
+
+    def watched(*given, **options):
+        killer.workers.append(popen(*given, **options))
+        return killer.workers[-1]
+
+    monkeypatch.setattr(local.subprocess, "Popen", watched)
     killer.start()
     with pytest.raises(RunsFailedError, match=r"its worker died 2 times \(killed, for want of memory as a rule\)") as error:
         execute([LARGE, SOUND], place, executor="local")

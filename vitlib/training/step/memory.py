@@ -1,4 +1,4 @@
-"""Trainings that run out of memory: once, the rest of them goes on in halves of its batches. Start from `Halving`; `fitted` is for evaluations.
+"""Trainings that run out of memory: once, the rest of them goes on in halves of its batches. `fitted` is the same for evaluations.
 
 The gradient of a mean over images is the mean of the halves' gradients, each weighted by its images: the batch, the updates, the learning
 rates and the mixing of images are those of the recipe, and so are the numbers but for rounding. What a model draws itself (dropout, drop

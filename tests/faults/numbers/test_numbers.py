@@ -1,5 +1,6 @@
 """Losses that are not finite, exploding gradients, constant labels, empty classes, a single image: failed with the cause, or right."""
 
+import json
 import math
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 
 from tests.faults.counted import count
 from tests.faults.numbers.cases import RECIPE, RIGHT, SOUND, VIT, WRONG, folder
+from vitlib import load_study
 from vitlib.__main__ import main
 from vitlib.papers.deit.specs import Student
+from vitlib.papers.deit.tables import table_strategies
 from vitlib.runs.execute import RunsFailedError, execute
 from vitlib.runs.store import Store
 from vitlib.spec import SpecError
@@ -80,6 +83,12 @@ def test_a_study_with_failed_runs_ends_with_status_1_and_its_tables_have_a_dash_
     said = capsys.readouterr().err
     assert "DivergedError: loss: not finite" in said and "run(s) failed" in said
     assert Store(tmp_path / "results").ids(), "the teachers"
-    assert main(["run", "deit", *places, "--executor", "inline"]) == 1, "the same again, without computing"
-    assert main(["render", "deit", *places, "--figures-dir", str(tmp_path / "figures")]) == 0
+    kept = {"results_dir": str(tmp_path / "results"), "figures_dir": str(tmp_path / "figures")}
+    study = load_study("deit", "smoke", overrides=json.loads(DIVERGING), device="cpu", **kept)
+    table = table_strategies(study.execute(mode="read-only"))
+    assert len(table) and table["measured"].isna().all() and (table["n"] == 0).all()
+    study.save_table(table, "table")
+    rows = [line.split("|") for line in (study.folder / "table.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    place = [cell.strip() for cell in rows[0]].index("measured")
+    assert {row[place].strip() for row in rows[2:]} == {"–"}
     count(ROW)

@@ -17,7 +17,7 @@ from vitlib.inputs.models import weights_of
 from vitlib.recipe import Augment
 from vitlib.training.evaluate import scores_of
 from vitlib.training.loop import cross_entropy
-from vitlib.training.step.memory import NoMemoryError, fitted
+from vitlib.training.step.memory import NoMemoryError, fitted, named
 from vitlib.training.step.update import mean_over_images, ran_out
 
 SIMULATED = "out of memory on a device, simulated"
@@ -91,6 +91,13 @@ def test_every_way_of_saying_that_memory_ran_out_is_understood(way):
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("memory"), KeyError("out of memory"), OSError(12, "")])
 def test_other_errors_are_not_taken_for_it(error):
     assert not ran_out(error)
+
+
+def test_a_run_that_ran_out_elsewhere_says_so_in_plain_words_and_other_errors_stay_what_they_are():
+    said = named(RuntimeError("could not create a primitive"), "cpu")
+    assert isinstance(said, NoMemoryError) and str(said).startswith("out of memory on cpu; take a smaller batch or model")
+    for other in (said, RuntimeError("could not create a primitive descriptor for a convolution"), ValueError("x")):
+        assert named(other, "cpu") is other
 
 
 def test_a_batch_that_has_no_equal_halves_is_weighted_by_images():

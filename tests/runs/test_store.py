@@ -144,7 +144,7 @@ def cut_power_at(step: int, monkeypatch) -> None:
         return wrapped
 
     for owner, name in [
-        (store_module, "_write_synced"),
+        (store_module.durable, "write"),
         (os, "fsync"),
         (Path, "rename"),
         (Path, "mkdir"),

@@ -24,6 +24,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.layout_engine import LayoutEngine
 from numpy.typing import ArrayLike
 
+from vitlib import durable
 from vitlib.report.drawing.artists import drawn
 from vitlib.report.drawing.labels import label_ends, legend, legend_above
 from vitlib.report.drawing.palette import LOOKS, PALETTE, TEACHER, Look, distinct, look
@@ -173,10 +174,12 @@ def save(figure: Figure, path: Path, stamp: str) -> bytes:
     The picture is as wide as the figure, whatever the stamp says: nothing is cropped, and the axes keep their size.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn(figure).to_csv(path.with_suffix(".csv"), index=False)
+    with durable.whole(path.with_suffix(".csv")) as aside:
+        drawn(figure).to_csv(aside, index=False)
     with style(), _stamped(figure, stamp):
-        figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
-        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+        for suffix, without in ((".png", "Software"), (".pdf", "CreationDate")):
+            with durable.whole(path.with_suffix(suffix)) as aside:
+                figure.savefig(aside, metadata={without: None})
     return path.with_suffix(".png").read_bytes()
 
 
@@ -185,8 +188,8 @@ def save_column(figure: Figure, path: Path, stamp: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with narrow(), style():
         column = figure.again()
-        with _stamped(column, stamp):
-            column.savefig(path.with_suffix(".column.pdf"), metadata={"CreationDate": None})
+        with _stamped(column, stamp), durable.whole(path.with_suffix(".column.pdf")) as aside:
+            column.savefig(aside, metadata={"CreationDate": None})
 
 
 @contextmanager

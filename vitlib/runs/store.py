@@ -8,26 +8,30 @@ changed is set aside on the next read. Nothing is pickled.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save as save_safetensors
 
+from vitlib import durable
 from vitlib.computing import Result
 from vitlib.dumped import dump
 from vitlib.runs.claims.kinds import claimed
 from vitlib.runs.claims.leases import Lease
 from vitlib.runs.manifest import (
+    BROKEN,
     MANIFEST,
     DamagedError,
     StoreError,
+    content_of,
     digests_of,
     is_whole,
     json_bytes,
@@ -39,6 +43,7 @@ from vitlib.runs.manifest import (
 from vitlib.runs.reading.stored import WEIGHTS, Stored
 from vitlib.spec import RunSpec, SpecError
 
+log = logging.getLogger("vitlib")
 FILES = {"spec.json", "result.json", "provenance.json", "history.csv", "arrays.npz", WEIGHTS}
 
 
@@ -88,9 +93,11 @@ class Store:
         folder = f"{self.root}/{run_id}"
         try:
             names = set(os.listdir(folder))
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
+            if error.errno not in BROKEN:
+                raise
             raise KeyError(run_id) from None
-        if MANIFEST not in names or (promised := json_table(_bytes_of(f"{folder}/{MANIFEST}"))) is None:
+        if MANIFEST not in names or (promised := json_table(content_of(f"{folder}/{MANIFEST}") or b"")) is None:
             raise DamagedError(f"{run_id}: {MANIFEST} cannot be read")
         if odd := names ^ {*promised, MANIFEST}:
             raise DamagedError(f"{run_id}: {', '.join(sorted(odd))} changed since it was written")
@@ -125,6 +132,8 @@ class Store:
         with claimed(self.root, run_id) as mine:
             if mine:
                 self._sweep_partial(run_id)
+                if not self.scratch(run_id).is_dir():
+                    _remove(self.scratch(run_id))
             yield mine
 
     def scratch(self, run_id: str) -> Path:
@@ -143,34 +152,43 @@ class Store:
                     self.clear_scratch(run_id)
 
     def record_failure(self, run_id: str, reason: str, trace: str = "") -> None:
-        """Keep why a run failed, and, for whoever looks, where: `.failed/RUN.log`."""
+        """Keep why a run failed, and, for whoever looks, where: `.failed/RUN.log`; on a full disk it is told and not kept."""
         folder = self.root / ".failed"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{run_id}.txt").write_text(reason, encoding="utf-8")
-        if trace:
-            (folder / f"{run_id}.log").write_text(trace, encoding="utf-8")
+        try:
+            folder.mkdir(exist_ok=True)
+            for kind, text in (("log", trace), ("txt", reason)):
+                if text:
+                    with durable.whole(folder / f"{run_id}.{kind}") as aside:
+                        aside.write_text(text, encoding="utf-8")
+        except OSError as error:
+            log.warning("%s: why it failed is not kept in %s (%s): %s", run_id, folder, error.strerror, reason)
+            self.forget_failure(run_id)
 
     def failure(self, run_id: str) -> str | None:
-        path = self.root / ".failed" / f"{run_id}.txt"
-        return path.read_text(encoding="utf-8") if path.exists() else None
+        content = content_of(self.root / ".failed" / f"{run_id}.txt")
+        return None if content is None else content.decode(errors="replace")
 
     def forget_failure(self, run_id: str) -> None:
         for kind in ("txt", "log"):
-            (self.root / ".failed" / f"{run_id}.{kind}").unlink(missing_ok=True)
+            _remove(self.root / ".failed" / f"{run_id}.{kind}")
 
     def install(self, run_id: str, files: dict[str, bytes]) -> None:
         """Write these files aside with their manifest, and rename them into place as one."""
         aside = self.root / ".partial" / f"{run_id}~{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        aside.mkdir(parents=True)
-        for name, content in {**files, MANIFEST: manifest_of(digests_of(files))}.items():
-            _write_synced(aside / name, content)
-        _sync_folder(aside)
+        try:
+            aside.mkdir(parents=True)
+            for name, content in {**files, MANIFEST: manifest_of(digests_of(files))}.items():
+                durable.write(aside / name, content)
+            durable.sync(aside)
+        except OSError:
+            _remove(aside)  # on a full disk it takes room
+            raise
         target = self.root / run_id
-        old = self.set_aside(run_id) if target.exists() else None  # forced again: the old result leaves only now
+        old = self.set_aside(run_id) if os.path.lexists(target) else None  # forced again: the old result leaves only now
         aside.rename(target)
-        _sync_folder(self.root)
+        durable.sync(self.root)
         if old:
-            shutil.rmtree(old)
+            _remove(old)
 
     def _folder(self, run_id: str) -> Path:
         folder = self.root / run_id
@@ -181,10 +199,12 @@ class Store:
     def _sweep_partial(self, run_id: str) -> None:
         """Of what killed writers of a claimed run left, put a whole result into an empty place and remove the rest."""
         for path in self.root.glob(f".partial/{run_id}~*"):
-            if not (self.root / run_id).exists() and is_whole(path):
+            if run_id not in self and is_whole(path):
+                if os.path.lexists(self.root / run_id):
+                    self.set_aside(run_id)
                 path.rename(self.root / run_id)
             else:
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
 
 
 def require_writable(name: str, folder: Path, remedy: str) -> None:
@@ -215,19 +235,10 @@ def _safetensors(weights: dict[str, np.ndarray]) -> bytes:
     return save_safetensors({name: np.asarray(array, order="C") for name, array in weights.items()})
 
 
-def _bytes_of(path: str) -> bytes:
-    with open(path, "rb") as stream:  # sooner than a Path, and there are many
-        return stream.read()
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
+def _remove(path: Path) -> None:
+    """A folder with all that is in it, a file or a link; what cannot be removed stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pandas as pd
 from matplotlib.figure import Figure
 
+from vitlib import durable
 from vitlib.grid.changes import in_a_line
 from vitlib.grid.grid import Grid
 from vitlib.grid.images import Images, images_of, in_words
@@ -85,4 +86,5 @@ def list_changes(grid: Shown) -> None:
     if grid.changes:
         grid.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"document": grid.paper, "profile": grid.profile, "changes": grid.changes}, indent=1, ensure_ascii=False)
-        grid.folder.joinpath("changes.json").write_text(text + "\n", encoding="utf-8")
+        with durable.whole(grid.folder / "changes.json") as aside:
+            aside.write_text(text + "\n", encoding="utf-8")

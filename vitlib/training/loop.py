@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import time
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from vitlib import distributed
 from vitlib.computing import Context, OutOfTimeError
+from vitlib.durable import naming
 from vitlib.inputs.data import Batches
 from vitlib.recipe import Recipe
 from vitlib.training.cost import share_of_peak
@@ -245,6 +247,7 @@ class _State:
         """Write the checkpoint beside the old one and rename: a kill leaves one or the other, whole."""
         self.refuse_divergence()
         content = {
+            "run": self.file.parent.name,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else {},
@@ -258,7 +261,7 @@ class _State:
         payload = buffer.getvalue()
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(".partial")
-        with partial.open("wb") as stream:
+        with naming(partial), partial.open("wb") as stream:
             stream.write(hashlib.sha256(payload).digest() + payload)
             stream.flush()
             os.fsync(stream.fileno())
@@ -266,13 +269,17 @@ class _State:
         self.saved = time.monotonic()
 
     def resume(self, device: str) -> None:
-        """Continue from the checkpoint if there is a whole one; a damaged one is as good as none."""
-        if self.file is None or not self.file.exists():
+        """Continue from the checkpoint if there is a whole one; a damaged one, or another run's, is as good as none."""
+        if self.file and self.file.is_dir():
+            shutil.rmtree(self.file, ignore_errors=True)
+        if self.file is None or not self.file.is_file():
             return
         raw = self.file.read_bytes()
         if hashlib.sha256(raw[32:]).digest() != raw[:32]:
             return
         content = torch.load(io.BytesIO(raw[32:]), map_location=device, weights_only=True)
+        if content.get("run", self.file.parent.name) != self.file.parent.name:
+            return
         self.model.load_state_dict(content["model"])
         restore(self.optimizer, content["optimizer"])
         if self.ema:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from vitlib import durable
 from vitlib.report.tables.numbers import DASH, formatted
 
 PUBLISHED_ONLY = "published only"
@@ -25,9 +26,11 @@ def published_only(table: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
 def save(table: pd.DataFrame, path: Path, *captions: str) -> None:
     """`path`.csv with every row in full precision and `path`.md as shown, under its captions, each a paragraph."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path.with_suffix(".csv"), index=False)
+    with durable.whole(path.with_suffix(".csv")) as aside:
+        table.to_csv(aside, index=False)
     said = [*map(_without_tags, captions), markdown(table)]
-    path.with_suffix(".md").write_text("\n\n".join(filter(None, said)) + "\n", encoding="utf-8")
+    with durable.whole(path.with_suffix(".md")) as aside:
+        aside.write_text("\n\n".join(filter(None, said)) + "\n", encoding="utf-8")
 
 
 def markdown(table: pd.DataFrame) -> str:

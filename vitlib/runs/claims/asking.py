@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from vitlib import durable
 from vitlib.runs.store import Store
 
 FOLDER = ".asked"
@@ -19,9 +20,8 @@ def asking(store: Store, run_ids: Iterable[str]) -> Iterator[None]:
     note = store.root / FOLDER / name
     with store.claim(name):
         note.parent.mkdir(exist_ok=True)
-        half = note.with_name(f".{name}")
-        half.write_text("\n".join(run_ids), encoding="utf-8")
-        half.rename(note)
+        with durable.whole(note) as half:
+            half.write_text("\n".join(run_ids), encoding="utf-8")
         try:
             yield
         finally:
@@ -51,6 +51,6 @@ class Asking:
                 note.unlink(missing_ok=True)
                 return set()
         try:
-            return set(note.read_text(encoding="utf-8").split())
+            return set(note.read_text(encoding="utf-8", errors="replace").split())
         except FileNotFoundError:
             return set()

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load as load_safetensors
 
-from vitlib.runs.manifest import MANIFEST, DamagedError, json_table, require_described
+from vitlib.runs.manifest import MANIFEST, DamagedError, content_of, json_table, require_described
 from vitlib.spec import RunSpec
 
 WEIGHTS = "weights.safetensors"
@@ -117,10 +117,10 @@ class Stored:
     def _checked(self, name: str) -> bytes | None:
         if (promised := self._promised.get(name)) is None:
             return None
-        content = _bytes_of(f"{self.root}/{self.id}/{name}")
+        content = content_of(f"{self.root}/{self.id}/{name}")
         if content is not None and hashlib.sha256(content).hexdigest() == promised:
             return content
-        now = json_table(_bytes_of(f"{self.root}/{self.id}/{MANIFEST}") or b"")
+        now = json_table(content_of(f"{self.root}/{self.id}/{MANIFEST}") or b"")
         if now is None:
             raise DamagedError(f"{self.id}: not in {self.root} any more")
         if now == self._promised:
@@ -164,11 +164,3 @@ class Arrays(Mapping):
 
 def _refuse(_: str, error: DamagedError) -> NoReturn:
     raise error
-
-
-def _bytes_of(path: str) -> bytes | None:
-    try:
-        with open(path, "rb") as stream:  # sooner than a Path, and there are many
-            return stream.read()
-    except OSError:
-        return None

@@ -16,6 +16,7 @@ from vitlib.runs.clock.budget import REACHED, note
 from vitlib.runs.clock.notice import heeded_by
 from vitlib.runs.plan import Place
 from vitlib.runs.provenance import facts, now
+from vitlib.runs.reading.lines import read_line, write_line
 from vitlib.runs.store import Store
 from vitlib.runs.workers.alone import NoRoomError, on_the_host
 from vitlib.spec import RunSpec, SpecError
@@ -102,12 +103,11 @@ def _interrupted(by: LostClaimError | OutOfTimeError, spec: RunSpec, store: Stor
 
 
 def _code_of(scratch: Path, code: str) -> str:
-    """Fingerprint of the code that a run began with: an interrupted one keeps that of its first session."""
+    """Fingerprint of the code that a run began with: an interrupted one keeps that of its first session, as far as that can be read."""
     note = scratch / "code"
     if not (note.exists() and (scratch / "checkpoint.pt").exists()):
-        scratch.mkdir(parents=True, exist_ok=True)
-        note.write_text(code)
-    return note.read_text()
+        write_line(note, code)
+    return read_line(note) or "unknown"
 
 
 @contextmanager

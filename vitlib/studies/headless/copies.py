@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 from nbformat.sign import NotebookNotary
 
+from vitlib import durable
 from vitlib.report.pictures import alt_texts
 from vitlib.runs.clock.progress import PREFIX as PROGRESS
 
@@ -41,7 +42,8 @@ def finish(source: Path, target: Path) -> None:
                 cell.metadata["mystnb"] = {"image": {"alt": " ".join(texts)}}  # where myst-nb looks for it
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    nbformat.write(notebook, target)
+    with durable.whole(target) as aside:
+        nbformat.write(notebook, aside)
     _sign(notebook, target)
 
 

@@ -1,0 +1,55 @@
+"""Files that are whole or not there, whatever ends the process, or the machine, while they are written.
+
+A file is written aside, brought to the disk and renamed: a reader finds the one before or the new one. Without the second step a disk may
+keep the name of a file and not yet what is in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name beside the path, of the same suffix, to write to; it takes the path's place when the block ends well, else it goes."""
+    aside = path.with_name(f".unfinished-{path.name}")
+    try:
+        with naming(path):
+            yield aside
+            sync(aside)
+            with suppress(FileNotFoundError):  # another process wrote the same, and was first
+                aside.replace(path)
+            sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write(path: Path, content: bytes) -> None:
+    """A file that is on the disk when this returns, but for its name: `sync` its folder for that."""
+    with naming(path), path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of the system names the file: of a full disk it names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Wait until what a file holds, or which names a folder has, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with naming(path):
+            os.fsync(handle)
+    finally:
+        os.close(handle)

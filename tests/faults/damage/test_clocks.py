@@ -1,6 +1,7 @@
 """Clocks of 1970 and of 2100, in files and in drivers: nothing is computed twice, nothing kept is removed, nobody waits for ever."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -53,8 +54,6 @@ def test_runs_written_at_any_time_are_whole_and_are_not_computed_again(place, mo
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_gc_removes_nothing_that_is_asked_for_whatever_the_times(smoke, tmp_path, moment, capsys):
-    import shutil
-
     results = shutil.copytree(smoke.place.results_dir, tmp_path / "results")
     touched(results, MOMENTS[moment])
     before = Store(results).ids()
@@ -88,8 +87,6 @@ def test_a_checkpoint_of_any_time_is_gone_on_from(tmp_path, moment):
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_what_runs_were_described_with_is_found_whatever_their_times(smoke, tmp_path, moment):
-    import shutil
-
     results = shutil.copytree(smoke.place.results_dir, tmp_path / "results")
     touched(results, MOMENTS[moment])
     source = smoke.settings.data.source

@@ -1,4 +1,4 @@
-"""Where a store may lie: read-only disks, disks that tell no capitals, odd and long names, another place than before; and small machines."""
+"""Where a store may lie: on read-only disks, on disks that tell no capitals, under odd and long names, moved; and small machines."""
 
 import logging
 import os

@@ -14,7 +14,7 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name beside the path, of the same suffix, to write to; it takes the path's place when the block ends well, else it goes."""
+    """A name beside it, of the same suffix, to write to; it takes the path's place where the block ends well, and is gone otherwise."""
     aside = path.with_name(f".unfinished-{path.name}")
     try:
         with naming(path):

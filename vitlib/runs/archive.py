@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from vitlib import durable
 from vitlib.dumped import identity
 from vitlib.messages import brief
 from vitlib.runs.manifest import MANIFEST, DamagedError, StoreError, digest_of, digests_of, json_table, manifest_of, what_changed
@@ -52,7 +53,9 @@ def export(store: Store, run_ids: Iterable[str], archive: Path, with_weights: bo
                 _add(tar, store, run_id, with_weights if isinstance(with_weights, bool) else run_id in with_weights)
                 if archive.suffix == ".xz" and tar.offset > LARGEST:
                     raise StoreError(f"archive {archive}: holds more than {LARGEST >> 20} MiB; allowed: a plain tar, for instance runs.tar")
+        durable.sync(partial)
         partial.replace(archive)
+        durable.sync(archive.parent)
     except OSError as error:
         raise StoreError(f"archive {archive}: cannot be written ({error.strerror})") from None
     finally:

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Set
@@ -24,7 +25,7 @@ from safetensors.numpy import save as save_safetensors
 from vitlib import durable
 from vitlib.computing import Result
 from vitlib.dumped import dump
-from vitlib.runs.claims.kinds import claimed
+from vitlib.runs.claims.kinds import ASKED, claimed
 from vitlib.runs.claims.leases import Lease
 from vitlib.runs.manifest import (
     BROKEN,
@@ -43,6 +44,7 @@ from vitlib.runs.manifest import (
 from vitlib.runs.reading.stored import WEIGHTS, Stored
 from vitlib.spec import RunSpec, SpecError
 
+FORMER = "former"  # who wrote aside what is forced again: after all processes, which have numbers
 log = logging.getLogger("vitlib")
 FILES = {"spec.json", "result.json", "provenance.json", "history.csv", "arrays.npz", WEIGHTS}
 
@@ -124,6 +126,7 @@ class Store:
         target = self.root / ".damaged" / f"{run_id}-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
         target.parent.mkdir(exist_ok=True)
         (self.root / run_id).rename(target)
+        durable.sync(target.parent)
         return target
 
     @contextmanager
@@ -144,12 +147,17 @@ class Store:
         shutil.rmtree(self.scratch(run_id), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what killed processes left behind for runs that nobody holds and that are stored, if they are not to be computed again."""
+        """Remove what killed processes left behind for runs that nobody holds and that are stored, if they are not to be computed again.
+
+        And what drivers that are dead asked for.
+        """
         leftovers = [*self.root.glob(".partial/*"), *self.root.glob(".scratch/*"), *self.root.glob(".claims/*")]
-        for run_id in {path.name.partition("~")[0] for path in leftovers}:
-            with self.claim(run_id) as mine:
-                if mine and run_id in self and not self.failure(run_id):
-                    self.clear_scratch(run_id)
+        for name in {path.name.partition("~")[0] for path in leftovers}:
+            with self.claim(name) as mine:
+                if mine and name in self and not self.failure(name):
+                    self.clear_scratch(name)
+                for note in (name, f".{name}") if mine else ():
+                    _remove(self.root / ASKED / note)
 
     def record_failure(self, run_id: str, reason: str, trace: str = "") -> None:
         """Keep why a run failed, and, for whoever looks, where: `.failed/RUN.log`; on a full disk it is told and not kept."""
@@ -173,8 +181,33 @@ class Store:
             _remove(self.root / ".failed" / f"{run_id}.{kind}")
 
     def install(self, run_id: str, files: dict[str, bytes]) -> None:
-        """Write these files aside with their manifest, and rename them into place as one."""
-        aside = self.root / ".partial" / f"{run_id}~{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        """Write these files aside with their manifest, and rename them into place as one; what was there leaves only then."""
+        target, aside = self.root / run_id, self._written_aside(run_id, files)
+        before = self._aside(run_id, FORMER)
+        if target.is_symlink() or not target.is_dir():
+            self._clear(run_id)
+        else:  # forced again
+            durable.sync(aside.parent)
+            durable.sync(self.root)
+            target.rename(before)
+        self._put_in_place(aside)
+        _remove(before)
+
+    def mend(self, run_id: str, files: dict[str, bytes]) -> Path:
+        """As `install`, in the place of a damaged run, which is kept for inspection: where it lies."""
+        aside = self._written_aside(run_id, files)
+        kept = self.set_aside(run_id)
+        self._put_in_place(aside)
+        return kept
+
+    def _folder(self, run_id: str) -> Path:
+        folder = self.root / run_id
+        if not folder.is_dir():
+            raise KeyError(run_id)
+        return folder
+
+    def _written_aside(self, run_id: str, files: dict[str, bytes]) -> Path:
+        aside = self._aside(run_id, str(os.getpid()))
         try:
             aside.mkdir(parents=True)
             for name, content in {**files, MANIFEST: manifest_of(digests_of(files))}.items():
@@ -183,26 +216,26 @@ class Store:
         except OSError:
             _remove(aside)  # on a full disk it takes room
             raise
-        target = self.root / run_id
-        old = self.set_aside(run_id) if os.path.lexists(target) else None  # forced again: the old result leaves only now
-        aside.rename(target)
-        durable.sync(self.root)
-        if old:
-            _remove(old)
+        return aside
 
-    def _folder(self, run_id: str) -> Path:
-        folder = self.root / run_id
-        if not folder.is_dir():
-            raise KeyError(run_id)
-        return folder
+    def _aside(self, run_id: str, by: str) -> Path:
+        return self.root / ".partial" / f"{run_id}~{by}-{uuid.uuid4().hex[:8]}"
+
+    def _clear(self, run_id: str) -> None:
+        """Set aside what lies in a run's place and is none: a folder without a manifest, a file, a link."""
+        if os.path.lexists(self.root / run_id):
+            self.set_aside(run_id)
+
+    def _put_in_place(self, aside: Path) -> None:
+        aside.rename(self.root / aside.name.partition("~")[0])
+        durable.sync(self.root)
 
     def _sweep_partial(self, run_id: str) -> None:
-        """Of what killed writers of a claimed run left, put a whole result into an empty place and remove the rest."""
-        for path in self.root.glob(f".partial/{run_id}~*"):
+        """Of what killed writers of a claimed run left, put a whole result, a new one first, where none is, and remove the rest."""
+        for path in sorted(self.root.glob(f".partial/{run_id}~*")):
             if run_id not in self and is_whole(path):
-                if os.path.lexists(self.root / run_id):
-                    self.set_aside(run_id)
-                path.rename(self.root / run_id)
+                self._clear(run_id)
+                self._put_in_place(path)
             else:
                 _remove(path)
 
@@ -215,9 +248,8 @@ def require_writable(name: str, folder: Path, remedy: str) -> None:
     """
     try:
         there = next(place for place in [folder, *folder.parents] if place.exists())
-        probe = there / f".probe-{uuid.uuid4().hex}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=there):
+            pass
     except OSError as error:
         raise StoreError(f"{name}: {folder} cannot be written ({error.strerror}); {remedy}") from None
 

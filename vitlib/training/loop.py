@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 import time
 from collections.abc import Callable, Hashable
@@ -23,9 +22,8 @@ from timm.loss import SoftTargetCrossEntropy
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from vitlib import distributed
+from vitlib import distributed, durable
 from vitlib.computing import Context, OutOfTimeError
-from vitlib.durable import naming
 from vitlib.inputs.data import Batches
 from vitlib.recipe import Recipe
 from vitlib.training.cost import share_of_peak
@@ -261,11 +259,10 @@ class _State:
         payload = buffer.getvalue()
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(".partial")
-        with naming(partial), partial.open("wb") as stream:
-            stream.write(hashlib.sha256(payload).digest() + payload)
-            stream.flush()
-            os.fsync(stream.fileno())
+        durable.write(partial, hashlib.sha256(payload).digest() + payload)
         partial.replace(self.file)
+        for folder in (self.file.parent, self.file.parent.parent):
+            durable.sync(folder)
         self.saved = time.monotonic()
 
     def resume(self, device: str) -> None:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitlib import durable
 from vitlib.compress.given.options import Options
 from vitlib.inputs.checkpoints.reading import WeightsError
 from vitlib.inputs.foreign.architecture import sizes_of
@@ -150,9 +151,8 @@ def _of_module(module: nn.Module, inputs: Path, options: Options) -> Teacher:
     place = inputs / _place(sha256, ".safetensors")
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
-        aside = place.with_name(f".{place.name}-{os.getpid()}")
-        aside.write_bytes(packed)
-        aside.replace(place)
+        with durable.whole(place) as aside:
+            aside.write_bytes(packed)
     return Teacher.made(origin=Checkpoint.made(file=_place(sha256, ".safetensors"), model=model, sha256=sha256, **_input(facts, options)))
 
 

@@ -8,20 +8,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from vitlib import durable
+from vitlib.runs.claims.kinds import ASKED
 from vitlib.runs.store import Store
-
-FOLDER = ".asked"
 
 
 @contextmanager
 def asking(store: Store, run_ids: Iterable[str]) -> Iterator[None]:
     """Note these runs for as long as this process needs them; a note whose writer died does not count."""
     name = f"driver-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    note = store.root / FOLDER / name
+    note = store.root / ASKED / name
     with store.claim(name):
         note.parent.mkdir(exist_ok=True)
-        with durable.whole(note) as half:
+        half = note.with_name(f".{name}")
+        with durable.naming(half):
             half.write_text("\n".join(run_ids), encoding="utf-8")
+        half.rename(note)
         try:
             yield
         finally:
@@ -37,7 +38,7 @@ class Asking:
 
     def now(self) -> set[str]:
         """Ids of runs; notes of drivers that died are removed."""
-        folder = self.store.root / FOLDER
+        folder = self.store.root / ASKED
         names = {name for name in os.listdir(folder) if not name.startswith(".")} if folder.is_dir() else set()
         self._notes = {name: ids for name, ids in self._notes.items() if name in names}
         for name in names - self._notes.keys():
@@ -45,7 +46,7 @@ class Asking:
         return set().union(*self._notes.values())
 
     def _live(self, name: str) -> set[str]:
-        note = self.store.root / FOLDER / name
+        note = self.store.root / ASKED / name
         with self.store.claim(name) as dead:
             if dead:
                 note.unlink(missing_ok=True)

@@ -22,7 +22,8 @@ from vitlib.spec import require
 
 SETTING = "VITLIB_CLAIMS"
 Setting = Literal["auto", "flock", "lease"]
-CLAIMS = ".claims"  # below the results: a file for each run that is being computed
+CLAIMS = ".claims"  # below the results: a file for each run that is being computed, and for each driver at work
+ASKED = ".asked"  # beside it: what those drivers ask for
 BY_LEASE = ".claims-by-lease"
 MOUNTS = Path("/proc/self/mounts")
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}

@@ -31,10 +31,9 @@ def _mended(store: Store, run_id: str, files: dict[str, bytes] | None) -> str:
     with store.claim(run_id) as mine:
         if not mine:
             return "another process is at it; left as it is"
-        aside = store.set_aside(run_id)
         if files is None:
-            return f"set aside as {aside.relative_to(store.root)}; the next driver computes it again"
-        store.install(run_id, files)
+            return f"set aside as {store.set_aside(run_id).relative_to(store.root)}; the next driver computes it again"
+        aside = store.mend(run_id, files)
         without = ", without weights" if WEIGHTS not in files and (aside / WEIGHTS).exists() else ""
         return f"taken from an archive{without}; what was damaged is kept as {aside.relative_to(store.root)}"
 

@@ -19,7 +19,7 @@ from typing import Any, get_args
 import nbformat
 import pandas as pd
 
-from vitlib import paths
+from vitlib import durable, paths
 from vitlib.grid.entries import documents
 from vitlib.inputs.pictures import AbsentError
 from vitlib.messages import brief, nearest
@@ -185,6 +185,7 @@ def run_notebook(
     target_folder.mkdir(parents=True, exist_ok=True)
     target = target_folder / source.name
     (target_folder / receipts.RECEIPT).unlink(missing_ok=True)
+    durable.sync(target_folder)  # none stands beside a copy that is half there
     started = time.monotonic()
     error = _executed(source, target, parameters, timeout, kernels) or _leave(study, default_parameters(source) | parameters)
     receipt = Receipt(

@@ -1,0 +1,42 @@
+"""Killed at every named point of everything that writes: old or new, never between, and the same bits when it is done again."""
+
+import numpy as np
+import pytest
+
+from tests.faults.counted import count
+from tests.faults.kills.disks import Disk, ways
+from tests.faults.kills.operations import OPERATIONS, UPDATES
+from tests.faults.kills.trials import Trial
+
+FEW = 8
+LENGTHS = [pytest.param(False, id="a share"), pytest.param(True, id="at length", marks=pytest.mark.faults)]
+
+
+@pytest.mark.parametrize("at_length", LENGTHS)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_kill_at_a_point_leaves_old_or_new_and_the_same_bits_when_it_is_done_again(name, at_length, tmp_path, forking):
+    trial = Trial(name, tmp_path, forking)
+    points = trial.drawn(len(trial.points), at_length, most=100)
+    times = [trial.kill(point) for point in points]
+    count(f"killed at a named point: {name}", tries=len(points), recovery=max(times))
+
+
+@pytest.mark.parametrize("at_length", LENGTHS)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_power_cut_leaves_no_wrong_number_and_the_same_bits_when_it_is_done_again(name, at_length, tmp_path, forking):
+    trial = Trial(name, tmp_path, forking)
+    chosen = [*trial.drawn(len(trial.disks) - 1, at_length, FEW), len(trial.disks) - 1]  # when all was over, too
+    times = [trial.cut(*trial.disks[number]) for number in chosen]
+    count(f"power cut: {name}", tries=len(times), recovery=max(times))
+
+
+def test_a_checkpoint_that_was_written_is_there_after_a_power_cut(tmp_path, forking):
+    trial = Trial("a training with its checkpoints", tmp_path, forking)
+    checkpoint, last = "results/.scratch/student-0/checkpoint.pt", "fsync results/.scratch"
+    disk, draws, written = Disk(trial.start), np.random.default_rng(0), 0
+    for change in trial.changes:
+        disk.apply(change)
+        if str(change) == last:
+            written += 1
+            assert len({state[checkpoint] for _, state in ways(disk, draws)}) == 1
+    assert written >= UPDATES

@@ -1,0 +1,137 @@
+"""An operation in processes of their own: once to its end, once killed at each of its points, once more after every power cut."""
+
+import pickle
+import shutil
+import signal
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.faults.kills.disks import State, laid_out, states
+from tests.faults.kills.operations import OPERATIONS, UPDATES, Seen
+from tests.faults.kills.points import recorded
+from vitlib.runs.store import Store
+
+BESIDE = (".partial", ".scratch", ".claims", ".removed", ".asked")
+
+
+def act(name: str, folder: Path, kill_at: int | None = None) -> None:
+    """For a process of its own: what it computed, and its points and changes, lie below `data` at the end."""
+    with recorded(folder, kill_at) as recorder:
+        outcome = OPERATIONS[name].act(folder)
+    (folder / "data" / "recorded.pkl").write_bytes(pickle.dumps((outcome, recorder.points, recorder.changes)))
+
+
+def lines(folder: Path, log: str) -> list[str]:
+    path = folder / "data" / log
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def left(folder: Path) -> list[str]:
+    """What processes leave while they write, by its names without what is random."""
+    results = folder / "results"
+    beside = [path for name in BESIDE for path in (results / name).rglob("*")]
+    unfinished = [
+        path for place in ("results", "figures") for end in (".unfinished-*", "*.partial") for path in (folder / place).rglob(end)
+    ]
+    return sorted(str(path.relative_to(folder)) for path in (*beside, *unfinished))
+
+
+class Trial:
+    """An operation, the folder it starts from, what is seen before it and after it, and its points."""
+
+    def __init__(self, name: str, folder: Path, forking: Any):
+        self.name, self.operation, self.folder, self.forking = name, OPERATIONS[name], folder, forking
+        self.start, self.count = folder / "start", 0
+        (self.start / "data").mkdir(parents=True)
+        (self.start / "figures").mkdir()
+        self.operation.prepare(self.start)
+        self.before = self.operation.seen(self.start)
+        whole = self.copied()
+        assert self.run(whole) == 0, f"{name} does not come to its end"
+        recording = pickle.loads((whole / "data" / "recorded.pkl").read_bytes())
+        self.outcome, self.points, self.changes = recording[0], recording[1], recording[2]
+        self.after, self.left = self.operation.seen(whole), left(whole)
+
+    def copied(self) -> Path:
+        self.count += 1
+        place = self.folder / str(self.count) / "place"
+        shutil.copytree(self.start, place, symlinks=True)
+        return place
+
+    def run(self, folder: Path, kill_at: int | None = None) -> int:
+        child = self.forking.Process(target=act, args=(self.name, folder, kill_at), daemon=True)
+        child.start()
+        child.join()
+        return child.exitcode
+
+    def kill(self, point: int) -> float:
+        """Killed at that point and done again, all as it should be; seconds of the second time."""
+        folder, where = self.copied(), f"{self.name}, killed at {self.points[point]}"
+        assert self.run(folder, point) == -signal.SIGKILL, where
+        self.require_sound(self.operation.seen(folder), where, absent=self.operation.absent)
+        if (folder / "results").exists():
+            Store(folder / "results").sweep()  # as every driver begins
+            self.require_sound(self.operation.seen(folder), f"{where}, swept", absent=self.operation.absent)
+        stored, computed = self.operation.seen(folder), lines(folder, "computed")
+        began = time.monotonic()
+        self.require_done_again(folder, where)
+        taken = time.monotonic() - began
+        if self.operation.counted:
+            again = set(lines(folder, "computed")[len(computed) :]) & {key for key, value in stored.items() if value == self.after[key]}
+            assert not again, f"{where}: {again} were stored and computed again"
+        shutil.rmtree(folder.parent)
+        return taken
+
+    def cut(self, number: int, how: str, state: State) -> float:
+        """The operation done again on what a power cut left; seconds that it took."""
+        where, over = f"{self.name}: {how}", number == len(self.changes)
+        self.count += 1
+        folder = self.folder / str(self.count) / "place"
+        laid_out(state, folder)
+        for place in ("data", "figures"):
+            (folder / place).mkdir(exist_ok=True)
+        found = self.operation.seen(folder)
+        if over and self.operation.lasting:
+            assert found == self.after, f"{where}: not on the disk, though it had returned"
+        intact = {key: value for key, value in found.items() if value != "damaged"}
+        self.require_sound(intact, where, absent=self.operation.seen.__name__ == "runs" or self.operation.absent)
+        began = time.monotonic()
+        self.require_done_again(folder, where)
+        taken = time.monotonic() - began
+        shutil.rmtree(folder.parent)
+        return taken
+
+    def require_done_again(self, folder: Path, where: str) -> None:
+        assert self.run(folder) == 0, f"{where}: cannot be done again"
+        assert len(lines(folder, "steps")) <= UPDATES + 1, f"{where}: more than the last interval of a training is lost"
+        outcome, *_ = pickle.loads((folder / "data" / "recorded.pkl").read_bytes())
+        assert outcome == self.outcome, f"{where}: another outcome"
+        seen = self.operation.seen(folder)
+        assert seen == self.after, f"{where}: done again, it is not the same: {_difference(seen, self.after)}"
+        assert left(folder) == self.left, f"{where}: left behind"
+
+    def require_sound(self, seen: Seen, where: str, absent: bool) -> None:
+        """Each thing is as it was before, or as it is after; it may be missing where it was, or is, or for a while."""
+        for name in self.before.keys() | self.after.keys() | seen.keys():
+            allowed = [found[name] for found in (self.before, self.after) if name in found]
+            may_lack = absent or len(allowed) < 2
+            assert name in seen or may_lack, f"{where}: {name} is gone"
+            assert name not in seen or seen[name] in allowed, f"{where}: {name} is between old and new"
+
+    @cached_property
+    def disks(self) -> list[tuple[int, str, State]]:
+        """Every disk that a power cut may leave: after how many changes, in words, and what lies there."""
+        return list(states(self.start, self.changes, np.random.default_rng(0)))
+
+    def drawn(self, count: int, at_length: bool, most: int) -> list[int]:
+        """Of so many those that are tried: at length all, up to the operation's limit; otherwise its share, up to `most`."""
+        wanted = min(count, self.operation.most) if at_length else min(most, max(1, round(self.operation.share * count)))
+        return sorted(np.random.default_rng(0).choice(count, wanted, replace=False).tolist())
+
+
+def _difference(one: Seen, other: Seen) -> list[str]:
+    return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))

@@ -64,6 +64,13 @@ def taken_from(path: Path | str, take: Callable[[BinaryIO], Taken]) -> Taken | N
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def promised(manifest: bytes) -> dict[str, str] | None:
+    """SHA-256 by name, as a manifest has them; None for bytes that `manifest_of` would not write."""
+    found = json_table(manifest)
+    plain = found is not None and all(isinstance(digest, str) for digest in found.values())
+    return found if plain and manifest_of(found) == manifest else None
+
+
 def is_whole(folder: Path) -> bool:
     try:
         return bool(verified(folder))

@@ -38,6 +38,7 @@ from vitlib.runs.manifest import (
     json_bytes,
     json_table,
     manifest_of,
+    promised,
     require_described,
     verified,
 )
@@ -99,11 +100,11 @@ class Store:
             if error.errno not in BROKEN:
                 raise
             raise KeyError(run_id) from None
-        if MANIFEST not in names or (promised := json_table(content_of(f"{folder}/{MANIFEST}") or b"")) is None:
+        if MANIFEST not in names or (digests := promised(content_of(f"{folder}/{MANIFEST}") or b"")) is None:
             raise DamagedError(f"{run_id}: {MANIFEST} cannot be read")
-        if odd := names ^ {*promised, MANIFEST}:
+        if odd := names ^ {*digests, MANIFEST}:
             raise DamagedError(f"{run_id}: {', '.join(sorted(odd))} changed since it was written")
-        return Stored(self.root, run_id, promised, asked)
+        return Stored(self.root, run_id, digests, asked)
 
     def files(self, run_id: str, unread: Set[str] = frozenset()) -> dict[str, bytes]:
         """The files of a run by name, all verified, but for `unread` ones; same errors as `read`."""

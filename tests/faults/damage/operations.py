@@ -191,7 +191,9 @@ OPERATIONS |= {
     "a run forced again": Operation(compute, lambda folder: compute(folder, mode="force"), stored(*SPECS[:1])),
     "a damaged run computed again": Operation(damaged, lambda folder: compute(folder, mode="retry"), stored(*SPECS[:1])),
     "a damaged run taken from an archive": Operation(to_mend, mend, mended),
-    "a run that fails": Operation(compute, failing, lambda folder: compute(folder, mode="retry"), soft=True),
+    "a run that fails": Operation(
+        lambda folder: Store(folder / "results"), failing, lambda folder: compute(folder, mode="retry"), soft=True
+    ),
     "a checkpoint": Operation(begun, go_on, checkpointed),
     "a plain archive": Operation(lambda folder: compute(folder, SPECS), lambda folder: export(folder, "runs.tar"), exported("runs.tar")),
     "an archive in xz": Operation(

@@ -66,11 +66,11 @@ def tried(folder: Path, name: str, disk: AbstractContextManager[Refused], code: 
         was_refused = refused(said)
     began = time.monotonic()
     assert before.items() <= standing(folder).items(), "what was stored stays"
-    if was_refused and not operation.soft:
-        assert os.strerror(code) in said and str(folder) in said, f"the place and the reason: {said!r}"
-    elif not operation.soft:
-        assert not said
-    assert operation.soft or not was_refused or not said_of(operation.act, folder)
+    if not operation.soft:
+        assert was_refused or not said
+        assert not said or (os.strerror(code) in said and str(folder) in said), f"the place and the reason: {said!r}"
+    if said or operation.soft:
+        assert not said_of(operation.act, folder) or operation.soft
     operation.whole(folder)
     standing(folder)
     shutil.rmtree(folder)

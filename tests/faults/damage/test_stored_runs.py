@@ -1,6 +1,7 @@
 """A stored run of which any file was damaged: found however it is read, never shown, and computed again to the same bits."""
 
 import itertools
+import json
 import shutil
 import time
 
@@ -12,7 +13,7 @@ from tests.faults.damage.harms import HARMS
 from tests.faults.damage.support import NUMBERS, SPECS, TOTAL, again, at_risk, copied, place_in, quiet, shown_wrong
 from tests.support import computed, files_below
 from vitlib.runs.execute import execute
-from vitlib.runs.manifest import MANIFEST, DamagedError
+from vitlib.runs.manifest import MANIFEST, DamagedError, json_bytes
 from vitlib.runs.reading.stored import WEIGHTS
 from vitlib.runs.store import FILES, Store
 
@@ -23,19 +24,25 @@ ROW = "a file of a stored run damaged"
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory):
-    """Runs as they were computed, and one of them in an older state: other numbers, whole."""
+    """Runs as they were computed, each on a day of its own."""
     place = place_in(tmp_path_factory.mktemp("truth"))
     execute(SPECS, place)
+    for number, spec in enumerate(SPECS):
+        finished(Store(place.results_dir), Store(place.results_dir), spec.id, f"2026-01-0{number + 1}")
     return place
 
 
 @pytest.fixture(scope="module")
 def older(truth, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("older"))
-    files = Store(truth.results_dir).files(NUMBERS[0].id)
-    files["provenance.json"] = files["provenance.json"].replace(b'"finished": "2', b'"finished": "1')
-    store.install(NUMBERS[0].id, files)
+    finished(Store(truth.results_dir), store, NUMBERS[0].id, "2025-01-01")
     return store
+
+
+def finished(store: Store, other: Store, run_id: str, day: str) -> None:
+    """Put the run into the other store as if it had been computed on that day."""
+    files = store.files(run_id)
+    other.install(run_id, files | {"provenance.json": json_bytes(json.loads(files["provenance.json"]) | {"finished": day})})
 
 
 def tried(truth, folder, harm, row=ROW, expected=None) -> None:

@@ -4,7 +4,7 @@ The model is that of journaling file systems, taken unkindly: a change of a name
 the changes of its names until then, that of a file its bytes and not its name. Of what came after, any part may be kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,13 +121,13 @@ class Disk:
         return found
 
 
-def states(before: Path, changes: list[Change], draws: np.random.Generator) -> Iterator[tuple[int, str, State]]:
-    """Every different disk that a cut may leave: after how many changes it came, what was kept, in words, and the disk."""
+def states(before: Path, changes: list[Change], at: Container[int], draws: np.random.Generator) -> Iterator[tuple[int, str, State]]:
+    """Every different disk that cuts may leave: after how many changes the cut came, what was kept, in words, and the disk."""
     disk, seen = Disk(before), set()
     for number in range(len(changes) + 1):
         if number:
             disk.apply(changes[number - 1])
-        for how, state in ways(disk, draws):
+        for how, state in ways(disk, draws) if number in at else ():
             if (key := hash((frozenset(state.items()), number == len(changes)))) not in seen:
                 seen.add(key)
                 yield number, f"cut after {changes[number - 1] if number else 'the beginning'}: {how}", state

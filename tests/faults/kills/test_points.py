@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tests.faults.counted import count
+from tests.faults.kills.acts.of_studies import UPDATES
 from tests.faults.kills.disks import Disk, ways
-from tests.faults.kills.operations import OPERATIONS, UPDATES
+from tests.faults.kills.operations import OPERATIONS
 from tests.faults.kills.trials import Trial
 
-FEW = 8
 LENGTHS = [pytest.param(False, id="a share"), pytest.param(True, id="at length", marks=pytest.mark.faults)]
 
 
@@ -25,8 +25,7 @@ def test_a_kill_at_a_point_leaves_old_or_new_and_the_same_bits_when_it_is_done_a
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_power_cut_leaves_no_wrong_number_and_the_same_bits_when_it_is_done_again(name, at_length, tmp_path, forking):
     trial = Trial(name, tmp_path, forking)
-    chosen = [*trial.drawn(len(trial.disks) - 1, at_length, FEW), len(trial.disks) - 1]  # when all was over, too
-    times = [trial.cut(*trial.disks[number]) for number in chosen]
+    times = [trial.cut(*disk) for disk in trial.disks(at_length)]
     count(f"power cut: {name}", tries=len(times), recovery=max(times))
 
 

@@ -4,17 +4,19 @@ import pickle
 import shutil
 import signal
 import time
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tests.faults.kills.acts.of_studies import UPDATES
+from tests.faults.kills.acts.places import Seen, runs
 from tests.faults.kills.disks import State, laid_out, states
-from tests.faults.kills.operations import OPERATIONS, UPDATES, Seen
+from tests.faults.kills.operations import OPERATIONS
 from tests.faults.kills.points import recorded
 from vitlib.runs.store import Store
 
+FEW = 8  # power cuts of an operation in `make test`
 BESIDE = (".partial", ".scratch", ".claims", ".removed", ".asked")
 
 
@@ -72,10 +74,10 @@ class Trial:
         """Killed at that point and done again, all as it should be; seconds of the second time."""
         folder, where = self.copied(), f"{self.name}, killed at {self.points[point]}"
         assert self.run(folder, point) == -signal.SIGKILL, where
-        self.require_sound(self.operation.seen(folder), where, absent=self.operation.absent)
+        self.require_sound(self.operation.seen(folder), where, absent=self.operation.absent != "never")
         if (folder / "results").exists():
             Store(folder / "results").sweep()  # as every driver begins
-            self.require_sound(self.operation.seen(folder), f"{where}, swept", absent=self.operation.absent)
+            self.require_sound(self.operation.seen(folder), f"{where}, swept", absent=self.operation.absent == "until done again")
         stored, computed = self.operation.seen(folder), lines(folder, "computed")
         began = time.monotonic()
         self.require_done_again(folder, where)
@@ -98,7 +100,7 @@ class Trial:
         if over and self.operation.lasting:
             assert found == self.after, f"{where}: not on the disk, though it had returned"
         intact = {key: value for key, value in found.items() if value != "damaged"}
-        self.require_sound(intact, where, absent=self.operation.seen.__name__ == "runs" or self.operation.absent)
+        self.require_sound(intact, where, absent=self.operation.seen is runs or self.operation.absent != "never")
         began = time.monotonic()
         self.require_done_again(folder, where)
         taken = time.monotonic() - began
@@ -118,14 +120,19 @@ class Trial:
         """Each thing is as it was before, or as it is after; it may be missing where it was, or is, or for a while."""
         for name in self.before.keys() | self.after.keys() | seen.keys():
             allowed = [found[name] for found in (self.before, self.after) if name in found]
-            may_lack = absent or len(allowed) < 2
-            assert name in seen or may_lack, f"{where}: {name} is gone"
+            untouched = self.before.get(name) == self.after.get(name)
+            assert name in seen or len(allowed) < 2 or (absent and not untouched), f"{where}: {name} is gone"
             assert name not in seen or seen[name] in allowed, f"{where}: {name} is between old and new"
 
-    @cached_property
-    def disks(self) -> list[tuple[int, str, State]]:
-        """Every disk that a power cut may leave: after how many changes, in words, and what lies there."""
-        return list(states(self.start, self.changes, np.random.default_rng(0)))
+    def disks(self, at_length: bool) -> list[tuple[int, str, State]]:
+        """Disks that power cuts may leave: at length of a cut after each change, otherwise of a few; and when all is over, in any case."""
+        draws, over = np.random.default_rng(0), len(self.changes)
+        at = {over, *self.drawn(over, at_length, FEW)}
+        found = list(states(self.start, self.changes, at, draws))
+        if at_length and len(found) <= self.operation.most:
+            return found
+        chosen = draws.permutation(len(found))[: self.operation.most if at_length else FEW]
+        return [found[number] for number in chosen] + [disk for disk in found if disk[0] == over][:1]
 
     def drawn(self, count: int, at_length: bool, most: int) -> list[int]:
         """Of so many those that are tried: at length all, up to the operation's limit; otherwise its share, up to `most`."""

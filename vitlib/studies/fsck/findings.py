@@ -52,7 +52,7 @@ def findings(store: Store, tick: Callable[[int, int], None] = lambda done, total
     ids = store.ids()
     for done, run_id in enumerate(ids):
         tick(done, len(ids))
-        yield from _of_run(store, run_id)
+        yield from of_run(store, run_id)
     yield from _beside(store)
 
 
@@ -66,7 +66,8 @@ def artefacts(figures_dir: Path) -> Iterator[Finding]:
             yield from (Finding("changed", str(where / name)) for name in receipts.changed(path.parent, receipt))
 
 
-def _of_run(store: Store, run_id: str) -> Iterator[Finding]:
+def of_run(store: Store, run_id: str) -> Iterator[Finding]:
+    """What is wrong with one run; nothing where it is gone."""
     try:
         files = store.files(run_id)
     except DamagedError as error:

@@ -1,0 +1,1 @@
+"""What writes files, each act with what it starts from."""

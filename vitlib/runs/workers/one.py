@@ -15,7 +15,7 @@ from vitlib.computing import Context, NoWeightsError, OutOfTimeError, result_of
 from vitlib.runs.claims.held import LostClaimError, require_held, while_held
 from vitlib.runs.clock.budget import REACHED, note
 from vitlib.runs.clock.notice import heeded_by
-from vitlib.runs.manifest import DamagedError
+from vitlib.runs.manifest import DamagedError, StoreError
 from vitlib.runs.plan import Place
 from vitlib.runs.provenance import facts, now
 from vitlib.runs.reading.lines import read_line, write_line
@@ -76,7 +76,7 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         except NoWeightsError as error:
             store.record_failure(error.run_id, str(error))  # of the parent, which `retry` computes again
             raise
-        except (SpecError, OSError):
+        except (SpecError, StoreError, OSError):
             raise  # of this machine rather than of the run: it may be tried again as it is
         except Exception as error:
             store.record_failure(spec.id, f"{type(error).__name__}: {error}", traceback.format_exc())

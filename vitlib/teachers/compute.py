@@ -20,6 +20,7 @@ from vitlib.teachers.pretrain import DinoTeacher, MaeTeacher, MultiCrop, Pretrai
 from vitlib.training.evaluate import accuracy, labels_of, outputs, scores_of
 from vitlib.training.loop import Evaluate, Loss, Trained, cross_entropy, train
 from vitlib.training.probe import features_read, knn_accuracy, readouts
+from vitlib.training.step.update import mean_over_images
 
 
 @computes(SupervisedTeacher)
@@ -78,6 +79,7 @@ def train_mae(spec: MaeTeacher, context: Context) -> Result:
     )
     patches = encoder.patch_embed.num_patches
 
+    @mean_over_images
     def loss(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         with in_float32(images):
             crops = resized_crop(images, spec.data.image_size, method.scale)

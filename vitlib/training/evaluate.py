@@ -16,20 +16,26 @@ from vitlib.inputs.models import in_eval_mode
 from vitlib.inputs.sets.watched import watched_split
 from vitlib.inputs.sources import Data, listing
 from vitlib.training.loop import DivergedError
+from vitlib.training.step.memory import fitted
 
 
 @torch.inference_mode()
 def outputs(model: nn.Module, batches: Batches, forward: Callable[[nn.Module, Tensor], tuple[Tensor, ...]]) -> list[Tensor]:
     """`forward(model, images)` over all batches in eval mode: each of its tensors as float32 (N, ...), on the CPU.
 
-    Processes that share a run take whole batches in turns: each has all values, to the bit those of one process.
+    Processes that share a run take whole batches in turns: each has all values, to the bit those of one process. A batch that does not fit
+    into the device's memory is taken in halves, down to one image: the same values but for rounding.
 
     Raises:
         DivergedError: if some of them are not finite: no prediction can be read from them.
     """
+
+    def to_cpu(images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensor.float().cpu() for tensor in forward(model, images))
+
     distributed.same_as_the_leader(model.buffers())
     with in_eval_mode(model):
-        own = [[tensor.float().cpu() for tensor in forward(model, images)] for images, _ in batches.epoch(0, *distributed.turn())]
+        own = [fitted(to_cpu, images) for images, _ in batches.epoch(0, *distributed.turn())]
     return [finite(torch.cat(column)) for column in zip(*distributed.in_turn(own), strict=True)]
 
 

@@ -1,7 +1,8 @@
 """One training loop: optimiser, schedule, precision, moving average, mid-run checkpoint, history.
 
 The caller brings the model, the batches and a loss; `train` brings the rest. Every step draws from a seed of its own
-(see inputs/data.py), so a checkpoint holds no random state and a killed run ends in the same numbers.
+(see inputs/data.py), so a checkpoint holds no random state and a killed run ends in the same numbers. A training that runs out of memory
+goes on in halves of its batches, once: see step/memory.py.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from vitlib.training.cost import share_of_peak
 from vitlib.training.optimizer import Rates, make_optimizer, restore
 from vitlib.training.step.batchnorm import synchronise
 from vitlib.training.step.graphs import graphs_of
+from vitlib.training.step.memory import Halving
 from vitlib.training.step.steps import step_of
-from vitlib.training.step.update import Loss, Update
+from vitlib.training.step.update import Loss, Update, mean_over_images
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 Targets = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -61,6 +63,7 @@ class Trained:
         return self.history.iloc[-1].drop(["epoch", "lr", "loss"]).to_dict()
 
 
+@mean_over_images
 def cross_entropy(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy with dense targets (B, C), which already hold label smoothing and mixing; mean over the batch."""
     return SoftTargetCrossEntropy()(model(images).float(), targets)
@@ -91,6 +94,7 @@ def train(
     Raises:
         SpecError: for a recipe with `sync_batchnorm` and a model without batch norm.
         DivergedError: as soon as a non-finite loss is seen (checked every 50 steps and at each epoch's end).
+        NoMemoryError: where memory runs out, and halves of the batch do not fit either or are another update.
         OutOfTimeError: at `context.deadline`, the checkpoint written.
     """
     if recipe.sync_batchnorm:
@@ -98,19 +102,24 @@ def train(
     graphs = graphs_of(context.device)
     state = _State.start(model, recipe, batches.steps, context, recorded=graphs is not None)
     forward = torch.compile(model) if recipe.compile else model
-    step = step_of(Update(model, forward, loss, recipe, state.optimizer, state.ema), graphs, context)
-    mix = target_maker(recipe, num_classes)
-    epoch_seconds = []
+    update = Update(model, forward, loss, recipe, state.optimizer, state.ema, recipe.accumulate)
+    step = Halving(update, lambda update: step_of(update, graphs, context), state)
+    mix, epoch_seconds, seen = target_maker(recipe, num_classes), [], 0
+
+    def rest_of_epoch() -> None:
+        nonlocal seen
+        for images, labels in batches.epoch(state.epoch, state.step):
+            images, targets = mix(images, labels)
+            with around_step(state.updates / (recipe.epochs * batches.steps)) as kind:
+                state.after_step(step(images, targets, state.updates + 1, kind))
+            seen += len(images) * distributed.processes()
+            context.tick(state.epoch, recipe.epochs, len(images))
+            state.checkpoint_if_due(context, recipe.epochs)
+
     while state.epoch < recipe.epochs:
         set_mode(model, recipe)
         began, seen = time.perf_counter(), 0
-        for images, labels in batches.epoch(state.epoch, state.step):
-            images, targets = mix(images, labels)
-            seen += len(images) * distributed.processes()
-            with around_step(state.updates / (recipe.epochs * batches.steps)) as kind:
-                state.after_step(step(images, targets, state.updates + 1, kind))
-            context.tick(state.epoch, recipe.epochs, len(images))
-            state.checkpoint_if_due(context, recipe.epochs)
+        step.through(rest_of_epoch)
         state.refuse_divergence()  # waits for the device
         epoch_seconds.append(time.perf_counter() - began)
         state.spent.count(epoch_seconds[-1], seen)
@@ -182,6 +191,7 @@ class _State:
     file: Path | None
     epoch: int = 0
     step: int = 0
+    halved: str = ""
     loss_sum: Tensor | float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
     saved: float = field(default_factory=time.monotonic)
@@ -250,6 +260,7 @@ class _State:
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else {},
             "position": [self.epoch, self.step],
+            "halved": self.halved,
             "loss_sum": torch.as_tensor(self.loss_sum),
             "rows": self.rows,
             "spent": [self.spent.seconds, self.spent.stepping, self.spent.images],
@@ -282,6 +293,7 @@ class _State:
         if self.ema:
             self.ema.load_state_dict(content["ema"])
         self.epoch, self.step = content["position"]
+        self.halved = content.get("halved", "")
         self.loss_sum, self.rows = content["loss_sum"], content["rows"]
         self.spent = _Spent(*content.get("spent", ()))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from vitlib.inputs.data import Batches, ResidentBatches
 from vitlib.recipe import Recipe
 from vitlib.training.loop import Targets, target_maker
+from vitlib.training.step.memory import fitted
 from vitlib.training.step.update import Loss, autocast
 
 Frozen = Callable[[Tensor], tuple[Tensor, ...]]  # images (B, C, H, W) -> tensors (B, ...)
@@ -30,8 +32,8 @@ _KEPT: OrderedDict[Hashable, tuple[Tensor, ...]] = OrderedDict()
 
 @torch.no_grad()
 def remembered(frozen: Frozen, images: Tensor) -> tuple[Tensor, ...]:
-    """The frozen outputs for all images (N, C, H, W), each (N, ...); computed 256 images at a time."""
-    chunks = [frozen(chunk) for chunk in images.split(256)]
+    """The frozen outputs for all images (N, C, H, W), each (N, ...); computed 256 images at a time, or as many as fit into memory."""
+    chunks = [fitted(frozen, chunk) for chunk in images.split(256)]
     return tuple(torch.cat(column) for column in zip(*chunks, strict=True))
 
 
@@ -56,8 +58,13 @@ class Lessons:
     unpack: Callable[[Tensor, Tensor], Beside]
 
     def loss(self, beside: LossBeside) -> Loss:
-        """`beside(model, images, given, targets)` as a loss of the training loop."""
-        return lambda model, images, marks: beside(model, *self.unpack(images, marks))
+        """`beside(model, images, given, targets)` as a loss of the training loop, a mean over images if `beside` says so of itself."""
+
+        @wraps(beside)
+        def loss(model: nn.Module, images: Tensor, marks: Tensor) -> Tensor:
+            return beside(model, *self.unpack(images, marks))
+
+        return loss
 
     def epoch(self, epoch: int) -> Iterator[Beside]:
         return (self.unpack(images, marks) for images, marks in self.batches.epoch(epoch))

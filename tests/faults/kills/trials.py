@@ -47,7 +47,7 @@ class Trial:
 
     def __init__(self, name: str, folder: Path, forking: Any):
         self.name, self.operation, self.folder, self.forking = name, OPERATIONS[name], folder, forking
-        self.start, self.count = folder / "start", 0
+        self.start = folder / "start"
         (self.start / "data").mkdir(parents=True)
         (self.start / "figures").mkdir()
         self.operation.prepare(self.start)
@@ -58,11 +58,13 @@ class Trial:
         self.outcome, self.points, self.changes = recording[0], recording[1], recording[2]
         self.after, self.left = self.operation.seen(whole), left(whole)
 
-    def copied(self) -> Path:
-        self.count += 1
-        place = self.folder / str(self.count) / "place"
-        shutil.copytree(self.start, place, symlinks=True)
+    def cleared(self) -> Path:
+        """The one place of all tries: where something lies may be part of what is computed from it."""
+        shutil.rmtree(place := self.folder / "place", ignore_errors=True)
         return place
+
+    def copied(self) -> Path:
+        return Path(shutil.copytree(self.start, self.cleared(), symlinks=True))
 
     def run(self, folder: Path, kill_at: int | None = None) -> int:
         child = self.forking.Process(target=act, args=(self.name, folder, kill_at), daemon=True)
@@ -85,15 +87,12 @@ class Trial:
         if self.operation.counted:
             again = set(lines(folder, "computed")[len(computed) :]) & {key for key, value in stored.items() if value == self.after[key]}
             assert not again, f"{where}: {again} were stored and computed again"
-        shutil.rmtree(folder.parent)
         return taken
 
     def cut(self, number: int, how: str, state: State) -> float:
         """The operation done again on what a power cut left; seconds that it took."""
         where, over = f"{self.name}: {how}", number == len(self.changes)
-        self.count += 1
-        folder = self.folder / str(self.count) / "place"
-        laid_out(state, folder)
+        laid_out(state, folder := self.cleared())
         for place in ("data", "figures"):
             (folder / place).mkdir(exist_ok=True)
         found = self.operation.seen(folder)
@@ -104,7 +103,6 @@ class Trial:
         began = time.monotonic()
         self.require_done_again(folder, where)
         taken = time.monotonic() - began
-        shutil.rmtree(folder.parent)
         return taken
 
     def require_done_again(self, folder: Path, where: str) -> None:

@@ -31,6 +31,7 @@ from vitlib.papers.dual_ssl_kd.specs import Tuned
 from vitlib.training.cost import VitCost, counted_macs, speed
 from vitlib.training.evaluate import judged, labels_of, outputs, real_label_accuracy, top_k_accuracy
 from vitlib.training.loop import Loss, train
+from vitlib.training.step.update import mean_over_images
 
 HEADLINE = ("class+distillation", "class")  # the readout that `top1` reports: the fused one where there are two tokens
 
@@ -72,6 +73,7 @@ def distillation(spec: Student, teacher: nn.Module | None) -> Loss:
     """
     base = SoftTargetCrossEntropy()
 
+    @mean_over_images
     def loss(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         class_logits, dist_logits = train_logits(model, images)
         if teacher is None:

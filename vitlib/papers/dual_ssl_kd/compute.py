@@ -24,6 +24,7 @@ from vitlib.teachers.teacher import Teacher
 from vitlib.training.evaluate import finite, judged, labels_of, scores_of, validated
 from vitlib.training.loop import train
 from vitlib.training.remembered import Frozen, Lessons, examples, lessons
+from vitlib.training.step.update import mean_over_images
 
 FOLLOWED = 128  # images on which the terms of the loss are followed, of the validation split where there is one
 TEACHERS = ("cl", "mim")
@@ -44,8 +45,12 @@ def tune(spec: Tuned, context: Context) -> Result:
     end = CUTS[spec.protocol].end
     source = (spec.teacher, spec.data, spec.protocol, spec.readout)
     taught = lessons(frozen_front(model, spec.protocol), _training(spec, context), spec.recipe, model.num_classes, source)
-    loss = taught.loss(lambda model, _, entering, targets: SoftTargetCrossEntropy()(end(model, *entering).float(), targets))
-    trained = train(model, taught.batches, loss, spec.recipe, num_classes=None, context=context)
+
+    @mean_over_images
+    def loss(model: nn.Module, images: Tensor, entering: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        return SoftTargetCrossEntropy()(end(model, *entering).float(), targets)
+
+    trained = train(model, taught.batches, taught.loss(loss), spec.recipe, num_classes=None, context=context)
     metrics, right = accuracies(model, spec, context)
     kept = weights_of(model) if spec.protocol == "finetune" else None
     return Result(metrics | {"trainable": trainable}, trained.history, right, kept, trained.measured)
@@ -83,6 +88,7 @@ def logits_of(teachers: list[nn.Module]) -> Frozen:
     return lambda images: tuple(teacher(images).float() for teacher in teachers)
 
 
+@mean_over_images
 def taught_loss(model: nn.Module, images: Tensor, theirs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
     """Cross-entropy plus the mean over frozen teachers of KL(teacher || student); their logits (B, C) on the same batch."""
     logits = model(images).float()

@@ -20,6 +20,7 @@ from vitlib.papers.multi_distillation.training.objective import Knowledge, deepe
 from vitlib.papers.multi_distillation.training.step import at_equal_step
 from vitlib.training.evaluate import accuracy, judged, labels_of, outputs, scores_of
 from vitlib.training.loop import cross_entropy, target_maker, train
+from vitlib.training.step.update import mean_over_images
 
 FOLLOWED = 64  # held-out images on which the terms of the loss are followed
 
@@ -27,6 +28,7 @@ FOLLOWED = 64  # held-out images on which the terms of the loss are followed
 def train_alone(spec: Alone, context: Context) -> Result:
     network = untrained(spec, spec.seed, context)
 
+    @mean_over_images
     def loss(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         return spec.label_weight * cross_entropy(model, images, targets)
 

@@ -24,6 +24,7 @@ from vitlib.training.evaluate import judged, labels_of, scores_of, top_k_accurac
 from vitlib.training.loop import Trained, cross_entropy, train
 from vitlib.training.probe import linear_probe
 from vitlib.training.remembered import remembered
+from vitlib.training.step.update import mean_over_images
 
 FOLLOWED = 64  # test images on which the distance to the teacher is followed
 
@@ -120,6 +121,7 @@ def train_adapters(
                     layer.b.requires_grad_(index < now.active)
         yield current
 
+    @mean_over_images
     def loss(model: nn.Module, images: Tensor, positions: Tensor) -> Tensor:
         learned, wanted = zip(*current.pairs, strict=True)
         return feature_loss(features(model, images, list(learned)), taught(images, positions, list(wanted)))

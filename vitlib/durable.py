@@ -45,6 +45,14 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def make(folder: Path) -> None:
+    """A folder, and those above it that are missing, each on the disk with its name."""
+    if not folder.is_dir():
+        make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
 def sync(path: Path) -> None:
     """Wait until what a file holds, or which names a folder has, is on the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support import Number, Total, assert_same_result, compute_number, computed, files_below, flip_a_byte
+from tests.support import Number, Total, assert_same_result, compute_number, computed, context, files_below, flip_a_byte
 from vitlib import computing, paths
 from vitlib.computing import Result, result_of
 from vitlib.runs.execute import RunsFailedError, execute
@@ -193,6 +193,15 @@ def test_a_store_that_cannot_be_written_is_refused_before_anything_is_computed(p
 
 
 # ------------------------------------------------------------------------------------------------ other drivers
+
+
+def test_a_run_that_another_driver_stores_after_this_one_looked_is_found_and_not_computed_again(place, store, monkeypatch):
+    def other_driver(*_):
+        store.put(ONE, result_of(ONE, context(place.data_dir)), {"code": ""})
+
+    monkeypatch.setattr("vitlib.runs.execute.preflight", other_driver)
+    execute([ONE], place)
+    assert computed(place) == [ONE.id]
 
 
 def test_a_run_that_another_process_holds_is_waited_for_and_not_computed(place, store):

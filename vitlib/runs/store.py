@@ -61,7 +61,7 @@ class Store:
         self.root = Path(root).absolute()
         if writable:
             require_writable("results_dir", self.root, "choose a folder you may write to, or mode='read-only'")
-            self.root.mkdir(parents=True, exist_ok=True)
+            durable.make(self.root)
 
     def __contains__(self, run_id: str) -> bool:
         return (self.root / run_id / MANIFEST).is_file()
@@ -176,7 +176,7 @@ class Store:
         """Keep why a run failed, and, for whoever looks, where: `.failed/RUN.log`; on a full disk it is told and not kept."""
         folder = self.root / ".failed"
         try:
-            folder.mkdir(exist_ok=True)
+            durable.make(folder)
             for kind, text in (("log", trace), ("txt", reason)):
                 if text:
                     with durable.whole(folder / f"{run_id}.{kind}") as aside:
@@ -200,8 +200,7 @@ class Store:
         if target.is_symlink() or not target.is_dir():
             self._clear(run_id)
         else:  # forced again
-            durable.sync(aside.parent)
-            durable.sync(self.root)
+            self._make_certain_of(aside)
             target.rename(before)
         self._put_in_place(aside)
         _remove(before)
@@ -209,6 +208,7 @@ class Store:
     def mend(self, run_id: str, files: dict[str, bytes]) -> Path:
         """As `install`, in the place of a damaged run, which is kept for inspection: where it lies."""
         aside = self._written_aside(run_id, files)
+        self._make_certain_of(aside)
         kept = self.set_aside(run_id)
         self._put_in_place(aside)
         return kept
@@ -238,6 +238,11 @@ class Store:
         """Set aside what lies in a run's place and is none: a folder without a manifest, a file, a link."""
         if os.path.lexists(self.root / run_id):
             self.set_aside(run_id)
+
+    def _make_certain_of(self, aside: Path) -> None:
+        """Before what it replaces leaves."""
+        durable.sync(aside.parent)
+        durable.sync(self.root)
 
     def _put_in_place(self, aside: Path) -> None:
         aside.rename(self.root / aside.name.partition("~")[0])

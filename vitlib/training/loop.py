@@ -272,7 +272,7 @@ class _State:
         partial = self.file.with_suffix(".partial")
         durable.write(partial, hashlib.sha256(payload).digest() + payload)
         partial.replace(self.file)
-        for folder in (self.file.parent, self.file.parent.parent):
+        for folder in list(self.file.parents)[:3]:  # down from the results
             durable.sync(folder)
         self.saved = time.monotonic()
 

@@ -40,8 +40,8 @@ class Operation:
 OPERATIONS = {
     "a run put into the store": Operation(acts.put, stored(TWO), share=1.0),
     "a run forced again": Operation(acts.put_again, acts.other_result, absent="until swept", share=0.2),
-    "four runs computed": Operation(acts.compute, counted=True),
-    "a damaged run computed again": Operation(acts.compute_two, acts.one_damaged, absent="until done again", counted=True),
+    "four runs computed": Operation(acts.compute, counted=True, share=0.04),
+    "a damaged run computed again": Operation(acts.read_two, acts.one_damaged, absent="until done again", counted=True),
     "a failure recorded": Operation(acts.record_failure, stored(TWO)),
     "a failure forgotten": Operation(acts.forget_failure, acts.failed, lasting=False, share=0.5),
     "a store swept": Operation(acts.sweep, acts.left_behind, lasting=False),

@@ -5,26 +5,34 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
+import nbformat
 import numpy as np
 import pandas as pd
 
+import vitlib
+import vitlib.papers.afr_pruning.compute
+from tests.compress.conftest import QUICK, network, write_photos
 from tests.faults.kills.acts.places import Seen, store_of
+from tests.support import MICRO
+from vitlib.computing import Context
+from vitlib.inputs.data import seed_everything, training_batches
+from vitlib.inputs.models import build, weights_of
+from vitlib.inputs.sources import Data
+from vitlib.recipe import Recipe
+from vitlib.report import figures, tables
+from vitlib.runs.workers.one import one_thread
+from vitlib.studies.headless import batch
+from vitlib.studies.loading import load_study
+from vitlib.studies.verdicts import decide as deciding
+from vitlib.training import loop
 
 UPDATES = 4
 
 
 def train(folder: Path) -> str:
     """Weights and history as a digest; each update leaves a line and a checkpoint, and so does the end of each epoch."""
-    from tests.support import MICRO
-    from vitlib.computing import Context
-    from vitlib.inputs.data import seed_everything, training_batches
-    from vitlib.inputs.models import build, weights_of
-    from vitlib.inputs.sources import Data
-    from vitlib.recipe import Recipe
-    from vitlib.runs.workers.one import one_thread
-    from vitlib.training import loop
-
     data = Data(source="digits", image_size=8, per_class=2, mean=(0.3,), std=(0.4,))
     recipe = Recipe(epochs=2, batch_size=10, lr=0.01, ema_decay=0.9)
     scratch = store_of(folder).scratch("student-0")
@@ -57,12 +65,10 @@ def drawn_before(folder: Path) -> None:
 
 
 def _draw(folder: Path, factor: float, columns: bool = False) -> None:
-    from vitlib.report import figures, tables
-
     @figures.style()
     def line():
         figure, axes = figures.canvas()
-        axes.plot([1, 2, 3], factor * np.arange(3), label="a")
+        axes.flat[0].plot([1, 2, 3], factor * np.arange(3), label="a")
         return figure
 
     frame, place = pd.DataFrame({"name": ["a", "b"], "top1": factor * np.array([1.5, np.nan])}), folder / "figures" / "deit"
@@ -83,12 +89,6 @@ def executed_before(folder: Path) -> None:
 
 def _notebook(folder: Path, code: str) -> None:
     """`run_notebook`, but for papermill and its kernel: the copy is written as papermill does."""
-    from unittest.mock import patch
-
-    import nbformat
-
-    from vitlib.studies.headless import batch
-
     source = folder / "data" / "deit.ipynb"
     cells = [
         nbformat.v4.new_code_cell("profile = 'smoke'", id="a", metadata={"tags": ["parameters"]}),
@@ -123,8 +123,6 @@ THREE_SEEDS, FOUR_SEEDS = {"seeds": [0, 1, 2]}, {"seeds": [0, 1, 2, 3]}
 
 
 def _pruned(folder: Path, seeds: dict[str, list[int]]) -> Any:
-    from vitlib.studies.loading import load_study
-
     where = {"results_dir": str(folder / "results"), "figures_dir": str(folder / "figures"), "device": "cpu"}
     return load_study("afr_pruning", "smoke", overrides=seeds, **where)
 
@@ -135,21 +133,14 @@ def declared(folder: Path) -> None:
 
 def decide(folder: Path) -> None:
     """As `python -m vitlib decide` does, with a seed more at most; how the verdicts stand is among the figures."""
-    from vitlib.studies.verdicts import decide
-
     study = _pruned(folder, FOUR_SEEDS)
-    list(decide.decide(study, _pruned(folder, THREE_SEEDS), 600.0, "inline"))
+    list(deciding.decide(study, _pruned(folder, THREE_SEEDS), 600.0, "inline"))
     study.save_table(study.execute(mode="read-only").claims(), "claims")
 
 
 def photos(folder: Path) -> None:
-    from tests.compress.conftest import write_photos
-
     write_photos(folder / "data" / "photos")
 
 
 def compress(folder: Path) -> None:
-    import vitlib
-    from tests.compress.conftest import QUICK, network
-
     vitlib.prune(network(), folder / "data" / "photos", sparsity=0.9, **QUICK, results_dir=folder / "results", executor="inline")

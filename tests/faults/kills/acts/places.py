@@ -58,5 +58,5 @@ def _run(store: Store, run_id: str) -> str:
 
 def files(folder: Path) -> Seen:
     """What lies among the figures: every file that a person would open."""
-    found = sorted(path for path in (folder / "figures").rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found if not path.name.startswith(".")}
+    found = sorted(path for path in (folder / "figures").rglob("[!.]*") if path.is_file() and path.suffix != ".partial")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}

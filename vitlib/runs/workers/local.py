@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -126,7 +127,7 @@ class Workers:
         slot = self.workers.index(worker)
         self.workers[slot] = self._start(self.places[slot])
         if worker.run_id:
-            yield Lost(worker.run_id, "killed, for want of memory as a rule" if code == -9 else f"exit status {code}")
+            yield Lost(worker.run_id, _in_words(code))
 
     def _start(self, slot: Slot) -> _Worker:
         process = subprocess.Popen(
@@ -149,6 +150,13 @@ def _end(process: subprocess.Popen) -> None:
         process.kill()
         process.wait()
     process.stdout.close()
+
+
+def _in_words(code: int) -> str:
+    """Of an exit status, why a worker ended; libraries crash where they are given no memory."""
+    if code == -signal.SIGKILL:
+        return "killed, for want of memory as a rule"
+    return f"{signal.Signals(-code).name}: a library crashed, perhaps for want of memory" if code < 0 else f"exit status {code}"
 
 
 def _require_device(device: str) -> None:

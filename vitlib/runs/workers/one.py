@@ -44,7 +44,7 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
     A claim that was lost meanwhile, as a lease is whose holder was suspended, counts as held: what was computed is not stored.
 
     Raises:
-        Exception: whatever the run raised; its reason is recorded in the store.
+        Exception: whatever the run raised, a NoMemoryError where memory ran out; its reason is recorded in the store.
     """
     with store.claim(spec.id) as mine:
         if not mine:
@@ -79,7 +79,10 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         except (SpecError, StoreError, OSError):
             raise  # of this machine rather than of the run: it may be tried again as it is
         except Exception as error:
-            store.record_failure(spec.id, f"{type(error).__name__}: {error}", traceback.format_exc())
+            named = _named(error, device)
+            store.record_failure(spec.id, f"{type(named).__name__}: {named}", traceback.format_exc())
+            if named is not error:
+                raise named from error
             raise
         store.clear_scratch(spec.id)
         store.forget_failure(spec.id)
@@ -98,6 +101,15 @@ def _parent(store: Store, run: RunSpec) -> Stored:
         orphaned(run.id, error)
     found.otherwise = orphaned
     return found
+
+
+def _named(error: Exception, device: str) -> Exception:
+    """The error, or where memory ran out one that says so: libraries have many words for it."""
+    if not isinstance(error, (RuntimeError, MemoryError)):
+        return error
+    from vitlib.training.step import memory  # loads torch, which whoever raised these has
+
+    return memory.named(error, device)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ Forward = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class NoMemoryError(RuntimeError):
-    """A training does not fit into the memory of its device; the message names the batch, what was tried, and what to change."""
+    """A run does not fit into the memory of its device; the message of a training names the batch, what was tried, and what to change."""
 
 
 class Position(Protocol):
@@ -112,6 +112,13 @@ class Halving:
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
+
+
+def named(error: Exception, device: str) -> Exception:
+    """A NoMemoryError where memory ran out, however a library said so; any other error as it is."""
+    if isinstance(error, NoMemoryError) or not ran_out(error):
+        return error
+    return NoMemoryError(f"out of memory on {device}; take a smaller batch or model, or fewer runs at once ({_first_line(error)})")
 
 
 def fitted(forward: Forward, images: Tensor) -> tuple[Tensor, ...]:

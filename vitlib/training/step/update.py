@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from vitlib.recipe import Recipe
 from vitlib.training.optimizer import clip_gradients
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-FULL = ("DefaultCPUAllocator", "CUDA error: out of memory", "ALLOC_FAILED", "std::bad_alloc", "could not create a memory object")
+FULL = re.compile(  # the last two are oneDNN's words
+    r"DefaultCPUAllocator|CUDA error: out of memory|ALLOC_FAILED|std::bad_alloc|could not create a (memory object|primitive(?! desc))"
+)
 
 
 class BrokenUpdateError(MemoryError):
@@ -24,8 +27,8 @@ class BrokenUpdateError(MemoryError):
 
 def ran_out(error: Exception) -> bool:
     """Whether memory ran out, of a device or of the process: torch says so in several ways."""
-    said = isinstance(error, RuntimeError) and any(sign in str(error) for sign in FULL)
-    return said or isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    said = isinstance(error, RuntimeError) and FULL.search(str(error))
+    return bool(said) or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
 def mean_over_images(loss: Loss) -> Loss:

@@ -167,6 +167,17 @@ def test_damaged_rates_of_a_machine_are_measured_again(tmp_path, kind):
         count("a machine's remembered rates damaged")
 
 
+def test_no_other_digit_in_a_machine_s_rates_is_taken_for_its_own(tmp_path):
+    machine._keep(machine._machine("cpu"), RATES, tmp_path)
+    path = tmp_path / machine.KEPT
+    text = path.read_text()
+    digits = [place for place, letter in enumerate(text) if letter in "123456789"][::7]
+    for place in digits:
+        path.write_text(f"{text[:place]}{10 - int(text[place]) if text[place] != '5' else 4}{text[place + 1 :]}")
+        assert machine.known("cpu", tmp_path) is None
+    count("a machine's remembered rates damaged", tries=len(digits))
+
+
 @pytest.fixture
 def images(tmp_path, monkeypatch):
     """A set of files that is too large to be read whole, by the measure of this test."""

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +18,7 @@ from vitlib.runs.claims.asking import asking
 from vitlib.runs.claims.kinds import BY_LEASE
 from vitlib.runs.clock.budget import REACHED, note
 from vitlib.runs.execute import execute
+from vitlib.runs.plan import Place
 from vitlib.runs.store import Store
 from vitlib.studies.costs.speed import machine
 from vitlib.studies.costs.speed.rates import SHIPPED
@@ -44,12 +45,17 @@ class Operation:
 OPERATIONS: dict[str, Operation] = {}
 
 
+def place_of(folder: Path) -> Place:
+    """The results on the disk, and the data beside it."""
+    return replace(place_in(folder.parents[1]), results_dir=folder / "results")
+
+
 def results(folder: Path) -> Store:
     return Store(folder / "results", writable=False)
 
 
 def compute(folder: Path, specs=SPECS[:1], **how) -> None:
-    execute(specs, place_in(folder), **how)
+    execute(specs, place_of(folder), **how)
 
 
 def stored(*specs):
@@ -148,7 +154,7 @@ def pictured(folder: Path) -> None:
 
 
 def failing(folder: Path) -> None:
-    place = place_in(folder)
+    place = place_of(folder)
     (place.data_dir / f"break-{SPECS[0].id}").touch()
     try:
         execute(SPECS[:1], place, mode="retry")

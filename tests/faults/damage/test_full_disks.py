@@ -90,8 +90,10 @@ def pretended(folder: Path, after: int, code: int) -> Iterator[Refused]:
 
 
 def points(folder: Path, name: str, code: int, step: int) -> int:
-    """How many points of an operation there are."""
+    """How many points of an operation there are; data lie beside the disk."""
     after = 0
+    folder /= "disk"
+    folder.mkdir()
     while tried(folder / str(after), name, pretended(folder, after, code), code):
         after += step
     return after
@@ -117,7 +119,7 @@ def memory(place: Path, pages: int) -> Iterator[Refused]:
     """A disk of memory on which some pages are free."""
     stat = os.statvfs(place)
     used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
-    assert disks.mount_memory(place, size=used + pages * PAGE, remount=True)
+    assert disks.mount_memory(place, size=max(used + pages * PAGE, PAGE), remount=True)
     yield bool
     assert disks.mount_memory(place, size=ROOM, remount=True)
 
@@ -133,12 +135,14 @@ def small_files(size: int) -> Iterator[Refused]:
 
 def really(folder: Path, names: list[str], step: int) -> dict[str, int]:
     """Of each operation, how often the room did not suffice: none at first, and some pages more each time."""
+    folder /= "disk"
     mounted = disks.apart() and disks.mount_memory(folder, size=ROOM)
+    folder.mkdir(exist_ok=True)
     tries = dict.fromkeys(names, 0)
     for name in names:
         while True:
             room = step * tries[name]
-            disk = memory(folder, room + 1) if mounted else small_files(room * 16)
+            disk = memory(folder, room) if mounted else small_files(room * 16)
             code = errno.ENOSPC if mounted else errno.EFBIG
             if not tried(folder / str(tries[name]), name, disk, code):
                 break

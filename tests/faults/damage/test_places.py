@@ -118,6 +118,8 @@ def test_no_two_files_of_the_checkout_differ_by_capitals_alone():
 def test_nothing_that_is_written_needs_capitals(tmp_path, name):
     """Two names that differ by capitals alone are one file on some disks."""
     quiet()
+    tmp_path = tmp_path / "a" / "b"
+    tmp_path.mkdir(parents=True)
     met, operation = [], OPERATIONS[name]
     with disks.pretended(disks.without_capitals(met)):
         operation.prepare(tmp_path)

@@ -19,7 +19,7 @@ from vitlib.report.pictures import alt_texts
 ROOT = Path(__file__).parents[1]
 PROFILES = ("quick", "desk")
 RECEIPT = "receipt.json"
-OF_ITS_RUN = ("seconds", "commit", "ended")  # in a receipt, what another run of the same notebook says otherwise
+OF_ITS_RUN = ("seconds", "commit", "ended", "sha256")  # in a receipt, what another run of the same notebook says otherwise
 OF_THE_KERNEL = re.compile(r"(?<= at )0x[0-9a-f]+")
 STATE = r"\d+ (?:stored|archived|stale|missing|failed|damaged)"
 OF_THE_STORE = re.compile(rf"\({STATE}(?:, {STATE})*\)")
@@ -37,13 +37,18 @@ class Outcome:
 def outcomes(fresh: Path, committed: Path, profile: str) -> list[Outcome]:
     """Every file of a profile in either folder (DOCUMENT/PROFILE/*), in the order of their names.
 
-    A receipt goes with its notebook: what it says of its run is renewed where the notebook is.
+    A receipt and its notebook go together: what it says of its run is renewed where the notebook is, and the copy that it has the checksum
+    of where the receipt is.
     """
     names = sorted({*_files(fresh, profile), *_files(committed, profile)})
     found = {name: _outcome(fresh / name, committed / name, name) for name in names}
     rerun = {name.parent for name, outcome in found.items() if name.suffix == ".ipynb" and outcome.kind == "changed"}
     for name in [name for name in names if name.name == RECEIPT and name.parent in rerun and found[name].kind == "unchanged"]:
         found[name] = Outcome(name, "changed", found[name].size)
+    said = {name.parent for name, outcome in found.items() if name.name == RECEIPT and outcome.kind == "changed"}
+    for name in [name for name in names if name.suffix == ".ipynb" and name.parent in said and found[name].kind == "unchanged"]:
+        if (fresh / name).read_bytes() != (committed / name).read_bytes():
+            found[name] = Outcome(name, "changed", found[name].size)
     return list(found.values())
 
 
@@ -63,7 +68,8 @@ def content(path: Path) -> Any:
     if path.suffix == ".ipynb":
         return [_shown(cell) for cell in nbformat.read(path, as_version=4).cells]
     if path.name == RECEIPT:
-        return {key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key not in OF_ITS_RUN}
+        said = {key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key not in OF_ITS_RUN}
+        return said | {"files": {name: digest for name, digest in said.get("files", {}).items() if not name.endswith(".ipynb")}}
     return path.read_bytes()
 
 

@@ -6,6 +6,7 @@ list, status, plan, run, render, decide, scoreboard, notebooks, compress, slurm,
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import importlib
 import io
@@ -44,6 +45,11 @@ from vitlib.studies.study import NOT_VERIFIED, Study
 from vitlib.studies.sweeping import command as sweeping
 from vitlib.studies.verdicts import decide
 
+NO_ROOM = {
+    errno.ENOSPC: "make room and give the same command again",
+    errno.EDQUOT: "make room and give the same command again",
+    errno.EROFS: "choose a place that may be written to",
+}
 BUDGET = "time to compute in, such as 12m: whole comparisons first; exit status 3 if runs are left, and the same command goes on"
 
 
@@ -60,6 +66,14 @@ def main(arguments: list[str] | None = None) -> int:
     except (SpecError, StoreError) as error:
         print(printable(f"refused: {error}"), file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(
+            printable(f"{error.filename or 'a file'}: {error.strerror}; nothing half-written is kept: {NO_ROOM[error.errno]}"),
+            file=sys.stderr,
+        )
+        return 1
     except (RunsFailedError, LostError, TimeIsUpError) as error:
         print(printable(str(error)), file=sys.stderr)
         return 3 if isinstance(error, TimeIsUpError) else 1

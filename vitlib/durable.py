@@ -17,21 +17,32 @@ def whole(path: Path) -> Iterator[Path]:
     """A name beside it, of the same suffix, to write to; it takes the path's place where the block ends well, and is gone otherwise."""
     aside = path.with_name(f".unfinished-{path.name}")
     try:
-        yield aside
-        sync(aside)
-        with suppress(FileNotFoundError):  # another process wrote the same, and was first
-            aside.replace(path)
-        sync(path.parent)
+        with naming(path):
+            yield aside
+            sync(aside)
+            with suppress(FileNotFoundError):  # another process wrote the same, and was first
+                aside.replace(path)
+            sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
 
 def write(path: Path, content: bytes) -> None:
     """A file that is on the disk when this returns, but for its name: `sync` its folder for that."""
-    with path.open("wb") as stream:
+    with naming(path), path.open("wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of the system names the file: of a full disk it names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def make(folder: Path) -> None:
@@ -46,6 +57,7 @@ def sync(path: Path) -> None:
     """Wait until what a file holds, or which names a folder has, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with naming(path):
+            os.fsync(handle)
     finally:
         os.close(handle)

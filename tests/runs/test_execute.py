@@ -15,6 +15,7 @@ from vitlib import computing, paths
 from vitlib.computing import Result, result_of
 from vitlib.runs.execute import RunsFailedError, execute
 from vitlib.runs.manifest import DamagedError, StoreError
+from vitlib.runs.reading.lines import write_line
 from vitlib.runs.store import Store
 from vitlib.runs.workers import local, one
 from vitlib.spec import SpecError
@@ -342,8 +343,7 @@ def test_a_result_names_the_code_that_was_there_when_it_began(place, monkeypatch
 def test_a_run_taken_up_again_names_the_code_that_it_began_with(place, monkeypatch):
     monkeypatch.setattr(one, "facts", lambda cls, device: {"code": "new"})
     scratch = Store(place.results_dir).scratch(ONE.id)
-    scratch.mkdir(parents=True)
-    (scratch / "code").write_text("old")
+    write_line(scratch / "code", "old")
     execute([TWO], place)
     (scratch / "checkpoint.pt").touch()
     execute([ONE], place)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from vitlib.inputs.transforms import transform_of
 from vitlib.inputs.views import augmented, erased
 from vitlib.recipe import Augment, Recipe
 
+SHARED = "/dev/shm"
 MOST_WORKERS = 16  # of one process; each holds two batches
 Choice = Callable[[np.ndarray], np.ndarray]  # labels of a split -> indices of the images to take
 
@@ -178,7 +181,12 @@ class StreamedBatches:
 
 
 def workers() -> int:
-    """Processes that read and decode for this one: a core each, of those that it need not share with others of its run."""
+    """Processes that read and decode for this one: a core each, of those that it need not share with others of its run.
+
+    None where the system has no memory that processes share, by which they hand over what they read: images are the same.
+    """
+    if sys.platform == "linux" and not os.access(SHARED, os.W_OK):
+        return 0
     return max(1, min(MOST_WORKERS, paths.cores() // distributed.on_this_host()))
 
 

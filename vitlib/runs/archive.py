@@ -135,6 +135,8 @@ def _new(path: Path, in_xz: bool) -> tarfile.TarFile:
 
 
 def _opened(archive: Path) -> tarfile.TarFile:
+    if archive.exists() and not archive.is_file():
+        raise tarfile.ReadError("it is no file")
     with archive.open("rb") as stream:
         if stream.read(len(XZ)) != XZ:
             return tarfile.open(archive, "r:")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-from collections.abc import Set
+import os
+from collections.abc import Callable, Set
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from vitlib.dumped import agrees, identity
 from vitlib.spec import RunSpec, SpecError
 
 MANIFEST = "manifest.json"
+BROKEN = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EIO, errno.ESTALE}  # no file to read, or no disk
+Taken = TypeVar("Taken")
 
 
 class StoreError(RuntimeError):
@@ -30,18 +34,47 @@ def verified(folder: Path, unread: Set[str] = frozenset()) -> dict[str, bytes]:
         KeyError: if it is not there, or was taken away meanwhile.
     """
     try:
-        paths = {path.name: path for path in folder.iterdir()}
-        found = {name: b"" if path.is_dir() else path.read_bytes() for name, path in paths.items() if name not in unread}
-        digests = {name: _digest_on_disk(paths[name]) for name in unread & paths.keys()}
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if folder.is_dir():
-            raise DamagedError(f"{folder.name}: {Path(error.filename).name} was taken away while it was read") from None
+        names = {path.name for path in folder.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
         raise KeyError(folder.name) from None
+    read = {name: content_of(folder / name) for name in names - unread}
+    found = {name: content for name, content in read.items() if content is not None}
+    digests = dict.fromkeys(names - {MANIFEST}, "") | digests_of(found)
+    digests |= {name: taken_from(folder / name, digest_of) or "" for name in unread & names}
     manifest = found.pop(MANIFEST, b"")
-    digests |= digests_of(found)
-    if manifest != manifest_of(digests):
+    digests.pop(MANIFEST, None)
+    if manifest != manifest_of(digests) or not all(digests.values()):
+        if not folder.is_dir():
+            raise KeyError(folder.name)
         raise DamagedError(f"{folder.name}: {what_changed(digests, manifest)}")
     return found
+
+
+def content_of(path: Path | str) -> bytes | None:
+    """The bytes of a file; see `taken_from`."""
+    return taken_from(path, lambda stream: stream.read())
+
+
+def taken_from(path: Path | str, take: Callable[[BinaryIO], Taken]) -> Taken | None:
+    """What `take` makes of a file; None where no file is, or the disk cannot read it.
+
+    Raises:
+        StoreError: where the file may be whole and something else is in the way, such as rights, or too many open files.
+    """
+    try:
+        with open(path, "rb", opener=_without_waiting) as stream:  # sooner than a Path, and there are many
+            return take(stream)
+    except OSError as error:
+        if error.errno in BROKEN:
+            return None
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def promised(manifest: bytes) -> dict[str, str] | None:
+    """SHA-256 by name, as a manifest has them; None for bytes that `manifest_of` would not write."""
+    found = json_table(manifest)
+    plain = found is not None and all(isinstance(digest, str) for digest in found.values())
+    return found if plain and manifest_of(found) == manifest else None
 
 
 def is_whole(folder: Path) -> bool:
@@ -111,8 +144,6 @@ def json_bytes(content: Any) -> bytes:
         raise SpecError(f"a result holds a number that is not finite: {content!r}") from error
 
 
-def _digest_on_disk(path: Path) -> str:
-    if path.is_dir():
-        return ""
-    with path.open("rb") as stream:
-        return digest_of(stream)
+def _without_waiting(path: str, flags: int) -> int:
+    """A pipe that lies where a file should be is empty, and nobody waits for what comes out of it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

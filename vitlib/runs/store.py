@@ -8,13 +8,14 @@ changed is set aside on the next read. Nothing is pickled.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import shutil
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,17 @@ from vitlib.dumped import dump
 from vitlib.runs.claims.kinds import ASKED, claimed
 from vitlib.runs.claims.leases import Lease
 from vitlib.runs.manifest import (
+    BROKEN,
     MANIFEST,
     DamagedError,
     StoreError,
+    content_of,
     digests_of,
     is_whole,
     json_bytes,
     json_table,
     manifest_of,
+    promised,
     require_described,
     verified,
 )
@@ -42,6 +46,7 @@ from vitlib.runs.reading.stored import WEIGHTS, Stored
 from vitlib.spec import RunSpec, SpecError
 
 FORMER = "former"  # who wrote aside what is forced again: after all processes, which have numbers
+log = logging.getLogger("vitlib")
 FILES = {"spec.json", "result.json", "provenance.json", "history.csv", "arrays.npz", WEIGHTS}
 
 
@@ -91,13 +96,15 @@ class Store:
         folder = f"{self.root}/{run_id}"
         try:
             names = set(os.listdir(folder))
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
+            if error.errno not in BROKEN:
+                raise
             raise KeyError(run_id) from None
-        if MANIFEST not in names or (promised := json_table(_bytes_of(f"{folder}/{MANIFEST}"))) is None:
+        if MANIFEST not in names or (digests := promised(content_of(f"{folder}/{MANIFEST}") or b"")) is None:
             raise DamagedError(f"{run_id}: {MANIFEST} cannot be read")
-        if odd := names ^ {*promised, MANIFEST}:
+        if odd := names ^ {*digests, MANIFEST}:
             raise DamagedError(f"{run_id}: {', '.join(sorted(odd))} changed since it was written")
-        return Stored(self.root, run_id, promised, asked)
+        return Stored(self.root, run_id, digests, asked)
 
     def files(self, run_id: str, unread: Set[str] = frozenset()) -> dict[str, bytes]:
         """The files of a run by name, all verified, but for `unread` ones; same errors as `read`."""
@@ -141,6 +148,8 @@ class Store:
         with claimed(self.root, run_id) as mine:
             if mine:
                 self._sweep_partial(run_id)
+                if not self.scratch(run_id).is_dir():
+                    _remove(self.scratch(run_id))
             yield mine
 
     def scratch(self, run_id: str) -> Path:
@@ -161,33 +170,40 @@ class Store:
                 if mine and name in self and not self.failure(name):
                     self.clear_scratch(name)
                 for note in (name, f".{name}") if mine else ():
-                    (self.root / ASKED / note).unlink(missing_ok=True)
+                    _remove(self.root / ASKED / note)
 
     def record_failure(self, run_id: str, reason: str, trace: str = "") -> None:
-        """Keep why a run failed, and, for whoever looks, where: `.failed/RUN.log`."""
-        durable.make(folder := self.root / ".failed")
-        for kind, text in (("log", trace), ("txt", reason)):
-            if text:
-                with durable.whole(folder / f"{run_id}.{kind}") as aside:
-                    aside.write_text(text, encoding="utf-8")
+        """Keep why a run failed, and, for whoever looks, where: `.failed/RUN.log`; on a full disk it is told and not kept."""
+        folder = self.root / ".failed"
+        try:
+            durable.make(folder)
+            for kind, text in (("log", trace), ("txt", reason)):
+                if text:
+                    with durable.whole(folder / f"{run_id}.{kind}") as aside:
+                        aside.write_text(text, encoding="utf-8")
+        except OSError as error:
+            log.warning("%s: why it failed is not kept in %s (%s): %s", run_id, folder, error.strerror, reason)
+            self.forget_failure(run_id)
 
     def failure(self, run_id: str) -> str | None:
-        path = self.root / ".failed" / f"{run_id}.txt"
-        return path.read_text(encoding="utf-8") if path.exists() else None
+        content = content_of(self.root / ".failed" / f"{run_id}.txt")
+        return None if content is None else content.decode(errors="replace")
 
     def forget_failure(self, run_id: str) -> None:
         for kind in ("txt", "log"):
-            (self.root / ".failed" / f"{run_id}.{kind}").unlink(missing_ok=True)
+            _remove(self.root / ".failed" / f"{run_id}.{kind}")
 
     def install(self, run_id: str, files: dict[str, bytes]) -> None:
         """Write these files aside with their manifest, and rename them into place as one; what was there leaves only then."""
         target, aside = self.root / run_id, self._written_aside(run_id, files)
         before = self._aside(run_id, FORMER)
-        if target.exists():  # forced again
+        if target.is_symlink() or not target.is_dir():
+            self._clear(run_id)
+        else:  # forced again
             self._make_certain_of(aside)
             target.rename(before)
         self._put_in_place(aside)
-        shutil.rmtree(before, ignore_errors=True)
+        _remove(before)
 
     def mend(self, run_id: str, files: dict[str, bytes]) -> Path:
         """As `install`, in the place of a damaged run, which is kept for inspection: where it lies."""
@@ -199,14 +215,23 @@ class Store:
 
     def _written_aside(self, run_id: str, files: dict[str, bytes]) -> Path:
         aside = self._aside(run_id, str(os.getpid()))
-        aside.mkdir(parents=True)
-        for name, content in {**files, MANIFEST: manifest_of(digests_of(files))}.items():
-            durable.write(aside / name, content)
-        durable.sync(aside)
+        try:
+            aside.mkdir(parents=True)
+            for name, content in {**files, MANIFEST: manifest_of(digests_of(files))}.items():
+                durable.write(aside / name, content)
+            durable.sync(aside)
+        except OSError:
+            _remove(aside)  # on a full disk it takes room
+            raise
         return aside
 
     def _aside(self, run_id: str, by: str) -> Path:
         return self.root / ".partial" / f"{run_id}~{by}-{uuid.uuid4().hex[:8]}"
+
+    def _clear(self, run_id: str) -> None:
+        """Set aside what lies in a run's place and is none: a folder without a manifest, a file, a link."""
+        if os.path.lexists(self.root / run_id):
+            self.set_aside(run_id)
 
     def _make_certain_of(self, aside: Path) -> None:
         """Before what it replaces leaves."""
@@ -218,12 +243,13 @@ class Store:
         durable.sync(self.root)
 
     def _sweep_partial(self, run_id: str) -> None:
-        """Of what killed writers of a claimed run left, put a whole result, a new one first, into an empty place and remove the rest."""
+        """Of what killed writers of a claimed run left, put a whole result, a new one first, where none is, and remove the rest."""
         for path in sorted(self.root.glob(f".partial/{run_id}~*")):
-            if not (self.root / run_id).exists() and is_whole(path):
+            if run_id not in self and is_whole(path):
+                self._clear(run_id)
                 self._put_in_place(path)
             else:
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
 
 
 def require_writable(name: str, folder: Path, remedy: str) -> None:
@@ -253,6 +279,10 @@ def _safetensors(weights: dict[str, np.ndarray]) -> bytes:
     return save_safetensors({name: np.asarray(array, order="C") for name, array in weights.items()})
 
 
-def _bytes_of(path: str) -> bytes:
-    with open(path, "rb") as stream:  # sooner than a Path, and there are many
-        return stream.read()
+def _remove(path: Path) -> None:
+    """A folder with all that is in it, a file or a link; what cannot be removed stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import time
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
@@ -254,6 +255,7 @@ class _State:
         """Write the checkpoint beside the old one and rename: a kill leaves one or the other, whole."""
         self.refuse_divergence()
         content = {
+            "run": self.file.parent.name,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else {},
@@ -275,13 +277,17 @@ class _State:
         self.saved = time.monotonic()
 
     def resume(self, device: str) -> None:
-        """Continue from the checkpoint if there is a whole one; a damaged one is as good as none."""
-        if self.file is None or not self.file.exists():
+        """Continue from the checkpoint if there is a whole one; a damaged one, or another run's, is as good as none."""
+        if self.file and self.file.is_dir():
+            shutil.rmtree(self.file, ignore_errors=True)
+        if self.file is None or not self.file.is_file():
             return
         raw = self.file.read_bytes()
         if hashlib.sha256(raw[32:]).digest() != raw[:32]:
             return
         content = torch.load(io.BytesIO(raw[32:]), map_location=device, weights_only=True)
+        if content.get("run", self.file.parent.name) != self.file.parent.name:
+            return
         self.model.load_state_dict(content["model"])
         restore(self.optimizer, content["optimizer"])
         if self.ema:

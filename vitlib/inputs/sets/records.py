@@ -35,7 +35,7 @@ def compare(source: str, files: Files, fingerprint: str, folder: Path, *, verify
     if files.whole:
         return
     path = folder / f"{_key(source, files, fingerprint)}.csv"
-    times, digests = _read(path) if path.exists() else (files.times, [""] * len(files.names))
+    times, digests = _read(path, files) if os.path.lexists(path) else (files.times, [""] * len(files.names))
     written = np.flatnonzero(times != files.times).tolist()
     _settle_unknown(source, [files.names[place] for place in written if not digests[place]], verify)
     places = range(len(files.names)) if verify else written
@@ -71,11 +71,22 @@ def _some(names: list[str]) -> str:
     return f"{names[0]} was" if len(names) == 1 else f"{len(names)} files ({names[0]}, ...) were"
 
 
-def _read(path: Path) -> tuple[np.ndarray, list[str]]:
-    """Times (N,) and digests, empty where unknown."""
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-        rows = list(csv.DictReader(stream))
-    return np.array([int(row["mtime_ns"]) for row in rows], dtype=np.int64), [row["sha256"] for row in rows]
+def _read(path: Path, files: Files) -> tuple[np.ndarray, list[str]]:
+    """Times (N,) and digests, empty where unknown.
+
+    Times of 0 and no digests where the record is damaged: every file counts as written since.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("it is no file")
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+            rows = list(csv.DictReader(stream))
+        if [row["name"] for row in rows] == files.names:
+            return np.array([int(row["mtime_ns"]) for row in rows], dtype=np.int64), [row["sha256"] for row in rows]
+    except (KeyError, TypeError, ValueError, csv.Error):
+        pass
+    log.warning("%s: damaged, so that no file is known by it", path)
+    return np.zeros(len(files.names), np.int64), [""] * len(files.names)
 
 
 def _write(path: Path, files: Files, digests: list[str]) -> None:

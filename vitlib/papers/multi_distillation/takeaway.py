@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from vitlib import durable
 from vitlib.grid.results import Results
 from vitlib.papers.multi_distillation.search.proposals import best_weights
 from vitlib.papers.multi_distillation.search.settings import searched
@@ -37,5 +38,6 @@ def save_best(results: Results, path: Path | str, search: str = "random") -> Pat
     ]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with durable.whole(path) as file:
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

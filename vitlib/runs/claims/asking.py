@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from vitlib import durable
 from vitlib.runs.claims.kinds import ASKED
 from vitlib.runs.store import Store
 
@@ -19,7 +20,8 @@ def asking(store: Store, run_ids: Iterable[str]) -> Iterator[None]:
     with store.claim(name):
         note.parent.mkdir(exist_ok=True)
         half = note.with_name(f".{name}")
-        half.write_text("\n".join(run_ids), encoding="utf-8")
+        with durable.naming(half):
+            half.write_text("\n".join(run_ids), encoding="utf-8")
         half.rename(note)
         try:
             yield
@@ -50,6 +52,6 @@ class Asking:
                 note.unlink(missing_ok=True)
                 return set()
         try:
-            return set(note.read_text(encoding="utf-8").split())
+            return set(note.read_text(encoding="utf-8", errors="replace").split())
         except FileNotFoundError:
             return set()

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from vitlib.durable import naming
 from vitlib.runs.claims.holder import holder
 from vitlib.runs.manifest import StoreError, json_table
 
@@ -73,12 +74,13 @@ class _Held(NamedTuple):
 def _take(path: Path) -> Lease | None:
     lease = Lease(path)
     aside = path.with_name(f"{path.name}~{lease.token}.new")
-    aside.write_bytes(holder(token=lease.token))
     try:
+        with naming(aside):
+            aside.write_bytes(holder(token=lease.token))
         if _linked(aside, path):
             return lease
         held = _read(path)
-        if held is None or aside.stat().st_mtime - held.touched < EXPIRES:
+        if held is None or not _expired(held, aside.stat().st_mtime):
             return None
         with _ending(path, held.token) as ending:
             if ending and _read(path) == held:
@@ -90,8 +92,12 @@ def _take(path: Path) -> Lease | None:
 
 
 def _give_back(lease: Lease) -> None:
-    with _ending(lease.path, lease.token) as ending:
-        if ending and _is(lease.path, lease.token):
+    try:
+        with _ending(lease.path, lease.token) as ending:
+            if ending and _is(lease.path, lease.token):
+                lease.path.unlink(missing_ok=True)
+    except OSError:  # the disk has no room for the right to end it, and nobody else has that while it is held
+        if lease and _is(lease.path, lease.token):
             lease.path.unlink(missing_ok=True)
 
 
@@ -129,8 +135,13 @@ def _sweep(path: Path) -> None:
     now = path.stat().st_mtime
     for left in path.parent.glob(f"{path.name}~*"):
         found = _read(left)
-        if found and now - found.touched >= EXPIRES:
+        if found and _expired(found, now):
             left.unlink(missing_ok=True)
+
+
+def _expired(held: _Held, now: float) -> bool:
+    """Long ago, or in a future that the disk's clock has not reached: a holder that is alive would have touched it since."""
+    return abs(now - held.touched) >= EXPIRES
 
 
 def _linked(aside: Path, path: Path) -> bool:

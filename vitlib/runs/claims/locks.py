@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vitlib.durable import naming
 from vitlib.runs.claims.holder import holder
 
 
@@ -34,14 +35,17 @@ def _lock(path: Path) -> int | None:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.stat(path).st_ino == os.fstat(handle).st_ino:
+                with naming(path):
+                    os.truncate(handle, 0)
+                    os.write(handle, holder())
+                return handle
         except BlockingIOError:
             os.close(handle)
             return None
-        try:
-            if os.stat(path).st_ino == os.fstat(handle).st_ino:
-                os.truncate(handle, 0)
-                os.write(handle, holder())
-                return handle
         except FileNotFoundError:
             pass
+        except OSError:
+            os.close(handle)  # else this process would hold what it says it could not claim
+            raise
         os.close(handle)

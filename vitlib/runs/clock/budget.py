@@ -13,6 +13,7 @@ from typing import Any
 
 from vitlib.runs.clock import notice
 from vitlib.runs.plan import Plan
+from vitlib.runs.reading.lines import read_line, write_line
 from vitlib.runs.store import Store
 from vitlib.spec import RunSpec
 
@@ -112,14 +113,9 @@ class Turns:
 
 def note(store: Store, run_id: str, name: str, value: float) -> None:
     """Beside a run's checkpoint; it goes with it when the run is stored."""
-    folder = store.scratch(run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(repr(value))
+    write_line(store.scratch(run_id) / name, repr(value))
 
 
 def noted(store: Store, run_id: str, name: str) -> float:
     """What was noted of a run, or 0."""
-    try:
-        return float((store.scratch(run_id) / name).read_text())
-    except (OSError, ValueError):
-        return 0.0
+    return float(read_line(store.scratch(run_id) / name) or 0.0)

@@ -28,6 +28,7 @@ class _Driver:
         self.plan, self.store, self.pool, self.turns, self.progress = job.plan, job.store, pool, turns, progress
         self.waiting = dict(self.plan.pending)
         self.under_way: dict[str, float] = {}  # since when
+        self.checkpoints: dict[str, tuple[int, ...]] = {}  # of those: the file that they went on from
         self.held: dict[str, float] = {}  # until when nobody asks again
         self.done: set[str] = set()
         self.tries: Counter[str] = Counter()
@@ -52,6 +53,7 @@ class _Driver:
         while self.pool.has_room() and (run_id := self._next()):
             self.held.pop(run_id, None)
             self.under_way[run_id] = time.monotonic()
+            self.checkpoints[run_id] = self._checkpoint(run_id)
             self.tries[run_id] += 1
             self.pool.submit(self.waiting.pop(run_id))
 
@@ -79,10 +81,17 @@ class _Driver:
             taken = time.monotonic() - began
             if min(late, taken) > GRACE:
                 self.pool.cancel(run_id)
-                checkpoint = self.store.scratch(run_id) / "checkpoint.pt"
-                if not (checkpoint.exists() and time.time() - checkpoint.stat().st_mtime < taken):
+                if self._checkpoint(run_id) in ((), self.checkpoints[run_id]):
                     note(self.store, run_id, IN_VAIN, taken)
                 self._take_back(run_id)
+
+    def _checkpoint(self, run_id: str) -> tuple[int, ...]:
+        """Which file it is: the clocks of this machine and of its disk may differ."""
+        try:
+            stat = (self.store.scratch(run_id) / "checkpoint.pt").stat()
+        except OSError:
+            return ()
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
     def _hear(self, said: Ended | Lost) -> None:
         match said:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load as load_safetensors
 
-from vitlib.runs.manifest import MANIFEST, DamagedError, json_table, require_described
+from vitlib.runs.manifest import MANIFEST, DamagedError, content_of, json_table, promised, require_described
 from vitlib.spec import RunSpec
 
 WEIGHTS = "weights.safetensors"
@@ -27,7 +27,7 @@ class Stored:
     Every attribute raises a DamagedError where the bytes that it is read from are not those that were written, unless something stands in.
 
     Args:
-        promised: SHA-256 of its files by name, as the manifest had them when it was found.
+        digests: SHA-256 of its files by name, as the manifest had them when it was found.
         asked: the run that it has to be; before anything of it is believed, its description is compared.
 
     Attributes:
@@ -35,8 +35,8 @@ class Stored:
         instead: what it gave, or the error that it raised; None while nothing turned out to be damaged.
     """
 
-    def __init__(self, root: Path, run_id: str, promised: dict[str, str], asked: RunSpec | None = None):
-        self.root, self.id, self._promised, self._asked = root, run_id, promised, asked
+    def __init__(self, root: Path, run_id: str, digests: dict[str, str], asked: RunSpec | None = None):
+        self.root, self.id, self._promised, self._asked = root, run_id, digests, asked
         self.otherwise: Callable[[str, DamagedError], Stored] = _refuse
         self.instead: Stored | DamagedError | None = None
 
@@ -115,15 +115,15 @@ class Stored:
             return final
 
     def _checked(self, name: str) -> bytes | None:
-        if (promised := self._promised.get(name)) is None:
+        if (digest := self._promised.get(name)) is None:
             return None
-        content = _bytes_of(f"{self.root}/{self.id}/{name}")
-        if content is not None and hashlib.sha256(content).hexdigest() == promised:
+        content = content_of(f"{self.root}/{self.id}/{name}")
+        if content is not None and hashlib.sha256(content).hexdigest() == digest:
             return content
-        now = json_table(_bytes_of(f"{self.root}/{self.id}/{MANIFEST}") or b"")
+        now = promised(content_of(f"{self.root}/{self.id}/{MANIFEST}") or b"")
         if now is None:
             raise DamagedError(f"{self.id}: not in {self.root} any more")
-        if now == self._promised:
+        if now == self._promised or name not in now:
             raise DamagedError(f"{self.id}: {name} changed since it was written")
         self._promised = now  # computed anew since it was found
         return self._checked(name)
@@ -164,11 +164,3 @@ class Arrays(Mapping):
 
 def _refuse(_: str, error: DamagedError) -> NoReturn:
     raise error
-
-
-def _bytes_of(path: str) -> bytes | None:
-    try:
-        with open(path, "rb") as stream:  # sooner than a Path, and there are many
-            return stream.read()
-    except OSError:
-        return None

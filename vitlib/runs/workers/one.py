@@ -10,14 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
-from vitlib import distributed, durable
+from vitlib import distributed
 from vitlib.computing import Context, NoWeightsError, OutOfTimeError, result_of
 from vitlib.runs.claims.held import LostClaimError, require_held, while_held
 from vitlib.runs.clock.budget import REACHED, note
 from vitlib.runs.clock.notice import heeded_by
-from vitlib.runs.manifest import DamagedError
+from vitlib.runs.manifest import DamagedError, StoreError
 from vitlib.runs.plan import Place
 from vitlib.runs.provenance import facts, now
+from vitlib.runs.reading.lines import read_line, write_line
 from vitlib.runs.reading.stored import Stored
 from vitlib.runs.store import Store
 from vitlib.runs.workers.alone import NoRoomError, on_the_host
@@ -75,7 +76,7 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         except NoWeightsError as error:
             store.record_failure(error.run_id, str(error))  # of the parent, which `retry` computes again
             raise
-        except (SpecError, OSError):
+        except (SpecError, StoreError, OSError):
             raise  # of this machine rather than of the run: it may be tried again as it is
         except Exception as error:
             named = _named(error, device)
@@ -138,12 +139,11 @@ def _interrupted(by: LostClaimError | OutOfTimeError, spec: RunSpec, store: Stor
 
 
 def _code_of(scratch: Path, code: str) -> str:
-    """Fingerprint of the code that a run began with: an interrupted one keeps that of its first session."""
+    """Fingerprint of the code that a run began with: an interrupted one keeps that of its first session, as far as that can be read."""
     note = scratch / "code"
     if not (note.exists() and (scratch / "checkpoint.pt").exists()):
-        scratch.mkdir(parents=True, exist_ok=True)
-        durable.write(note, code.encode())
-    return note.read_text()
+        write_line(note, code)
+    return read_line(note) or "unknown"
 
 
 @contextmanager

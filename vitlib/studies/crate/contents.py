@@ -13,10 +13,11 @@ from typing import Any
 from vitlib import paths
 from vitlib.grid.entries import read_entry, studies
 from vitlib.messages import brief
-from vitlib.runs.manifest import StoreError, json_table
+from vitlib.runs.manifest import StoreError
 from vitlib.spec import SpecError, require
+from vitlib.studies.headless import receipts
+from vitlib.studies.headless.receipts import RECEIPT
 
-RECEIPT = "receipt.json"
 CITATION = "CITATION.cff"
 NOTEBOOK = re.compile(r"\w[\w-]*\.ipynb")
 FIELDS = {"notebook": str, "status": str, "commit": str, "source_sha256": str, "parameters": dict, "seconds": int | float}
@@ -78,7 +79,7 @@ def _receipt(folder: Path) -> dict[str, Any] | None:
     path = folder / RECEIPT
     if not path.exists():
         return None
-    read = json_table(path.read_bytes())
+    read = receipts.read(folder)
     if read is None or not read.keys() >= FIELDS.keys() or any(not isinstance(read[name], kind) for name, kind in FIELDS.items()):
         raise StoreError(f"receipt: {path} cannot be read; run the notebook again")
     if not NOTEBOOK.fullmatch(read["notebook"]):

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitlib import paths
 from vitlib.runs.store import Store
-from vitlib.studies.fsck.findings import ABOUT, NUMBERS_AT_RISK, Finding, findings
+from vitlib.studies.fsck.findings import ABOUT, NUMBERS_AT_RISK, Finding, artefacts, findings
 from vitlib.studies.fsck.repair import repair
 from vitlib.studies.travel import NAME
 
@@ -27,14 +27,15 @@ def add_to(commands: Any, place: Any) -> None:
 def fsck(options: argparse.Namespace) -> int:
     """Read everything that is stored; 1 if a run is damaged."""
     store = Store(paths.results_dir(str(options.results_dir)), writable=options.repair)
-    found = list(findings(store))
+    figures = paths.figures_dir(str(options.figures_dir))
+    found = [*findings(store), *artefacts(figures)]
     print(f"{len(store.ids())} runs in {store.root}: every byte read; {summary(found)}")
     for line in described(found):
         print(line)
     if options.repair:
-        for line in repair(store, found, sorted(paths.figures_dir(str(options.figures_dir)).glob(f"*/*/{NAME}"))):
+        for line in repair(store, found, sorted(figures.glob(f"*/*/{NAME}"))):
             print(line)
-        found = list(findings(store))
+        found = [*findings(store), *artefacts(figures)]
         print(f"now: {summary(found)}")
     return int(any(finding.kind in NUMBERS_AT_RISK for finding in found))
 

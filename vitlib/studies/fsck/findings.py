@@ -13,8 +13,11 @@ from vitlib.runs.manifest import DamagedError, json_table
 from vitlib.runs.provenance import code_fingerprint
 from vitlib.runs.store import Store
 from vitlib.spec import RunSpec, SpecError
+from vitlib.studies.headless import receipts
 
-Kind = Literal["damaged", "mislabelled", "half-written", "left behind", "failed", "stale", "set aside", "of another version", "foreign"]
+Kind = Literal[
+    "damaged", "mislabelled", "half-written", "left behind", "failed", "stale", "set aside", "of another version", "foreign", "changed"
+]
 RUN = re.compile(r"[a-z0-9_]+-[0-9a-f]{16}")  # the name of a run's folder
 NUMBERS_AT_RISK = ("damaged", "mislabelled")
 ABOUT: dict[Kind, str] = {
@@ -27,6 +30,7 @@ ABOUT: dict[Kind, str] = {
     "set aside": "damaged before, and kept to be looked at",
     "of another version": "described by a class that this version of vitlib does not have",
     "foreign": "nothing that vitlib has written",
+    "changed": "tables, figures and notebooks that are not as their notebook left them: drawn anew, edited, or damaged",
 }
 
 
@@ -52,6 +56,16 @@ def findings(store: Store, tick: Callable[[int, int], None] = lambda done, total
     yield from _beside(store)
 
 
+def artefacts(figures_dir: Path) -> Iterator[Finding]:
+    """What is not as a notebook left it, by the checksums in its receipt."""
+    for path in sorted(figures_dir.glob(f"*/*/{receipts.RECEIPT}")):
+        receipt, where = receipts.read(path.parent), path.parent.relative_to(figures_dir)
+        if receipt is None:
+            yield Finding("changed", str(where / path.name), "the receipt itself; run the notebook again")
+        else:
+            yield from (Finding("changed", str(where / name)) for name in receipts.changed(path.parent, receipt))
+
+
 def of_run(store: Store, run_id: str) -> Iterator[Finding]:
     """What is wrong with one run; nothing where it is gone."""
     try:
@@ -61,7 +75,7 @@ def of_run(store: Store, run_id: str) -> Iterator[Finding]:
         return
     except KeyError:  # removed while this looks
         return
-    dumped = json_table(files["spec.json"]) or {}
+    dumped = json_table(files.get("spec.json", b"")) or {}
     try:
         described = identity(dumped)
     except SpecError as error:
@@ -69,7 +83,7 @@ def of_run(store: Store, run_id: str) -> Iterator[Finding]:
         return
     if described != run_id:
         yield Finding("mislabelled", run_id, f"its fields are those of {described}")
-    elif _is_stale(rebuild(dumped), files["provenance.json"]):
+    elif _is_stale(rebuild(dumped), files.get("provenance.json", b"")):
         yield Finding("stale", run_id)
 
 
@@ -101,7 +115,7 @@ def _checkpoints(store: Store, folder: Path) -> Iterator[Finding]:
 
 def _failures(store: Store, folder: Path) -> Iterator[Finding]:
     for path in sorted(folder.glob("*.txt")):
-        yield Finding("failed", path.stem, (path.read_text(encoding="utf-8").splitlines() or [""])[0])
+        yield Finding("failed", path.stem, ((store.failure(path.stem) or "").splitlines() or [""])[0])
 
 
 def _set_aside(store: Store, folder: Path) -> Iterator[Finding]:

@@ -1,18 +1,17 @@
 """Notebooks headless: papermill with parameters validated first, a fresh kernel each, and a receipt written last.
 
 papermill marks every cell completed when a kernel dies, and executes code in a parameter's name or value. So parameters
-are checked against the notebook's own cell and the study before a kernel starts, and only `receipt.json` says 'done'.
+are checked against the notebook's own cell and the study before a kernel starts, and only a receipt says 'done'.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import logging
 import time
 from collections import ChainMap
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -27,15 +26,16 @@ from vitlib.messages import brief, nearest
 from vitlib.runs.clock.budget import Budget
 from vitlib.runs.clock.progress import Settled
 from vitlib.runs.execute import RunsFailedError, TimeIsUpError, execute, require_use_of_budget
-from vitlib.runs.manifest import MANIFEST, StoreError, json_table
+from vitlib.runs.manifest import MANIFEST, StoreError
 from vitlib.runs.plan import Executor, Mode
 from vitlib.runs.provenance import commit, now
 from vitlib.runs.store import Store, require_writable
 from vitlib.spec import RunSpec, SpecError, require
 from vitlib.studies.costs.remaining import holding
 from vitlib.studies.costs.slots import slots_per_gpu
-from vitlib.studies.headless import copies, kernel
+from vitlib.studies.headless import copies, kernel, receipts
 from vitlib.studies.headless.forks import Forks
+from vitlib.studies.headless.receipts import Receipt
 from vitlib.studies.headless.together import Job, execute_together
 from vitlib.studies.loading import load_study
 from vitlib.studies.pages.page import Page, profiles_of, study_of, why_left_out
@@ -43,21 +43,8 @@ from vitlib.studies.study import Study
 from vitlib.studies.travel import leave
 from vitlib.training.work.registry import Sets
 
+SKEW = 60.0  # seconds that a disk's clock may be ahead; what lies further in the future was written under a wrong clock
 log = logging.getLogger("vitlib")
-
-
-@dataclass
-class Receipt:
-    """What became of one notebook; written last, so that its absence means it did not finish."""
-
-    notebook: str
-    status: str
-    seconds: float
-    commit: str
-    source_sha256: str
-    parameters: dict[str, Any] = field(default_factory=dict)
-    error: str = ""
-    ended: str = ""  # when, in UTC
 
 
 def notebooks() -> dict[str, Path]:
@@ -172,14 +159,16 @@ def summary(receipts: list[Receipt]) -> str:
 
 
 def is_current(study: Study | Page, source: Path, parameters: dict[str, Any]) -> bool:
-    """Whether the notebook was executed so, and after its runs, its source and the library were last written."""
-    copy, receipt = study.folder / source.name, study.folder / "receipt.json"
-    found = json_table(receipt.read_bytes()) if receipt.exists() and copy.exists() else None
+    """Whether the notebook was executed so, after its runs, its source and the library were last written, and what it left is whole."""
+    found = receipts.read(study.folder)
     if not found or (found.get("status"), found.get("parameters")) != ("done", parameters):
+        return False
+    if source.name not in found.get("files", {}) or receipts.changed(study.folder, found):
         return False
     store = Store(study.place.results_dir, writable=False)
     made_of = [source, *(store.root / run_id / MANIFEST for run_id in study.specs), *Path(__file__).parents[2].rglob("*.py")]
-    return receipt.stat().st_mtime > max(path.stat().st_mtime for path in made_of)
+    newest = max(path.stat().st_mtime for path in made_of)
+    return newest < (study.folder / receipts.RECEIPT).stat().st_mtime < time.time() + SKEW
 
 
 def run_notebook(
@@ -194,8 +183,8 @@ def run_notebook(
     study = described(source, parameters)
     target_folder = folder or study.folder
     target_folder.mkdir(parents=True, exist_ok=True)
-    target, receipt_file = target_folder / source.name, target_folder / "receipt.json"
-    receipt_file.unlink(missing_ok=True)
+    target = target_folder / source.name
+    (target_folder / receipts.RECEIPT).unlink(missing_ok=True)
     durable.sync(target_folder)  # none stands beside a copy that is half there
     started = time.monotonic()
     error = _executed(source, target, parameters, timeout, kernels) or _leave(study, default_parameters(source) | parameters)
@@ -208,9 +197,9 @@ def run_notebook(
         parameters=parameters,
         error=error,
         ended=now(),
+        files=receipts.digests([target] if folder else target_folder.iterdir()),
     )
-    with durable.whole(receipt_file) as aside:
-        aside.write_text(json.dumps(asdict(receipt), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    receipts.write(target_folder, receipt)
     return receipt
 
 

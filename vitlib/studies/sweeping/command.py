@@ -88,7 +88,7 @@ def _busy(store: Store, writable: bool) -> set[str]:
 
 
 def noted(store: Store) -> set[str]:
-    return set().union(*(path.read_text(encoding="utf-8").split() for path in store.root.glob(".asked/*")))
+    return set().union(*(path.read_text(encoding="utf-8", errors="replace").split() for path in store.root.glob(".asked/*")))
 
 
 def _table(store: Store, found: dict[str, list[str]], goes: set[str], left: list[removal.Leftover]) -> pd.DataFrame:

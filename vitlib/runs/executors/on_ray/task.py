@@ -176,5 +176,5 @@ def taken(folder: Path) -> Files:
 
 def _failures(store: Store) -> dict[str, tuple[str, str]]:
     folder = store.root / ".failed"
-    logs = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.log")}
-    return {path.stem: (path.read_text(encoding="utf-8"), logs.get(path.stem, "")) for path in folder.glob("*.txt")}
+    logs = {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in folder.glob("*.log")}
+    return {path.stem: (path.read_text(encoding="utf-8", errors="replace"), logs.get(path.stem, "")) for path in folder.glob("*.txt")}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import os
 import platform
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
-from vitlib import paths
+from vitlib import durable, paths
+from vitlib.runs.manifest import StoreError, content_of, json_table
 from vitlib.spec import SpecError
 from vitlib.studies.costs.speed.rates import SHIPPED, Rates
 
@@ -37,7 +39,9 @@ def known(device: str, results_dir: Path) -> Rates | None:
         return SHIPPED[device]
     found = _kept(results_dir).get(_machine(device))
     names = {field.name for field in fields(Rates)}
-    return Rates(**found) if isinstance(found, dict) and found.keys() == names else None
+    if not isinstance(found, dict) or found.pop("sha256", None) != _digest(found) or found.keys() != names:
+        return None
+    return Rates(**found)
 
 
 def _measured(device: str, results_dir: Path) -> Rates:
@@ -55,19 +59,23 @@ def _machine(device: str) -> str:
 
 def _kept(results_dir: Path) -> dict[str, dict]:
     try:
-        found = json.loads((results_dir / KEPT).read_text())
-    except (OSError, ValueError):
+        return json_table(content_of(results_dir / KEPT) or b"") or {}
+    except StoreError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _keep(machine: str, rates: Rates, results_dir: Path) -> None:
     """Written beside and renamed; a results folder that cannot be written keeps nothing, and they are measured again."""
-    content = json.dumps(_kept(results_dir) | {machine: asdict(rates)}, indent=1)
-    partial = results_dir / f"{KEPT}.{os.getpid()}.partial"
+    own = asdict(rates)
+    content = json.dumps(_kept(results_dir) | {machine: own | {"sha256": _digest(own)}}, indent=1)
     try:
         results_dir.mkdir(parents=True, exist_ok=True)
-        partial.write_text(content)
-        partial.replace(results_dir / KEPT)
+        with durable.whole(results_dir / KEPT) as file:
+            file.write_text(content)
     except OSError as error:
         log.warning("%s: not kept (%s)", results_dir / KEPT, error.strerror)
+
+
+def _digest(rates: dict[str, Any]) -> str:
+    """Rates that were damaged are measured again."""
+    return hashlib.sha256(json.dumps(rates, sort_keys=True).encode()).hexdigest()

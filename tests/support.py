@@ -50,10 +50,14 @@ class Number(RunSpec):
 @computes(Number)
 def compute_number(spec: Number, context: Context) -> Result:
     leave_trace(spec, context)
-    generator = np.random.default_rng(spec.value)
     context.tick(0, 1, 10)
+    return all_of_a_number(spec.value, spec.scale)
+
+
+def all_of_a_number(value: int, scale: float = 1.0) -> Result:
+    generator = np.random.default_rng(value)
     return Result(
-        {"value": spec.scale * spec.value, "count": spec.value, "name": "a number"},
+        {"value": scale * value, "count": value, "name": "a number"},
         pd.DataFrame({"epoch": [1, 2], "loss": generator.random(2), "top1": [np.nan, 1e-17]}),
         {"noise": generator.random((2, 3)), "flags": np.array([True, False]), "none": np.zeros((0, 4), np.float16)},
         {"weight": generator.random((3, 2)).astype(np.float32).T, "step": np.array(7)},

@@ -6,6 +6,7 @@ list, status, plan, run, render, decide, scoreboard, notebooks, compress, slurm,
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import io
 import logging
@@ -48,6 +49,7 @@ BUDGET = "time to compute in, such as 12m: whole comparisons first; exit status 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 something failed, 2 refused before anything was computed, 3 time is up and 130 stopped: the same goes on."""
+    gc.freeze()  # what was imported stays: no collection looks at it again
     logging.basicConfig(handlers=[Terminal()])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

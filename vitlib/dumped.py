@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from vitlib.messages import brief
-from vitlib.spec import Part, RunSpec, SpecError, refusing
+from vitlib.spec import Part, RunSpec, SpecError, refusing, remembered
 
 
 def dump(spec: RunSpec) -> dict[str, Any]:
@@ -57,8 +57,10 @@ def is_dumped(value: Any) -> bool:
 def agrees(dumped: Any, asked: Any) -> bool:
     """Whether a run as it was dumped, at whatever time, is the one asked for: fields that came since have their defaults.
 
-    Fields that are gone since are passed over, as no identity holds them.
+    Fields that are gone since are passed over, as no identity holds them. What was dumped by today's code is compared as a whole, sooner.
     """
+    if isinstance(asked, RunSpec) and isinstance(dumped, dict) and dump(asked).items() <= dumped.items():
+        return True
     if isinstance(asked, RunSpec):
         same = is_dumped(dumped) and dumped["type"].rpartition(":")[2] == type(asked).__name__ and dumped["version"] == asked.version
         return same and _fields_agree(dumped["fields"], asked)
@@ -71,11 +73,17 @@ def agrees(dumped: Any, asked: Any) -> bool:
     return dumped == asked
 
 
+@remembered
+def _dump_once(part: Part) -> dict[str, Any]:
+    """Of what many runs share: their parents and groups of fields."""
+    if isinstance(part, RunSpec):
+        return dump(part)
+    return {name: _dump(getattr(part, name)) for name in type(part).model_fields}
+
+
 def _dump(value: Any) -> Any:
-    if isinstance(value, RunSpec):
-        return dump(value)
     if isinstance(value, Part):
-        return {name: _dump(getattr(value, name)) for name in type(value).model_fields}
+        return _dump_once(value)
     if isinstance(value, dict):
         return {key: _dump(item) for key, item in value.items()}
     return [_dump(item) for item in value] if isinstance(value, tuple | list) else value

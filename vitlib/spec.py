@@ -165,7 +165,7 @@ def remembered(function: Callable[Concatenate[Kept, Given], Made]) -> Callable[C
 
     @wraps(function)
     def once(settings: Kept, *given: Given.args, **named: Given.kwargs) -> Made:
-        made, key = settings._made, (function, repr(given), repr(named))
+        made, key = settings._made, (function.__module__, function.__qualname__, repr(given), repr(named))
         if key not in made:
             made[key] = function(settings, *given, **named)
         return made[key]

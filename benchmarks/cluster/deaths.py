@@ -3,14 +3,16 @@
     python -m benchmarks.cluster.deaths [--tries 10] [WAY:VICTIM ...]
 
 The teachers' smoke study (14 runs) by local workers, by four drivers on one store, and by Ray on three nodes of this machine. Each kill
-comes when a random number of runs is stored, and up to a second later. A killed driver is started again, unless others go on. Time lost is
-the time until all is stored less the median of undisturbed studies. A table, and deaths.json beside this file, where rows of others stay.
+comes when a random number of runs is stored, and up to half a second later; a try whose study was over before is made anew. A killed
+driver is started again, unless others go on. Time lost is the time until all is stored less the median of undisturbed studies. A table,
+and deaths.json beside this file, where rows of others stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -33,8 +35,13 @@ from vitlib.studies.loading import load_study
 RESULT = Path(__file__).with_suffix(".json")
 DOCUMENT = "teachers"
 UNDISTURBED = 3  # studies that nothing happens to
-LATEST = 9  # of the 14 runs that are stored when the kill comes
+LATEST = 8  # of the 14 runs that are stored when the kill comes
+LATER = 0.5  # seconds after that, at most
 WORKER = "vitlib.runs.workers.worker"
+
+
+class TooLateError(Exception):
+    """The study was over before the kill."""
 
 
 @dataclass
@@ -50,6 +57,7 @@ class Try:
     def kill_driver(self) -> None:
         """The first one; where it was alone, another takes its place at once."""
         victim = self.drivers[0]
+        self.require_under_way()
         victim.kill()
         victim.wait()
         self.killed.append(victim)
@@ -57,10 +65,21 @@ class Try:
             self.drivers += start(self.way, DOCUMENT, self.results)
 
     def kill_worker(self) -> None:
-        os.kill(until(self._computing)[0], signal.SIGKILL)
+        found = until(lambda: self._computing() or self._over())
+        self.require_under_way()
+        os.kill(found[0], signal.SIGKILL)
 
     def kill_node(self) -> None:
+        self.require_under_way()
         self.nodes.kill()
+
+    def require_under_way(self) -> None:
+        """Raises TooLateError where all drivers have ended."""
+        if self._over():
+            raise TooLateError
+
+    def _over(self) -> bool:
+        return all(driver.poll() is not None for driver in self.drivers)
 
     def _computing(self) -> list[int]:
         if self.way == "ray":
@@ -91,7 +110,8 @@ def main() -> int:
             whole = [undisturbed(way, Path(folder) / f"whole{number}") for number in range(UNDISTURBED)]
             usual, expected = statistics.median(seconds for seconds, _ in whole), whole[0][1]
             for victim in (victim for victim in options.victims if victim.startswith(f"{way}:")):
-                tries = [tried(victim, Path(folder) / f"{victim}{number}", nodes, random.Random(number)) for number in range(options.tries)]
+                made = (tried(victim, Path(folder) / f"{victim}{number}", nodes, random.Random(number)) for number in itertools.count())
+                tries = list(itertools.islice(filter(None, made), options.tries))
                 rows.append(summary(victim, tries, usual, expected))
                 keep(RESULT, __doc__, [row for row in kept(RESULT) if f"{row['way']}:{row['killed']}" != victim] + rows[-1:])
     print(pd.DataFrame(rows).to_string(index=False))
@@ -104,15 +124,19 @@ def undisturbed(way: str, results: Path) -> tuple[float, dict[str, dict[str, str
     return time.monotonic() - began, digests(results)
 
 
-def tried(victim: str, results: Path, nodes: Nodes | None, moments: random.Random) -> dict[str, Any]:
-    """What became of a study in whose middle something was killed; a node that died is replaced for the next one."""
+def tried(victim: str, results: Path, nodes: Nodes | None, moments: random.Random) -> dict[str, Any] | None:
+    """What became of a study in whose middle something was killed; None where it was over before. A node that died is replaced."""
     way, began = victim.partition(":")[0], time.monotonic()
     run = Try(way, results, nodes, start(way, DOCUMENT, results))
     count = moments.randrange(1, LATEST)
     until(lambda: len(written(results)) >= count, patience=600)
-    time.sleep(moments.uniform(0, 1))
+    time.sleep(moments.uniform(0, LATER))
     before = written(results)
-    VICTIMS[victim](run)
+    try:
+        VICTIMS[victim](run)
+    except TooLateError:
+        finish(run.drivers)
+        return None
     finish(run.drivers, tuple(run.killed))
     seconds = time.monotonic() - began
     if victim == "ray:node":

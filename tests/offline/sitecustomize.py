@@ -9,6 +9,7 @@ import ipaddress
 import os
 import socket
 import sys
+from functools import cache
 from pathlib import Path
 
 HERE = {"", "localhost", "localhost.localdomain", "ip6-localhost", socket.gethostname()}
@@ -20,9 +21,20 @@ def is_here(host):
     """Whether a host, by name or number, is this machine."""
     text = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host or "")
     try:
-        return (address := ipaddress.ip_address(text.partition("%")[0])).is_loopback or address.is_unspecified
+        return (address := ipaddress.ip_address(text.partition("%")[0])).is_loopback or address.is_unspecified or is_own(address)
     except ValueError:
         return text.lower().rstrip(".") in HERE
+
+
+@cache
+def is_own(address):
+    """Whether it is an address of this machine's, by which the parts of a cluster on it find each other: nobody else may listen there."""
+    with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True
 
 
 def refuse(event, arguments):

@@ -17,11 +17,12 @@ from vitlib.runs.claims.asking import asking
 from vitlib.runs.clock import notice
 from vitlib.runs.clock.budget import REACHED, Budget, Seconds, Turns, noted
 from vitlib.runs.clock.progress import Progress, Settled
+from vitlib.runs.executors import protocol
 from vitlib.runs.executors.driver import drive
-from vitlib.runs.executors.protocol import Job, Memory, opened
+from vitlib.runs.executors.protocol import Job, Memory
 from vitlib.runs.plan import Executor, Mode, Place, Plan, make_plan
 from vitlib.runs.preflight import RECORDED, preflight
-from vitlib.runs.reading.damage import computed_again, otherwise, shown_as_missing
+from vitlib.runs.reading.damage import computed_again, opened, otherwise, shown_as_missing
 from vitlib.runs.reading.stored import Stored
 from vitlib.runs.store import Store
 from vitlib.runs.workers.one import device_of, one_thread
@@ -135,10 +136,11 @@ def execute(
         raise _time_is_up(plan, store, Turns(plan, store, budget, seconds))  # by what was interrupted meanwhile
     if plan.failed:
         raise RunsFailedError(_failure_report(plan))
-    found = plan.stored | {run_id: store.open(run_id) for run_id in wanted.keys() - plan.stored.keys()}
+    fresh = wanted.keys() - plan.stored.keys()
     if distributed.launched() > 1:
-        return found
-    return otherwise(found, computed_again(store, wanted, lambda spec: execute([spec], place, executor=executor, titles=titles)[spec.id]))
+        return plan.stored | {run_id: store.open(run_id) for run_id in fresh}
+    again = computed_again(store, wanted, lambda spec: execute([spec], place, executor=executor, titles=titles)[spec.id])
+    return otherwise(plan.stored | {run_id: opened(store, run_id, again) for run_id in fresh}, again)
 
 
 def require_use_of_budget(mode: Mode) -> None:
@@ -168,7 +170,7 @@ def _compute(plan: Plan, store: Store, place: Place, executor: Executor, turns: 
     job = Job(plan, store, place, {run_id for run_id in plan.pending if run_id in store}, progress.tick, memory)
     plan.left = dict(plan.pending)
     try:
-        with asking(store, plan.asked), opened(executor, job) as pool:
+        with asking(store, plan.asked), protocol.opened(executor, job) as pool:
             drive(job, pool, turns, progress)
     except KeyboardInterrupt:
         _keep_left(job)

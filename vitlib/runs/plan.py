@@ -136,6 +136,6 @@ def _found(store: Store, spec: RunSpec, mode: Mode, whole: bool) -> Stored | Non
     except DamagedError as error:
         if mode == "read-only":
             log.warning("damaged, shown as missing: %s", error)
-        else:
-            log.warning("damaged, will be computed again: %s (kept in %s)", error, store.set_aside(spec.id))
+        elif aside := store.set_aside_damaged(spec.id, spec):
+            log.warning("damaged, will be computed again: %s (kept in %s)", error, aside)
         return None

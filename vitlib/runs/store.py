@@ -119,6 +119,18 @@ class Store:
         (self.root / run_id).rename(target)
         return target
 
+    def set_aside_damaged(self, run_id: str, asked: RunSpec | None = None) -> Path | None:
+        """The same once nobody else holds it and it is damaged still; None where another process mended or removed it, or is at it."""
+        with self.claim(run_id) as mine:
+            try:
+                if mine:
+                    self.read(run_id, asked)
+            except DamagedError:
+                return self.set_aside(run_id)
+            except KeyError:
+                pass
+        return None
+
     @contextmanager
     def claim(self, run_id: str) -> Iterator[Lease | bool]:
         """Try to claim a run, see `vitlib.runs.claims.kinds`: false if another live process holds it; freed when the holder dies."""

@@ -1,9 +1,15 @@
 """What every executor promises: the same identities and bits, parents first, failures where they are, nothing computed twice."""
 
+import shutil
+from functools import partial
+
+import numpy as np
 import pytest
 
-from tests.support import assert_same_result, files_below
-from vitlib.runs.execute import RunsFailedError, TimeIsUpError
+from tests.runs.support import delete
+from tests.support import assert_same_result, files_below, flip_a_byte
+from vitlib.runs.execute import RunsFailedError, TimeIsUpError, execute
+from vitlib.runs.plan import make_plan
 from vitlib.runs.store import Store
 
 
@@ -15,6 +21,10 @@ def written(store):
 
 def left_behind(store):
     return [name for folder in (".partial", ".scratch", ".claims", ".damaged") for name in files_below(store.root / folder)]
+
+
+def flip(folder, name):
+    flip_a_byte(folder / name, np.random.default_rng(0))
 
 
 def test_a_study_has_the_identities_bits_and_provenance_of_one_process_its_parents_first_and_nothing_is_computed_twice(
@@ -64,6 +74,28 @@ def test_what_time_does_not_suffice_for_or_another_driver_holds_goes_on_later_to
     for run in student.family():
         assert_same_result(store.read(run.id), alone.read(run.id))
     assert left_behind(store) == []
+
+
+@pytest.mark.parametrize("harm", [shutil.rmtree, partial(delete, name="manifest.json"), partial(flip, name="weights.safetensors")])
+def test_a_parent_that_is_damaged_or_removed_after_planning_is_computed_again_and_then_its_child(
+    compute, chain, place, store, smoke, monkeypatch, harm
+):
+    teacher = chain.student.teacher
+    compute([teacher], place)
+
+    def planned(*arguments):
+        monkeypatch.setattr("vitlib.runs.execute.make_plan", make_plan)
+        plan = make_plan(*arguments)
+        harm(place.results_dir / teacher.id)
+        return plan
+
+    monkeypatch.setattr("vitlib.runs.execute.make_plan", planned)
+    compute([chain.student], place)
+    execute([teacher], place, mode="retry")  # where drivers computed all, the harm came afterwards
+    alone = Store(smoke.place.results_dir, writable=False)
+    for run in chain.student.family():
+        assert_same_result(store.read(run.id), alone.read(run.id))
+    assert not list(place.results_dir.glob(".failed/*"))
 
 
 def test_a_parent_that_came_without_weights_is_named_and_computed_again_when_that_is_asked_for(compute, chain, place, store, smoke):

@@ -1,5 +1,6 @@
 """Results are read when they are asked for; what is damaged then is computed again, or shown as missing, and never shown as a number."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,45 @@ def test_two_that_find_the_same_damage_compute_it_once(place):
     assert_same_result(one[SPECS[0].id], other[SPECS[0].id])
     assert computed(place)[3:] == [SPECS[0].id]
     assert len(list(place.results_dir.glob(".damaged/*"))) == 1
+
+
+@pytest.mark.parametrize("harmed", ["damaged", "removed"])
+def test_what_is_damaged_or_removed_between_its_end_and_its_first_reading_is_computed_again(place, caplog, harmed):
+    def harm_first(run_id):
+        if run_id == SPECS[2].id and len(computed(place)) == 3:
+            target = place.results_dir / SPECS[0].id
+            (target / MANIFEST).write_bytes(b"") if harmed == "damaged" else shutil.rmtree(target)
+
+    results = execute(SPECS, place, settled=harm_first)
+    assert results[SPECS[0].id].metrics["value"] == 0
+    assert computed(place) == [spec.id for spec in (*SPECS, SPECS[0])]
+
+
+def test_a_run_that_another_process_mended_meanwhile_is_not_set_aside(place):
+    """Two drivers find the same damage; the second one sets aside what is damaged, not what the first one computed."""
+    execute(SPECS, place)
+    store = Store(place.results_dir)
+    harm(place, SPECS[1])
+    assert store.set_aside_damaged(SPECS[1].id)
+    execute(SPECS, place)
+    assert store.set_aside_damaged(SPECS[1].id) is None and store.set_aside_damaged("number-gone") is None
+    assert len(computed(place)) == 4 and store.read(SPECS[1].id)
+
+
+def test_a_damaged_run_that_another_process_holds_is_left_to_it(place, store, forking):
+    execute(SPECS, place)
+    harm(place, SPECS[1])
+    held, over = forking.Event(), forking.Event()
+    holder = forking.Process(target=hold, args=(place.results_dir, SPECS[1].id, held, over), daemon=True)
+    holder.start()
+    held.wait()
+    assert store.set_aside_damaged(SPECS[1].id) is None
+    over.set()
+    holder.join()
+    assert store.set_aside_damaged(SPECS[1].id)
+
+
+def hold(results_dir, run_id, held, over):
+    with Store(results_dir).claim(run_id):
+        held.set()
+        over.wait()

@@ -61,9 +61,16 @@ class Turns:
     """
 
     def __init__(self, plan: Plan, store: Store, budget: Budget, seconds: Seconds):
-        self.plan, self.budget = plan, budget
-        self._estimate = {run_id: seconds(spec) * (1 - noted(store, run_id, REACHED)) for run_id, spec in plan.pending.items()}
-        self._in_vain = {run_id: noted(store, run_id, IN_VAIN) for run_id in plan.pending}
+        self.plan, self.budget, self._store, self._whole = plan, budget, store, seconds
+        self._estimate: dict[str, float] = {}
+        self._in_vain: dict[str, float] = {}
+        self.look_at(plan.pending)
+
+    def look_at(self, specs: Mapping[str, RunSpec]) -> None:
+        """Estimate runs, by how far they were computed before."""
+        for run_id, spec in specs.items():
+            self._estimate[run_id] = self._whole(spec) * (1 - noted(self._store, run_id, REACHED))
+            self._in_vain[run_id] = noted(self._store, run_id, IN_VAIN)
 
     def next(self, ready: Iterable[str], waiting: Mapping[str, Any]) -> str | None:
         """The first of the ready runs, in their order, that may begin now; None where none may, or one that fits waits for its parents."""

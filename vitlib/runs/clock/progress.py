@@ -62,6 +62,12 @@ class Progress:
         self._show(self._titles.get(run, run), time.monotonic(), last=self._done == self._total)
         self._settled(run)
 
+    def more(self, runs: int) -> None:
+        """So many are to be computed beside those that were."""
+        self._total += runs
+        if self._bar is not None:
+            self._bar.total = self._total
+
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from vitlib.runs.clock.budget import GRACE, IN_VAIN, Turns, note
 from vitlib.runs.clock.progress import Progress
 from vitlib.runs.executors.protocol import Ended, Job, Lost, Pool
+from vitlib.runs.plan import make_plan
 
 PAUSE = 0.2  # seconds from one look at a run that another process holds to the next
+ORPHANED = 3  # times that what a run starts from is computed again for it
 
 
 def drive(job: Job, pool: Pool, turns: Turns, progress: Progress) -> None:
@@ -29,6 +31,7 @@ class _Driver:
         self.held: dict[str, float] = {}  # until when nobody asks again
         self.done: set[str] = set()
         self.tries: Counter[str] = Counter()
+        self.orphaned: Counter[str] = Counter()
 
     def run(self) -> None:
         try:
@@ -87,6 +90,10 @@ class _Driver:
                 self.tries[run_id] -= 1
                 self._take_back(run_id)
                 self.held[run_id] = time.monotonic() + PAUSE
+            case Ended(run_id, "orphaned") if self.orphaned[run_id] >= ORPHANED:
+                self._settle(run_id, f"what it starts from was damaged or removed {ORPHANED + 1} times before it could be read")
+            case Ended(run_id, "orphaned"):
+                self._adopt(run_id)
             case Ended(run_id, outcome, seconds, reason):
                 if outcome == "stored":
                     self.turns.took(run_id, seconds)
@@ -101,6 +108,21 @@ class _Driver:
     def _take_back(self, run_id: str) -> None:
         del self.under_way[run_id]
         self.waiting[run_id] = self.plan.pending[run_id]
+
+    def _adopt(self, orphan: str) -> None:
+        """What is missing of a run's ancestors by now is computed before it is tried again."""
+        self.orphaned[orphan] += 1
+        self.tries[orphan] -= 1
+        self._take_back(orphan)
+        found = make_plan([self.plan.pending[orphan]], self.store)
+        lost = {run_id: spec for run_id, spec in found.pending.items() if run_id not in self.waiting and run_id not in self.under_way}
+        self.plan.failed |= found.failed
+        self.plan.pending |= lost
+        self.plan.parents |= {run_id: [parent.id for parent in spec.parents()] for run_id, spec in lost.items()}
+        self.turns.look_at(lost)
+        self.waiting |= lost
+        self.done -= lost.keys()
+        self.progress.more(len(lost))
 
     def _settle(self, run_id: str, reason: str) -> None:
         self.waiting.pop(run_id, None)

@@ -45,11 +45,11 @@ class Job:
 
 class Ended(NamedTuple):
     """What became of a run: stored after `seconds`; found, for another process stored it; held, for one is at it; interrupted at the
-    deadline; failed for a reason.
+    deadline; orphaned, for a run that it starts from was damaged or removed meanwhile; failed for a reason.
     """
 
     run_id: str
-    outcome: Literal["stored", "found", "held", "interrupted", "failed"]
+    outcome: Literal["stored", "found", "held", "interrupted", "orphaned", "failed"]
     seconds: float = 0.0
     reason: str = ""
 

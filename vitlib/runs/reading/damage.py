@@ -41,7 +41,18 @@ def computed_again(
             try:
                 return store.read(run_id, specs[run_id])
             except DamagedError:
-                log.warning("damaged, computed again: %s (kept in %s)", error, store.set_aside(run_id))
+                if aside := store.set_aside_damaged(run_id, specs[run_id]):
+                    log.warning("damaged, computed again: %s (kept in %s)", error, aside)
         return compute(specs[run_id])
 
     return again
+
+
+def opened(store: Store, run_id: str, again: Callable[[str, DamagedError], Stored]) -> Stored:
+    """A run that was stored a moment ago, or what `again` gives where somebody damaged or removed it since."""
+    try:
+        return store.open(run_id)
+    except KeyError:
+        return again(run_id, DamagedError(f"{run_id}: not in {store.root} any more"))
+    except DamagedError as error:
+        return again(run_id, error)

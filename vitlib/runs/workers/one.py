@@ -6,16 +6,19 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, NoReturn
 
 from vitlib import distributed
 from vitlib.computing import Context, NoWeightsError, OutOfTimeError, result_of
 from vitlib.runs.claims.held import LostClaimError, require_held, while_held
 from vitlib.runs.clock.budget import REACHED, note
 from vitlib.runs.clock.notice import heeded_by
+from vitlib.runs.manifest import DamagedError
 from vitlib.runs.plan import Place
 from vitlib.runs.provenance import facts, now
+from vitlib.runs.reading.stored import Stored
 from vitlib.runs.store import Store
 from vitlib.runs.workers.alone import NoRoomError, on_the_host
 from vitlib.spec import RunSpec, SpecError
@@ -23,10 +26,14 @@ from vitlib.spec import RunSpec, SpecError
 Tick = Callable[[int, int, int], None]
 
 
-class Outcome(NamedTuple):
-    """What became of a run: stored after `seconds`; found, for another process stored it; held, for one is at it; interrupted."""
+class OrphanedError(RuntimeError):
+    """A run that another one starts from was damaged or removed since that one was planned."""
 
-    what: Literal["stored", "found", "held", "interrupted"]
+
+class Outcome(NamedTuple):
+    """What became of a run: stored after `seconds`; found, for another process stored it; held, for one is at it; interrupted; orphaned."""
+
+    what: Literal["stored", "found", "held", "interrupted", "orphaned"]
     seconds: float = 0.0
 
 
@@ -46,8 +53,7 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         device, scratch = device_of(place.device), store.scratch(spec.id)
         about = facts(type(spec), device)  # before: what is edited meanwhile did not compute it
         about["code"] = _code_of(scratch, about["code"])
-        parent = lambda run: store.open(run.id, run)  # noqa: E731
-        tick = while_held(mine, tick)
+        parent, tick = partial(_parent, store), while_held(mine, tick)
         context = Context(device, place.data_dir, scratch, parent, tick, place.checkpoint_every, place.deadline, place.capture)
         around = on_the_host(alone=spec.timed, deadline=place.deadline)
         try:
@@ -60,6 +66,10 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
                 store.put(spec, result, about | {"finished": now()})
         except NoRoomError:
             return Outcome("held")
+        except OrphanedError:
+            if distributed.launched() > 1:
+                raise  # the other processes are in the middle of the run
+            return Outcome("orphaned")
         except (LostClaimError, OutOfTimeError) as ended:
             return _interrupted(ended, spec, store)
         except NoWeightsError as error:
@@ -73,6 +83,20 @@ def compute_one(spec: RunSpec, store: Store, place: Place, tick: Tick, again: bo
         store.clear_scratch(spec.id)
         store.forget_failure(spec.id)
         return Outcome("stored", seconds)
+
+
+def _parent(store: Store, run: RunSpec) -> Stored:
+    """What a run starts from; whoever drives computes it again where it is damaged or gone, now or when it is read."""
+
+    def orphaned(run_id: str, error: Exception) -> NoReturn:
+        raise OrphanedError(f"what it starts from is not there any more: {error}") from error
+
+    try:
+        found = store.open(run.id, run)
+    except (KeyError, DamagedError) as error:
+        orphaned(run.id, error)
+    found.otherwise = orphaned
+    return found
 
 
 @contextmanager

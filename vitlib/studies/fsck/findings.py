@@ -48,11 +48,12 @@ def findings(store: Store, tick: Callable[[int, int], None] = lambda done, total
     ids = store.ids()
     for done, run_id in enumerate(ids):
         tick(done, len(ids))
-        yield from _of_run(store, run_id)
+        yield from of_run(store, run_id)
     yield from _beside(store)
 
 
-def _of_run(store: Store, run_id: str) -> Iterator[Finding]:
+def of_run(store: Store, run_id: str) -> Iterator[Finding]:
+    """What is wrong with one run; nothing where it is gone."""
     try:
         files = store.files(run_id)
     except DamagedError as error:

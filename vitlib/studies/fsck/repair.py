@@ -9,7 +9,7 @@ from vitlib.runs import archive
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.reading.stored import WEIGHTS
 from vitlib.runs.store import Store
-from vitlib.studies.fsck.findings import NUMBERS_AT_RISK, Finding
+from vitlib.studies.fsck.findings import NUMBERS_AT_RISK, Finding, of_run
 
 
 def repair(store: Store, found: Iterable[Finding], archives: Iterable[Path]) -> Iterator[str]:
@@ -31,6 +31,8 @@ def _mended(store: Store, run_id: str, files: dict[str, bytes] | None) -> str:
     with store.claim(run_id) as mine:
         if not mine:
             return "another process is at it; left as it is"
+        if not any(finding.kind in NUMBERS_AT_RISK for finding in of_run(store, run_id)):
+            return "mended or removed by another process meanwhile"
         aside = store.set_aside(run_id)
         if files is None:
             return f"set aside as {aside.relative_to(store.root)}; the next driver computes it again"

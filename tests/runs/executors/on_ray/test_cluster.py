@@ -77,6 +77,15 @@ def test_runs_of_a_node_that_dies_are_computed_by_others_and_what_was_stored_sta
     assert_as_alone(store, smoke, asked)
 
 
+def test_a_node_that_died_a_moment_ago_is_passed_over(nodes, asked, place, store, smoke, caplog):
+    """The cluster counts it among the living for some seconds more."""
+    nodes.add()
+    nodes.kill()
+    execute(asked, place, executor="ray")
+    assert "died a moment ago: the others compute" in caplog.text
+    assert_as_alone(store, smoke, asked)
+
+
 def test_a_node_with_other_code_is_refused_with_both_before_anything_is_computed(nodes, asked, place, store, monkeypatch):
     other = versions() | {"vitlib": "0.1.0 (code 00000000)"}
     monkeypatch.setattr(nodes_module, "versions", lambda: other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ HOST_OF_GPU = 2 * GIB  # the same of one that computes on a GPU; assumed
 LOOKING = 300.0  # seconds that a node has to answer, which imports torch for it
 FRESH = 2.0  # seconds that what is known of the nodes holds
 ROUNDING = 1e-3  # of a GPU: thirds do not add up to one
+log = logging.getLogger("vitlib")
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,11 @@ class Nodes:
         how = [{"num_cpus": 0, "scheduling_strategy": on(node.id, soft=False)} for node in nodes]
         looks = [task.options(**each).remote(specs, self._job.place.data_dir, versions()) for each in how]
         for node, asked in zip(nodes, looks, strict=True):
-            found, refused, self._cards[node.id] = self._answer(node, asked)
+            try:
+                found, refused, self._cards[node.id] = self._answer(node, asked)
+            except (self._ray.exceptions.TaskUnschedulableError, self._ray.exceptions.NodeDiedError):
+                log.warning("node %s of the cluster died a moment ago: the others compute", node.address)
+                continue
             require_same(versions(), found, node.address)
             if refused:
                 raise SpecError(f"node {node.address}: {refused}")
@@ -165,6 +171,8 @@ class Nodes:
     def _answer(self, node: Node, asked: Any) -> tuple[dict[str, str], str, int]:
         try:
             return self._ray.get(asked, timeout=LOOKING)
+        except (self._ray.exceptions.TaskUnschedulableError, self._ray.exceptions.NodeDiedError):
+            raise
         except self._ray.exceptions.RayError as error:
             reason = told(error)
             raise SpecError(f"executor: got 'ray', and node {node.address} of the cluster cannot compute with vitlib: {reason}") from None

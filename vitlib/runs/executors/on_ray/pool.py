@@ -90,7 +90,9 @@ class Tasks:
             return Ended(spec.id, "held")
         try:
             task = self._begin(spec, needs)
-        except (OSError, StoreError, KeyError) as error:  # of a parent that was damaged or taken away meanwhile
+        except (StoreError, KeyError):  # of a parent that was damaged or taken away meanwhile
+            return Ended(spec.id, "orphaned")
+        except OSError as error:
             return Ended(spec.id, "failed", reason=told(error))
         self.asked[spec.id], self.flying[task] = needs, spec.id
         return None

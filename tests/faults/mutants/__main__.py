@@ -9,13 +9,14 @@ import hashlib
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from tests.faults.counted import keep
 from tests.faults.mutants.declared import AREAS, FAULTS
 from tests.faults.mutants.fault import Fault
-from tests.faults.mutants.trying import Copy, Outcome
+from tests.faults.mutants.trying import Copy, Outcome, room
 from tests.support import ROOT
 
 KEPT = Path(tempfile.gettempdir(), "vitlib-mutants.json")
@@ -26,19 +27,24 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="part of a fault's name")
     names = parser.parse_args().names
     asked = [fault for fault in FAULTS if not names or any(name in fault.name for name in names)]
-    found = {key: Outcome(**kept) for key, kept in (json.loads(KEPT.read_text()) if KEPT.exists() else {}).items()}
-    with tempfile.TemporaryDirectory(prefix="mutants") as folder:
-        copy = Copy(Path(folder))
-        for place, fault in enumerate(asked, 1):
-            began = time.monotonic()
-            if _key(fault) not in found:
-                found[_key(fault)] = copy.outcome(fault)
-                KEPT.write_text(json.dumps({key: asdict(outcome) for key, outcome in found.items()}, indent=1))
-            outcome = found[_key(fault)]
-            print(f"{place}/{len(asked)} {outcome.what} | {fault.name} | {outcome.noticed} | {time.monotonic() - began:.0f} s", flush=True)
-    outcomes = {fault.name: found[_key(fault)] for fault in FAULTS if _key(fault) in found}
-    if len(outcomes) == len(FAULTS):
-        keep("mutants", report(outcomes))
+    with tempfile.TemporaryDirectory(prefix="mutants") as folder, Copy(Path(folder)) as copy:
+        found = {fault.name: _kept(copy, fault, fault.tests) for fault in asked}
+        found |= {fault.name: _kept(copy, fault, room(fault)) for fault in asked if found[fault.name].what == "lived"}
+        copy.require_sound(sorted({outcome.noticed for outcome in found.values() if outcome.what == "caught"}))
+    if len(found) == len(FAULTS):
+        keep("mutants", report(found))
+
+
+def _kept(copy: Copy, fault: Fault, places: Sequence[str]) -> Outcome:
+    """What tests say to a fault, or said before."""
+    key, kept = _key(fault, places), json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    began = time.monotonic()
+    if key not in kept:
+        kept[key] = asdict(copy.outcome(fault, places))
+        KEPT.write_text(json.dumps(kept, indent=1))
+    outcome = Outcome(**kept[key])
+    print(f"{outcome.what} | {fault.name} | {outcome.noticed or ' '.join(places)} | {time.monotonic() - began:.0f} s", flush=True)
+    return outcome
 
 
 def report(outcomes: dict[str, Outcome]) -> str:
@@ -55,11 +61,11 @@ def _row(area: str, found: list[str]) -> str:
     return f"| {area} | {len(found)} | {len(found) - lived} | {hung} | {lived} |"
 
 
-def _key(fault: Fault) -> str:
+def _key(fault: Fault, places: Sequence[str]) -> str:
     """Of the fault, the file that it is made in, and the tests."""
-    named = [path for place in fault.tests for path in ([ROOT / place] if place.endswith(".py") else sorted((ROOT / place).rglob("*.py")))]
-    content = b"".join(path.read_bytes() for path in [ROOT / fault.file, *named])
-    return f"{fault.name}: {hashlib.sha256(repr(fault).encode() + content).hexdigest()[:16]}"
+    found = [path for place in map(ROOT.joinpath, places) for path in ([place] if place.is_file() else sorted(place.rglob("*.py")))]
+    content = b"".join(path.read_bytes() for path in [ROOT / fault.file, *found])
+    return f"{fault.name}: {hashlib.sha256(repr((fault, places)).encode() + content).hexdigest()[:16]}"
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ FAULTS = [
         ONE,
         "        store.clear_scratch(spec.id)\n",
         "",
-        ("tests/runs/test_execute.py", "tests/runs/test_kills.py"),
+        OF_EXECUTE,
     ),
     Fault(
         "a full disk counts as a failure of the run",

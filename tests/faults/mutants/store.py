@@ -3,7 +3,7 @@
 from tests.faults.mutants.fault import Fault
 
 STORE, MANIFEST, ARCHIVE = "vitlib/runs/store.py", "vitlib/runs/manifest.py", "vitlib/runs/archive.py"
-OF_STORE = ("tests/runs/test_store.py", "tests/runs/test_kills.py")
+OF_STORE = ("tests/runs/test_store.py", "tests/runs/test_execute.py")
 OF_READING = ("tests/runs/test_store.py", "tests/runs/reading")
 OF_ARCHIVES = ("tests/runs/test_archives.py",)
 
@@ -170,6 +170,6 @@ FAULTS = [
         "vitlib/training/loop.py",
         "        if hashlib.sha256(raw[32:]).digest() != raw[:32]:\n",
         "        if not raw[:32]:\n",
-        ("tests/training/test_loop.py", "tests/runs/test_kills.py"),
+        ("tests/training/test_loop.py",),
     ),
 ]

@@ -25,15 +25,17 @@ def tried(tmp_path, monkeypatch):
         (tmp_path / "project/tests" / name).write_text(text)
     (tmp_path / "project/tests/room/test_of_the_room.py").write_text("def test_nothing():\n    pass\n")
     monkeypatch.setattr(trying, "ROOT", tmp_path / "project")
-    monkeypatch.setattr(trying, "LIMIT", 20.0)
-    copy = Copy(tmp_path / "copy")
+    monkeypatch.setattr(trying, "LIMIT", 60.0)
+    with Copy(tmp_path / "copy", preloaded=["pytest"]) as copy:
 
-    def tried(old, new, test="test_sum.py"):
-        outcome = copy.outcome(Fault("a fault", "harm", "vitlib/room/sums.py", old, new, (f"tests/{test}",)))
-        assert (copy.root / "vitlib/room/sums.py").read_text() == (tmp_path / "project/vitlib/room/sums.py").read_text() == CODE
-        return outcome
+        def tried(old, new, test="test_sum.py"):
+            fault = Fault("a fault", "harm", "vitlib/room/sums.py", old, new, (f"tests/{test}",))
+            outcome = copy.outcome(fault, fault.tests)
+            copy.require_sound([outcome.noticed] if outcome.what == "caught" else [])
+            assert (copy.root / "vitlib/room/sums.py").read_text() == (tmp_path / "project/vitlib/room/sums.py").read_text() == CODE
+            return outcome
 
-    return tried
+        yield tried
 
 
 def test_a_fault_that_a_test_sees_is_caught_by_its_name(tried):
@@ -45,7 +47,7 @@ def test_a_fault_that_no_test_sees_lives(tried):
 
 
 def test_tests_without_end_are_ended(tried, monkeypatch):
-    monkeypatch.setattr(trying, "LIMIT", 5.0)
+    monkeypatch.setattr(trying, "LIMIT", 15.0)
     assert tried("return one + other", "while True: pass") == Outcome("hung", "tests/test_sum.py")
 
 

@@ -5,7 +5,7 @@ from tests.faults.mutants.fault import Fault
 LOCKS, LEASES = "vitlib/runs/claims/locks.py", "vitlib/runs/claims/leases.py"
 ONE, DRIVER, PLAN = "vitlib/runs/workers/one.py", "vitlib/runs/executors/driver.py", "vitlib/runs/plan.py"
 OF_CLAIMS = ("tests/runs/claims",)
-OF_EXECUTE = ("tests/runs/test_execute.py",)
+OF_EXECUTE = ("tests/runs/test_blame.py", "tests/runs/test_execute.py")
 OF_DRIVER = ("tests/runs/executors/test_driver.py", "tests/runs/executors/test_contract.py")
 OF_BUDGET = ("tests/runs/clock/test_budget.py",)
 

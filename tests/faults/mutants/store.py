@@ -3,9 +3,9 @@
 from tests.faults.mutants.fault import Fault
 
 STORE, MANIFEST, ARCHIVE = "vitlib/runs/store.py", "vitlib/runs/manifest.py", "vitlib/runs/archive.py"
-OF_STORE = ("tests/runs/test_store.py", "tests/runs/test_execute.py")
+OF_STORE = ("tests/runs/test_order_of_writing.py", "tests/runs/test_store.py", "tests/runs/test_execute.py")
 OF_READING = ("tests/runs/test_store.py", "tests/runs/reading")
-OF_ARCHIVES = ("tests/runs/test_archives.py",)
+OF_ARCHIVES = ("tests/runs/test_archives.py", "tests/studies/test_travel.py", "tests/faults/malice/test_hostile_files.py")
 
 FAULTS = [
     Fault(
@@ -82,7 +82,7 @@ FAULTS = [
         "vitlib/dumped.py",
         "isinstance(dumped, list) and len(dumped) == len(asked) and all(map(agrees, dumped, asked))",
         "isinstance(dumped, list) and all(map(agrees, dumped, asked))",
-        ("tests/runs/test_store.py", "tests/house/test_spec.py"),
+        ("tests/runs/reading", "tests/house/test_spec.py"),
     ),
     Fault(
         "the identity of an imported run is computed and not compared",
@@ -170,6 +170,6 @@ FAULTS = [
         "vitlib/training/loop.py",
         "        if hashlib.sha256(raw[32:]).digest() != raw[:32]:\n",
         "        if not raw[:32]:\n",
-        ("tests/training/test_loop.py",),
+        ("tests/runs/test_kills.py",),
     ),
 ]

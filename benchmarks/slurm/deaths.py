@@ -1,12 +1,13 @@
-"""An array of four drivers under Slurm, undisturbed, with one killed, and with one told to end: what time is lost?
+"""An array of four drivers under Slurm, undisturbed, with one killed, one told to end, or their node dead: what time is lost?
 
     python -m benchmarks.slurm.deaths [--tries 10]
 
 DeiT's smoke study on one node with four slots, started and ended here (Debian: slurm-wlm and munge). Each blow falls when a random number
 of runs is stored. `kill`: -9 for who holds the oldest claim; its job does not come back, the others go on. `told`: USR1 for one of the
-jobs, which is requeued and goes on (some seconds later here, about two minutes in a Slurm with usual settings). Time until all is stored,
-and, for a killed driver, how long its run had been at work, and how long until another driver had claimed that run or stored it. A table,
-and deaths.json beside this file.
+jobs, which is requeued and goes on (some seconds later here, about two minutes in a Slurm with usual settings). `node`: -9 for the node's
+daemon and all that runs there; it comes back at once, and Slurm puts its jobs into the queue again. Time until all is stored, and, for a
+killed driver, how long its run had been at work, and how long until another driver had claimed that run or stored it. A table, and
+deaths.json beside this file.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def main() -> int:
     """1 where a study did not complete, computed twice what was stored, or has other bits."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tries", type=int, default=10)
-    parser.add_argument("blows", nargs="*", default=["kill", "told"], help="the rows of the others stay")
+    parser.add_argument("blows", nargs="*", default=list(BLOWS), help="the rows of the others stay")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="slurm") as folder, Cluster(Path(folder)) as cluster:
         whole = [study(cluster, Path(folder) / f"whole{number}", random.Random(number), "") for number in range(3)]
@@ -64,7 +65,7 @@ def study(cluster: Cluster, results: Path, moments: random.Random, blow: str) ->
         count = moments.randrange(1, 26)
         cluster.wait_till(lambda: len(written(results)) >= count, 300)
         before = written(results)
-        found |= killed(cluster, results) if blow == "kill" else told(cluster, results, job)
+        found |= BLOWS[blow](cluster, results, job)
     cluster.wait_till(lambda: len(written(results)) == RUNS, 600)
     found["seconds"] = time.monotonic() - began
     cluster.end_of(job, 600)
@@ -75,7 +76,7 @@ def study(cluster: Cluster, results: Path, moments: random.Random, blow: str) ->
     return found
 
 
-def killed(cluster: Cluster, results: Path) -> dict[str, float]:
+def killed(cluster: Cluster, results: Path, job: str) -> dict[str, float]:
     """Kill the holder of the oldest claim, and wait for another one."""
     run_id, process, since = a_holder(cluster, results)
     work = time.time() - since
@@ -94,6 +95,17 @@ def told(cluster: Cluster, results: Path, job: str) -> dict[str, float]:
     queued = time.monotonic() - began
     cluster.wait_till(lambda: cluster.states(one) in ({"RUNNING"}, set()), 300)
     return {"queued after": queued, "back after": time.monotonic() - began}
+
+
+def node_killed(cluster: Cluster, results: Path, job: str) -> dict[str, float]:
+    """Wait until a driver is at work again."""
+    began = time.monotonic()
+    cluster.kill_node()
+    cluster.wait_till(lambda: len(written(results)) == RUNS or bool(cluster.drivers(results)), 600)
+    return {"back after": time.monotonic() - began}
+
+
+BLOWS = {"kill": killed, "told": told, "node": node_killed}
 
 
 def a_holder(cluster: Cluster, results: Path) -> tuple[str, int, float]:

@@ -12,7 +12,7 @@ BY_PREFERENCE = ("desk", "quick", "tiny")  # whose executed copy is a document's
 SCOREBOARD = ("figures/scoreboard/desk/scoreboard.md", "figures/scoreboard/desk/all_claims.md")
 GUIDES = (
     "first_steps", "exploring", "your_model", "own_images", "profiles", "store", "gpu", "imagenet", "cluster", "ray",
-    "when_something_goes_wrong", "add_a_document",
+    "when_something_goes_wrong", "reliability", "add_a_document",
 )  # fmt: skip
 BACKGROUND = ("claims", "teachers", "architecture", "licences")
 PROJECT = ("REPRODUCING.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md")

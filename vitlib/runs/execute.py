@@ -167,7 +167,7 @@ def _follow(place: Place) -> None:
 
 def _compute(plan: Plan, store: Store, place: Place, executor: Executor, turns: Turns, memory: Memory, settled: Settled) -> None:
     progress = Progress(len(plan.pending), plan.titles, settled)
-    job = Job(plan, store, place, {run_id for run_id in plan.pending if run_id in store}, progress.tick, memory)
+    job = Job(plan, store, place, plan.anew, progress.tick, memory)
     plan.left = dict(plan.pending)
     try:
         with asking(store, plan.asked), protocol.opened(executor, job) as pool:

@@ -27,11 +27,18 @@ def verified(folder: Path, unread: Set[str] = frozenset()) -> dict[str, bytes]:
 
     Raises:
         DamagedError: naming the files that changed.
+        KeyError: if it is not there, or was taken away meanwhile.
     """
-    paths = {path.name: path for path in folder.iterdir()}
-    found = {name: b"" if path.is_dir() else path.read_bytes() for name, path in paths.items() if name not in unread}
+    try:
+        paths = {path.name: path for path in folder.iterdir()}
+        found = {name: b"" if path.is_dir() else path.read_bytes() for name, path in paths.items() if name not in unread}
+        digests = {name: _digest_on_disk(paths[name]) for name in unread & paths.keys()}
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if folder.is_dir():
+            raise DamagedError(f"{folder.name}: {Path(error.filename).name} was taken away while it was read") from None
+        raise KeyError(folder.name) from None
     manifest = found.pop(MANIFEST, b"")
-    digests = digests_of(found) | {name: _digest_on_disk(paths[name]) for name in unread & paths.keys()}
+    digests |= digests_of(found)
     if manifest != manifest_of(digests):
         raise DamagedError(f"{folder.name}: {what_changed(digests, manifest)}")
     return found
@@ -40,7 +47,7 @@ def verified(folder: Path, unread: Set[str] = frozenset()) -> dict[str, bytes]:
 def is_whole(folder: Path) -> bool:
     try:
         return bool(verified(folder))
-    except (DamagedError, OSError):
+    except (DamagedError, KeyError, OSError):
         return False
 
 

@@ -63,12 +63,14 @@ class Place:
 class Plan:
     """What is asked, what is stored of it, and what remains, parents first.
 
-    `left` is what a budget did not suffice for, or what was not done when someone stopped it; `titles` are runs in words, by id.
+    `anew` are pending runs that were stored when the plan was made; what others store since is theirs. `left` is what a budget did not
+    suffice for, or what was not done when someone stopped it; `titles` are runs in words, by id.
     """
 
     stored: dict[str, Stored]
     pending: dict[str, RunSpec]
     failed: dict[str, str] = field(default_factory=dict)
+    anew: set[str] = field(default_factory=set)
     left: dict[str, RunSpec] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
 
@@ -122,6 +124,8 @@ def make_plan(specs: Iterable[RunSpec], store: Store, mode: Mode = "cached") -> 
         for parent in spec.parents():
             visit(parent, needed=mode != "read-only")
         plan.pending[spec.id] = spec
+        if anew and spec.id in store:
+            plan.anew.add(spec.id)
 
     for spec in specs:
         visit(spec)

@@ -72,7 +72,7 @@ class Store:
             KeyError: if it is not stored.
             DamagedError: if any byte of it changed, or right checksums are over what is no run, or another one.
         """
-        files = verified(self._folder(run_id), unread={WEIGHTS})
+        files = verified(self.root / run_id, unread={WEIGHTS})
         require_described(run_id, json_table(files.get("spec.json", b"")), asked)
         stored = self.open(run_id, asked)
         stored.parse()
@@ -98,7 +98,7 @@ class Store:
 
     def files(self, run_id: str, unread: Set[str] = frozenset()) -> dict[str, bytes]:
         """The files of a run by name, all verified, but for `unread` ones; same errors as `read`."""
-        return verified(self._folder(run_id), unread)
+        return verified(self.root / run_id, unread)
 
     def put(self, spec: RunSpec, result: Result, provenance: dict[str, Any]) -> None:
         """Write a run aside and rename it into place; what was there before stays until the new one is whole."""
@@ -183,12 +183,6 @@ class Store:
         _sync_folder(self.root)
         if old:
             shutil.rmtree(old)
-
-    def _folder(self, run_id: str) -> Path:
-        folder = self.root / run_id
-        if not folder.is_dir():
-            raise KeyError(run_id)
-        return folder
 
     def _sweep_partial(self, run_id: str) -> None:
         """Of what killed writers of a claimed run left, put a whole result into an empty place and remove the rest."""

@@ -3,9 +3,9 @@
     python -m tests.faults.soak [--hours 2] [--seed 0] [--folder FOLDER]
 
 Each round's runs are computed by drivers that look at every number (`rounds`), while drivers are killed and files damaged (`trouble`).
-A run may be computed once, once more for each time it was harmed, and once more for each driver that was killed at it: what goes beyond
-is lost. The first driver is never killed; its memory and file handles are compared between the first tenth and the last. A table, also in
-docs/reliability.md.
+A run may be computed once, once more for each time that it or a parent was harmed, and once more for each driver that was killed at it:
+what goes beyond is lost. The first driver is never killed; its memory and file handles are compared between the first tenth and the last.
+A table, also in docs/reliability.md.
 """
 
 import argparse
@@ -85,10 +85,17 @@ def computed_in_vain(place: Place, number: int, trouble: Trouble) -> Counter[str
     last = {process: run_id for process, run_id in lines}
     excused = Counter(run_id for process, run_id in last.items() if int(process) in trouble.killed)
     times, lost = Counter(run_id for _, run_id in lines), Counter()
-    for spec in specs_of(number):
-        beyond = times[spec.id] - 1 - trouble.harmed.pop(spec.id, 0) - excused[spec.id]
+    specs = specs_of(number)
+    for spec in specs:
+        harmed = sum(trouble.harmed[run.id] for run in (spec, *spec.parents()))  # a run whose parent is gone begins anew
+        beyond = times[spec.id] - 1 - harmed - excused[spec.id]
         lost["computed in vain"] += max(0, beyond)
         lost["never computed"] += times[spec.id] == 0
+        if beyond > 0 or not times[spec.id]:
+            said = f"{spec.id}: computed {times[spec.id]} times, harmed {harmed}, its driver killed {excused[spec.id]}"
+            print(f"\nround {number}, {said}", file=sys.stderr, flush=True)
+    for spec in specs:
+        trouble.harmed.pop(spec.id, None)
     trouble.did["computations"] += len(lines)
     log.unlink()
     return lost

@@ -9,6 +9,7 @@ import pytest
 from tests.support import Number, Total, assert_same_result, computed, files_below, flip_a_byte
 from vitlib.runs.execute import execute
 from vitlib.runs.manifest import MANIFEST, DamagedError
+from vitlib.runs.plan import make_plan
 from vitlib.runs.store import Store
 
 SPECS = [Number(value=value) for value in range(3)]
@@ -120,6 +121,33 @@ def test_what_is_damaged_or_removed_between_its_end_and_its_first_reading_is_com
     results = execute(SPECS, place, settled=harm_first)
     assert results[SPECS[0].id].metrics["value"] == 0
     assert computed(place) == [spec.id for spec in (*SPECS, SPECS[0])]
+
+
+def test_what_another_driver_stores_after_planning_is_not_computed_once_more(place, monkeypatch):
+    def planned(*arguments):
+        plan = make_plan(*arguments)
+        monkeypatch.setattr("vitlib.runs.execute.make_plan", make_plan)
+        execute(SPECS[:2], place)
+        return plan
+
+    monkeypatch.setattr("vitlib.runs.execute.make_plan", planned)
+    execute(SPECS, place)
+    assert computed(place) == [spec.id for spec in SPECS]
+
+
+@pytest.mark.parametrize("gone", ["folder", "file"])
+def test_what_is_taken_away_while_it_is_read_is_missing_or_damaged_and_no_error_of_the_disk(place, monkeypatch, gone):
+    execute(SPECS, place)
+    folder, read_bytes = place.results_dir / SPECS[0].id, Path.read_bytes
+
+    def taken_away(path):
+        if path.parent == folder:
+            shutil.rmtree(folder) if gone == "folder" else path.unlink(missing_ok=True)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", taken_away)
+    with pytest.raises(KeyError if gone == "folder" else DamagedError):
+        Store(place.results_dir).read(SPECS[0].id)
 
 
 def test_a_run_that_another_process_mended_meanwhile_is_not_set_aside(place):

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tests.support import ROOT
@@ -39,6 +40,8 @@ ReturnToService=2
 MpiDefault=none
 JobRequeue=1
 KillWait=5
+SlurmdTimeout=15
+BatchStartTimeout=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs={slots} RealMemory=16000 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
@@ -116,6 +119,15 @@ class Cluster:
     def kill(self, process: int) -> None:
         os.kill(process, signal.SIGKILL)
 
+    def kill_node(self) -> None:
+        """The node dies with all that runs on it, and is back at once, knowing nothing."""
+        daemon = self._processes.pop()
+        for process in [daemon.pid, *_steps()]:
+            with suppress(ProcessLookupError):
+                self.kill(process)
+        daemon.wait()
+        self._start("slurmd", "-D")
+
     def wait_till(self, holds, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not holds():
@@ -129,6 +141,14 @@ class Cluster:
         self._processes.append(subprocess.Popen(command, env=self.environment, **quiet))
         if command[0] == "munged":
             self.wait_till((self.folder / "munge").exists, 20)
+
+
+def _steps() -> list[int]:
+    """The processes by which a node watches its jobs, and those of the jobs."""
+    listed = subprocess.run(["ps", "-eo", "pid=,sid=,args="], capture_output=True, text=True, check=True).stdout.splitlines()
+    found = [line.split(maxsplit=2) for line in listed]
+    sessions = {session for _, session, command in found if "slurm_script" in command}
+    return [int(process) for process, session, command in found if session in sessions or "slurmstepd" in command]
 
 
 def free_ports(count: int) -> list[int]:

@@ -113,15 +113,16 @@ def test_data_that_a_node_lacks_is_named_before_anything_is_computed(nodes, aske
 def test_a_run_that_measures_time_has_a_node_to_itself_and_ticks_come_through(nodes, smoke, place, store, monkeypatch):
     timed = next(cell.spec for cell in smoke.cells if cell.spec.timed)
     student = next(cell.spec for cell in smoke.cells if cell.point.get("method") == "hard")
+    long = student.teacher.changed(recipe=student.teacher.recipe.changed(epochs=100))
     begun, ticks = [], []
     begin, tick = pool.Tasks._begin, progress.Progress.tick
     monkeypatch.setattr(pool.Tasks, "_begin", lambda tasks, spec, needs: begun.append((spec.id, needs)) or begin(tasks, spec, needs))
     monkeypatch.setattr(progress.Progress, "tick", lambda self, *what: ticks.append(what) or tick(self, *what))
-    execute([timed, student], place, executor="ray")
+    execute([timed, long], place, executor="ray")
     asked = dict(begun)
     assert asked[timed.id].node and asked[timed.id].cpus == 1
-    assert not asked[student.id].node
-    assert {run_id for run_id, *_ in ticks} >= {student.teacher.id}
+    assert not asked[long.id].node
+    assert {run_id for run_id, *_ in ticks} >= {long.id}
 
 
 def test_the_stop_button_leaves_the_store_whole_and_no_task(nodes, smoke, place, store):

@@ -5,7 +5,7 @@ from tests.faults.mutants.fault import Fault
 INTERVALS, PAIRED = "vitlib/report/evidence/intervals.py", "vitlib/report/evidence/paired.py"
 CLAIMS, STATISTICS = "vitlib/report/evidence/claims.py", "vitlib/report/statistics.py"
 OF_EVIDENCE = ("tests/report/evidence",)
-OF_STATISTICS = ("tests/report/test_statistics.py",)
+OF_STATISTICS = ("tests/report/test_statistics.py", "tests/report/test_differences.py")
 OF_DATA = ("tests/inputs/test_data.py", "tests/inputs/test_sources.py")
 
 FAULTS = [

@@ -167,7 +167,7 @@ FAULTS = [
         "vitlib/inputs/sets/catalogue.py",
         "int(share * len(members) + 1e-9)",
         "int(share * len(members))",
-        ("tests/inputs/sets/test_catalogue.py", "tests/inputs/test_sources.py"),
+        ("tests/inputs/sets/test_shares.py", "tests/inputs/sets/test_catalogue.py"),
     ),
     Fault(
         "of models of one cost the worst comes first",

@@ -6,7 +6,7 @@ LOCKS, LEASES = "vitlib/runs/claims/locks.py", "vitlib/runs/claims/leases.py"
 ONE, DRIVER, PLAN = "vitlib/runs/workers/one.py", "vitlib/runs/executors/driver.py", "vitlib/runs/plan.py"
 OF_CLAIMS = ("tests/runs/claims",)
 OF_EXECUTE = ("tests/runs/test_blame.py", "tests/runs/test_execute.py")
-OF_DRIVER = ("tests/runs/executors/test_driver.py", "tests/runs/executors/test_contract.py")
+OF_DRIVER = ("tests/runs/executors/test_patience.py", "tests/runs/executors/test_driver.py", "tests/runs/executors/test_contract.py")
 OF_BUDGET = ("tests/runs/clock/test_budget.py",)
 
 FAULTS = [

@@ -144,7 +144,7 @@ FAULTS = [
         PLAN,
         "key=lambda item: item[1].timed))",
         "key=lambda item: not item[1].timed))",
-        OF_EXECUTE,
+        ("tests/runs/test_order_of_runs.py",),
     ),
     Fault(
         "a run that measures time shares the host",

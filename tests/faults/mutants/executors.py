@@ -160,6 +160,6 @@ FAULTS = [
         "vitlib/runs/clock/notice.py",
         "    for context in _under_way:\n        context.deadline = min(context.deadline, _moment)\n",
         "    for context in _under_way:\n        context.deadline = max(context.deadline, _moment)\n",
-        ("tests/runs/clock/test_notice.py",),
+        ("tests/runs/clock/test_under_way.py", "tests/runs/clock/test_notice.py"),
     ),
 ]

@@ -129,3 +129,30 @@ def test_arrays_of_python_objects_are_refused_instead_of_pickled(store):
     with pytest.raises(SpecError, match="arrays: odd hold Python objects; allowed"):
         store.put(Number(value=1), Result({}, arrays={"odd": np.array([{}, None])}), {})
     assert store.ids() == []
+
+
+@pytest.mark.parametrize("name", ["runs.tar", "runs.tar.xz"])
+def test_the_same_runs_make_the_same_bytes_in_whatever_order_they_are_asked_for(store, result, tmp_path, name):
+    ids = []
+    for value in range(4):
+        store.put(spec := Number(value=value), result, FACTS)
+        ids.append(spec.id)
+    for place, order in (("one", sorted(ids)), ("other", sorted(ids, reverse=True))):
+        export(store, order, tmp_path / place / name)
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+def test_arrays_that_are_mostly_zeros_are_no_bomb(store, tmp_path):
+    store.put(SPEC, Result({"value": 1}, arrays={"mask": np.zeros(2**20)}), FACTS)
+    assert (store.root / SPEC.id / "arrays.npz").stat().st_size < 2**23 / 100
+    export(store, [SPEC.id], tmp_path / "runs.tar.xz")
+    other = Store(tmp_path / "elsewhere")
+    assert import_(other, tmp_path / "runs.tar.xz") == [SPEC.id] and not other.read(SPEC.id).arrays["mask"].any()
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_follows_the_end_of_an_archive_in_xz_is_refused(store, tmp_path):
+    archive = tmp_path / "runs.tar.xz"
+    export(store, [SPEC.id], archive)
+    archive.write_bytes(2 * archive.read_bytes())
+    refused(archive, tmp_path, "something follows its end")

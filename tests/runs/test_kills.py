@@ -153,9 +153,9 @@ def test_a_training_process_that_is_killed_goes_on_to_the_same_weights(tmp_path,
     assert_same_training(train("vit", tmp_path, seed=1), uninterrupted["vit"])
 
 
-@pytest.mark.parametrize(("owner", "act", "each"), [(os, "fsync", 3), (Path, "replace", 1)], ids=["fsync", "replace"])
+@pytest.mark.parametrize(("owner", "act", "each"), [(os, "fsync", 4), (Path, "replace", 1)], ids=["fsync", "replace"])
 def test_a_training_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(tmp_path, uninterrupted, monkeypatch, owner, act, each):
-    """`each` checkpoint takes so many: one of the file, and two of the folders that name it."""
+    """`each` checkpoint takes so many: one of the file, and three of the folders that lead to it."""
     with monkeypatch.context() as patch, pytest.raises(Killed):
         real, calls = getattr(owner, act), []
 

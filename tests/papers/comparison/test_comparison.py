@@ -106,6 +106,10 @@ def test_the_front_is_what_no_other_model_beats_in_both():
     assert found == [0, 1, 4]
 
 
+def test_of_models_of_one_cost_the_best_alone_is_in_the_front():
+    assert front(pd.Series([1.0, 2, 2, 2]), pd.Series([50.0, 55, 60, 57])) == [0, 2]
+
+
 def test_the_answer_names_models_of_the_table_and_says_what_is_missing(results, tmp_path):
     said = comparison.finding_answer(results)
     assert "the dense model" in said and "Within one point" in said

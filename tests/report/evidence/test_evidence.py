@@ -111,6 +111,12 @@ def test_values_by_image_with_another_mean_than_the_metric_are_refused():
         paired(pd.DataFrame(rows), "top1", **BY_SEED)
 
 
+def test_arms_are_paired_by_seed_whatever_the_order_of_rows_and_whichever_are_missing():
+    values = {("a", 0): 1.0, ("a", 1): 2.0, ("a", 2): 4.0, ("b", 2): 30.0, ("b", 3): 50.0, ("b", 0): 10.0}
+    frame = pd.DataFrame([{"method": method, "seed": seed, "top1": value} for (method, seed), value in values.items()])
+    assert paired_differences(frame, "top1", **BY_SEED).to_dict() == {0: 1.0 - 10.0, 2: 4.0 - 30.0}
+
+
 # ------------------------------------------------------------------------------------------------ intervals
 
 

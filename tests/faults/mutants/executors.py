@@ -1,0 +1,165 @@
+"""Faults in what computes: claims, the driver, workers, the clock."""
+
+from tests.faults.mutants.fault import Fault
+
+LOCKS, LEASES = "vitlib/runs/claims/locks.py", "vitlib/runs/claims/leases.py"
+ONE, DRIVER, PLAN = "vitlib/runs/workers/one.py", "vitlib/runs/executors/driver.py", "vitlib/runs/plan.py"
+OF_CLAIMS = ("tests/runs/claims",)
+OF_EXECUTE = ("tests/runs/test_blame.py", "tests/runs/test_execute.py")
+OF_DRIVER = ("tests/runs/executors/test_patience.py", "tests/runs/executors/test_driver.py", "tests/runs/executors/test_contract.py")
+OF_BUDGET = ("tests/runs/clock/test_budget.py",)
+
+FAULTS = [
+    Fault(
+        "the file of a claim that was freed stays open",
+        "after some thousand runs a process has no file handles left",
+        LOCKS,
+        "        path.unlink(missing_ok=True)\n        os.close(handle)\n",
+        "        path.unlink(missing_ok=True)\n",
+        OF_CLAIMS,
+    ),
+    Fault(
+        "a lock is freed before its file is removed",
+        "two processes compute one run, since the file of the second is removed by the first",
+        LOCKS,
+        "        path.unlink(missing_ok=True)\n        os.close(handle)\n",
+        "        os.close(handle)\n        path.unlink(missing_ok=True)\n",
+        OF_CLAIMS,
+    ),
+    Fault(
+        "it is not asked whether the locked file is still the one at the path",
+        "two processes compute one run, of which one holds a removed file",
+        LOCKS,
+        "            if os.stat(path).st_ino == os.fstat(handle).st_ino:\n",
+        "            if os.stat(path):\n",
+        OF_CLAIMS,
+    ),
+    Fault(
+        "the age of a lease is subtracted the wrong way round",
+        "the run of a process that died on another host is never computed",
+        LEASES,
+        "aside.stat().st_mtime - held.touched < EXPIRES",
+        "held.touched - aside.stat().st_mtime < EXPIRES",
+        OF_CLAIMS,
+    ),
+    Fault(
+        "a lease is renewed however long nobody touched it",
+        "a process that was suspended goes on with a run that another may have taken",
+        LEASES,
+        "        self._lost = self._lost or began - self._touched >= EXPIRES\n",
+        "",
+        OF_CLAIMS,
+    ),
+    Fault(
+        "a run does not ask at its steps whether its claim is held",
+        "a run is computed to its end for nothing after its lease was lost",
+        "vitlib/runs/claims/held.py",
+        "        require_held(claim)\n        tick(*progress)\n",
+        "        tick(*progress)\n",
+        OF_CLAIMS,
+    ),
+    Fault(
+        "what was computed under a lost claim is stored",
+        "the result of a process that was suspended replaces a newer one",
+        ONE,
+        "                require_held(mine)\n",
+        "",
+        OF_CLAIMS,
+    ),
+    Fault(
+        "a forced run is not forced",
+        "mode 'force' computes nothing",
+        ONE,
+        "        if spec.id in store and not again:\n",
+        "        if spec.id in store:\n",
+        OF_EXECUTE,
+    ),
+    Fault(
+        "the checkpoint of a stored run is not cleared",
+        "a run that is forced goes on from the end of the last one",
+        ONE,
+        "        store.clear_scratch(spec.id)\n",
+        "",
+        OF_EXECUTE,
+    ),
+    Fault(
+        "a full disk counts as a failure of the run",
+        "after a full disk the same command computes nothing more",
+        ONE,
+        "        except (SpecError, OSError):\n",
+        "        except SpecError:\n",
+        OF_EXECUTE,
+    ),
+    Fault(
+        "a run that begins anew is said to come from the code of an earlier beginning",
+        "the provenance names code that did not compute the run",
+        ONE,
+        '    if not (note.exists() and (scratch / "checkpoint.pt").exists()):\n',
+        "    if not note.exists():\n",
+        OF_EXECUTE,
+    ),
+    Fault(
+        "a run whose worker dies is tried once too often",
+        "a run that takes all memory brings down three workers instead of two",
+        DRIVER,
+        "if self.tries[run_id] >= self.pool.tries:",
+        "if self.tries[run_id] > self.pool.tries:",
+        OF_DRIVER,
+    ),
+    Fault(
+        "a run that another process held counts as tried",
+        "a run fails at the first death of its worker because others had it before",
+        DRIVER,
+        "                self.tries[run_id] -= 1\n",
+        "",
+        OF_DRIVER,
+    ),
+    Fault(
+        "a run is given up by the longer of two times",
+        "every run of more than half a minute is cancelled long before the deadline",
+        DRIVER,
+        "            if min(late, taken) > GRACE:\n",
+        "            if max(late, taken) > GRACE:\n",
+        OF_DRIVER + OF_BUDGET,
+    ),
+    Fault(
+        "the pace is turned upside down",
+        "runs that are slower than estimated begin although they do not end in the time",
+        "vitlib/runs/clock/budget.py",
+        "return self._taken / self._estimated",
+        "return self._estimated / self._taken",
+        OF_BUDGET,
+    ),
+    Fault(
+        "a failure stops a retry too",
+        "mode 'retry' does not retry a run that has no result",
+        PLAN,
+        '        if mode == "cached" and (reason := store.failure(spec.id)):\n',
+        '        if mode != "force" and (reason := store.failure(spec.id)):\n',
+        OF_EXECUTE,
+    ),
+    Fault(
+        "runs that measure time come first",
+        "others wait for measurements, on which nothing depends",
+        PLAN,
+        "key=lambda item: item[1].timed))",
+        "key=lambda item: not item[1].timed))",
+        ("tests/runs/test_order_of_runs.py",),
+    ),
+    Fault(
+        "a run that measures time shares the host",
+        "times are measured while other runs take the cores",
+        "vitlib/runs/workers/alone.py",
+        "    kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH\n",
+        "    kind = fcntl.LOCK_SH if alone else fcntl.LOCK_EX\n",
+        ("tests/runs/workers/test_alone.py",),
+    ),
+    Fault(
+        "notice moves the deadline of a run under way to the later time",
+        "a training does not write its checkpoint before the batch system kills it",
+        "vitlib/runs/clock/notice.py",
+        "    for context in _under_way:\n        context.deadline = min(context.deadline, _moment)\n",
+        "    for context in _under_way:\n        context.deadline = max(context.deadline, _moment)\n",
+        ("tests/runs/clock/test_under_way.py", "tests/runs/clock/test_notice.py"),
+    ),
+]

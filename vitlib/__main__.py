@@ -55,13 +55,13 @@ BUDGET = "time to compute in, such as 12m: whole comparisons first; exit status 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 something failed, 2 refused before anything was computed, 3 time is up and 130 stopped: the same goes on."""
-    gc.freeze()  # what was imported stays: no collection looks at it again
-    logging.basicConfig(handlers=[Terminal()])
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without Japanese shows question marks
-    options = _parser().parse_args(arguments)
     try:
+        gc.freeze()  # what was imported stays: no collection looks at it again
+        logging.basicConfig(handlers=[Terminal()])
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal without Japanese shows question marks
+        options = _parser().parse_args(arguments)
         return options.act(options)
     except (SpecError, StoreError) as error:
         print(printable(f"refused: {error}"), file=sys.stderr)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.runs.support import FACTS, SPEC
+from vitlib import durable
 from vitlib.computing import Result
-from vitlib.runs import store as store_module
 from vitlib.runs.manifest import MANIFEST
 
 
@@ -39,13 +39,13 @@ def test_files_and_their_folder_reach_the_disk_before_the_rename_and_the_rename_
 
 def test_while_a_result_is_replaced_the_old_one_stands_until_the_new_one_is_written(store, monkeypatch):
     store.put(SPEC, Result({"value": "old"}), FACTS)
-    write, seen = store_module._write_synced, []
+    write, seen = durable.write, []
 
     def writing(path, content):
         write(path, content)
         seen.append(store.read(SPEC.id).metrics["value"])
 
-    monkeypatch.setattr(store_module, "_write_synced", writing)
+    monkeypatch.setattr(durable, "write", writing)
     store.put(SPEC, Result({"value": "new"}), FACTS)
     assert seen == ["old"] * len(list((store.root / SPEC.id).iterdir()))
     assert store.read(SPEC.id).metrics == {"value": "new"}

@@ -35,7 +35,9 @@ def verified(folder: Path, unread: Set[str] = frozenset()) -> dict[str, bytes]:
     """
     try:
         names = {path.name for path in folder.iterdir()}
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if error.errno not in BROKEN:
+            raise
         raise KeyError(folder.name) from None
     read = {name: content_of(folder / name) for name in names - unread}
     found = {name: content for name, content in read.items() if content is not None}

@@ -78,7 +78,7 @@ def copied_while_written(forking, tmp_path, truth, seconds: float, pause: float)
 
 
 def test_a_store_copied_while_four_drivers_write_has_whole_runs_or_none(forking, tmp_path, truth):
-    count("a store copied while four drivers write", tries=copied_while_written(forking, tmp_path, truth, 0.1, pause=0.8))
+    count("a store copied while four drivers write", tries=copied_while_written(forking, tmp_path, truth, 0.1, pause=0.1))
 
 
 @pytest.mark.faults

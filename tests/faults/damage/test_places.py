@@ -1,6 +1,5 @@
 """Where a store may lie: on read-only disks, on disks that tell no capitals, under odd and long names, moved; and small machines."""
 
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -239,7 +238,7 @@ def on_one_core(folder: Path) -> list[str]:
 
 
 def test_on_one_core_workers_compute_the_same_bits(smoke, forking, tmp_path):
-    logging.getLogger("vitlib").setLevel(logging.CRITICAL)
+    quiet()
     for run_id in in_a_child(forking, on_one_core, tmp_path / "results"):
         mine, whole = Store(tmp_path / "results").read(run_id), Store(smoke.place.results_dir, writable=False).read(run_id)
         if not run_id.startswith("throughput"):  # its numbers are times

@@ -38,8 +38,8 @@ FAULTS = [
         "the age of a lease is subtracted the wrong way round",
         "the run of a process that died on another host is never computed",
         LEASES,
-        "aside.stat().st_mtime - held.touched < EXPIRES",
-        "held.touched - aside.stat().st_mtime < EXPIRES",
+        "return abs(now - held.touched) >= EXPIRES",
+        "return held.touched - now >= EXPIRES",
         OF_CLAIMS,
     ),
     Fault(
@@ -86,8 +86,8 @@ FAULTS = [
         "a full disk counts as a failure of the run",
         "after a full disk the same command computes nothing more",
         ONE,
-        "        except (SpecError, OSError):\n",
-        "        except SpecError:\n",
+        "        except (SpecError, StoreError, OSError):\n",
+        "        except (SpecError, StoreError):\n",
         OF_EXECUTE,
     ),
     Fault(

@@ -11,60 +11,52 @@ FAULTS = [
     Fault(
         "a file is not synced before the rename",
         "a power cut leaves a run in its place with empty files",
-        STORE,
-        "        os.fsync(stream.fileno())\n",
-        "",
+        "vitlib/durable.py",
+        "        stream.flush()\n        os.fsync(stream.fileno())\n",
+        "        stream.flush()\n",
         OF_STORE,
     ),
     Fault(
         "the store's folder is synced before the rename",
         "a power cut takes back a run that was said to be stored",
         STORE,
-        "        aside.rename(target)\n        _sync_folder(self.root)\n",
-        "        _sync_folder(self.root)\n        aside.rename(target)\n",
+        '        aside.rename(self.root / aside.name.partition("~")[0])\n        durable.sync(self.root)\n',
+        '        durable.sync(self.root)\n        aside.rename(self.root / aside.name.partition("~")[0])\n',
         OF_STORE,
     ),
     Fault(
         "the old result leaves before the new one is written",
         "a kill while a run is computed again leaves neither result",
         STORE,
-        """        aside.mkdir(parents=True)
-        for name, content in {**files, MANIFEST: manifest_of(digests_of(files))}.items():
-            _write_synced(aside / name, content)
-        _sync_folder(aside)
-        target = self.root / run_id
-        old = self.set_aside(run_id) if target.exists() else None  # forced again: the old result leaves only now
-""",
-        """        aside.mkdir(parents=True)
-        target = self.root / run_id
-        old = self.set_aside(run_id) if target.exists() else None
-        for name, content in {**files, MANIFEST: manifest_of(digests_of(files))}.items():
-            _write_synced(aside / name, content)
-        _sync_folder(aside)
-""",
+        """            aside.mkdir(parents=True)
+            for name""",
+        """            aside.mkdir(parents=True)
+            if (self.root / run_id).is_dir():
+                (self.root / run_id).rename(self._aside(run_id, FORMER))
+            for name""",
         OF_STORE,
     ),
     Fault(
         "names are compared with the manifest, checksums are not",
         "changed bytes are shown as results",
         MANIFEST,
-        "    if manifest != manifest_of(digests):\n        raise DamagedError",
-        "    if (json_table(manifest) or {}).keys() != digests.keys():\n        raise DamagedError",
+        "    if manifest != manifest_of(digests) or not all(digests.values()):",
+        "    if (json_table(manifest) or {}).keys() != digests.keys():",
         OF_READING,
     ),
     Fault(
         "weights that are not kept are taken for what the manifest says",
         "a run is called whole whose weights changed",
         MANIFEST,
-        "{name: _digest_on_disk(paths[name]) for name in unread & paths.keys()}",
-        '{name: (json_table(manifest) or {}).get(name, "") for name in unread & paths.keys()}',
+        '{name: taken_from(folder / name, digest_of) or "" for name in unread & names}',
+        '{name: (json_table(found.get(MANIFEST, b"")) or {}).get(name, "") for name in unread & names}',
         OF_READING,
     ),
     Fault(
         "a file that is read late is not compared",
         "changed bytes are shown as results",
         "vitlib/runs/reading/stored.py",
-        "if content is not None and hashlib.sha256(content).hexdigest() == promised:",
+        "if content is not None and hashlib.sha256(content).hexdigest() == digest:",
         "if content is not None:",
         OF_READING,
     ),
@@ -128,16 +120,16 @@ FAULTS = [
         "checkpoints of runs that are not stored are swept",
         "an interrupted training begins anew",
         STORE,
-        "if mine and run_id in self and not self.failure(run_id):",
-        "if mine and not self.failure(run_id):",
+        "if mine and name in self and not self.failure(name):",
+        "if mine and not self.failure(name):",
         OF_STORE,
     ),
     Fault(
         "what a killed writer left is put into its place without a look",
         "a half-written run is taken for a stored one",
         STORE,
-        "if not (self.root / run_id).exists() and is_whole(path):",
-        "if not (self.root / run_id).exists():",
+        "if run_id not in self and is_whole(path):",
+        "if run_id not in self:",
         OF_STORE,
     ),
     Fault(

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -124,34 +123,25 @@ def memory(place: Path, pages: int) -> Iterator[Refused]:
     assert disks.mount_memory(place, size=ROOM, remount=True)
 
 
-@contextmanager
-def small_files(size: int) -> Iterator[Refused]:
-    """No file may grow beyond some bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    yield bool
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def really(folder: Path, names: list[str], step: int) -> dict[str, int]:
-    """Of each operation, how often the room did not suffice: none at first, and some pages more each time."""
+def really(folder: Path, names: list[str], step: int) -> dict[str, int] | None:
+    """Of each operation, how often the room did not suffice: none at first, and some pages more each time. None without such a disk."""
     folder /= "disk"
-    mounted = disks.apart() and disks.mount_memory(folder, size=ROOM)
-    folder.mkdir(exist_ok=True)
+    if not (disks.apart() and disks.mount_memory(folder, size=ROOM)):
+        return None
     tries = dict.fromkeys(names, 0)
     for name in names:
         while True:
-            room = step * tries[name]
-            disk = memory(folder, room) if mounted else small_files(room * 16)
-            code = errno.ENOSPC if mounted else errno.EFBIG
-            if not tried(folder / str(tries[name]), name, disk, code):
+            if not tried(folder / str(tries[name]), name, memory(folder, step * tries[name]), errno.ENOSPC):
                 break
             tries[name] += 1
     return tries
 
 
 def small_disks(forking, tmp_path, names, step) -> None:
-    for name, tries in in_a_child(forking, really, tmp_path, names, step).items():
+    found = in_a_child(forking, really, tmp_path, names, step)
+    if found is None:
+        pytest.skip("this needs the right to mount")
+    for name, tries in found.items():
         assert tries >= 1, name
         count("a disk that really has no room", tries=tries)
 

@@ -6,25 +6,49 @@ keep the name of a file and not yet what is in it.
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+UNFINISHED = ".unfinished-"  # then the number of the process that writes, and the file's name
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name beside it, of the same suffix, to write to; it takes the path's place where the block ends well, and is gone otherwise."""
-    aside = path.with_name(f".unfinished-{path.name}")
+    """A name beside it, of the same suffix, to write to; it takes the path's place where the block ends well, and is gone otherwise.
+
+    Each process has a name of its own: of several that write the same file, the last one's stays, whole.
+    """
+    _remove_leftovers(path)
+    aside = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
     try:
         with naming(path):
             yield aside
             sync(aside)
-            with suppress(FileNotFoundError):  # another process wrote the same, and was first
-                aside.replace(path)
+            aside.replace(path)
             sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """What processes that were killed left of the same file."""
+    for left in path.parent.glob(f"{UNFINISHED}*-{glob.escape(path.name)}"):
+        writer = left.name.removeprefix(UNFINISHED).partition("-")[0]
+        if writer.isdecimal() and not _lives(int(writer)):
+            left.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is somebody else's
+    return True
 
 
 def write(path: Path, content: bytes) -> None:

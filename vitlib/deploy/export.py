@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vitlib import durable
 from vitlib.deploy.needed import quiet, require
 from vitlib.deploy.session import BATCH, IMAGES, LOGITS, OnnxModel
 from vitlib.spec import SpecError
@@ -54,7 +54,8 @@ def export(module: nn.Module, path: Path | str, images: np.ndarray, facts: Mappi
     require()
     plain = as_written(module)
     _require_one_piece(plain)
-    with written_whole(path) as unfinished:
+    durable.make(Path(path).parent)
+    with durable.whole(Path(path)) as unfinished:
         _write(plain, unfinished, images, facts or {})
         found = Agreement(logits_of(plain, images), logits_in_file(unfinished, images))
         if not found.largest <= LIMIT:
@@ -87,19 +88,6 @@ def logits_in_file(path: Path, images: np.ndarray) -> np.ndarray:
     import torch
 
     return OnnxModel(path, torch.get_num_threads()).logits(images)
-
-
-@contextmanager
-def written_whole(path: Path | str) -> Iterator[Path]:
-    """A name beside the path to write to, which becomes the path when the block ends well, and is gone when it does not."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _require_one_piece(module: nn.Module) -> None:

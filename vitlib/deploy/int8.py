@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from vitlib.deploy.export import written_whole
+from vitlib import durable
 from vitlib.deploy.needed import quiet, require
 
 LINEAR = ["MatMul", "Gemm"]  # convolutions stay float32: whole-number ones are slower, and some versions run them with other types alone
@@ -25,7 +25,8 @@ def quantise(file: Path | str, path: Path | str) -> Path:
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder, written_whole(path) as unfinished, quiet():
+    durable.make(Path(path).parent)
+    with tempfile.TemporaryDirectory() as folder, durable.whole(Path(path)) as unfinished, quiet():
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
         quantize_dynamic(prepared, unfinished, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=LINEAR)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,30 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitlib.deploy.export import as_written, export
 from vitlib.deploy.session import BATCH, OnnxModel
 
 if TYPE_CHECKING:
     from torch import nn
 
 REPEATS, BATCHES, WARM_UP = 40, 5, 3
-
-
-def deployed(module: nn.Module, images: np.ndarray, *, threads: int = 1, repeats: int = REPEATS) -> dict[str, float]:
-    """What the module is as an ONNX file: `onnx bytes`, `onnx largest |Δlogit|` and `onnx changed` on the images, and `speeds`.
-
-    Args:
-        images: (N, C, H, W) float32, as the module takes them.
-
-    Raises:
-        SpecError: as `export` does.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        plain = as_written(module)
-        found = export(plain, file, images)
-        facts = {"onnx bytes": float(file.stat().st_size), "onnx largest |Δlogit|": found.largest, "onnx changed": float(found.changed)}
-        return facts | speeds(plain, file, images, threads=threads, repeats=repeats)
 
 
 def speeds(

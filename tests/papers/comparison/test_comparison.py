@@ -2,17 +2,21 @@
 
 from itertools import product
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from tests.legible import faults_at_both_widths
 from vitlib import load_study
+from vitlib.inputs.data import test_batches
 from vitlib.papers import comparison
 from vitlib.papers.comparison.explore import draw_within
 from vitlib.papers.comparison.figures import COSTS, front
+from vitlib.papers.comparison.left.measured import Exported, Written
 from vitlib.papers.comparison.models import DENSE, KINDS, MODELS
 from vitlib.papers.dual_ssl_kd.specs import Tuned
-from vitlib.spec import SpecError
+from vitlib.runs.store import Store
+from vitlib.spec import SpecError, families
 from vitlib.studies.costs.amounts import amounts_of
 from vitlib.training.work.registry import Sets
 
@@ -89,6 +93,23 @@ def test_files_say_what_pytorch_says(results):
     exported = comparison.table_exported(results)
     assert (exported["largest |Δlogit|"] < 1e-4).all() and (exported["in another class"] == 0).all()
     assert (exported["images"] == 100).all() and (exported["threads"] == 1).all()
+
+
+def test_the_stored_file_in_a_runtime_of_its_own_gives_the_accuracy_of_the_model(finished, results):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    study = finished("comparison")
+    pruned = MODELS["AFR 50 %"](study.settings, 0)
+    written = Store(study.place.results_dir, writable=False).open(Written(model=pruned).id)
+    session = onnxruntime.InferenceSession(written.arrays["file"].tobytes())
+    test = test_batches(pruned.data, device="cpu", data_dir=study.place.data_dir)
+    right = [session.run(None, {"images": images.numpy()})[0].argmax(axis=1) == labels.numpy() for images, labels in test.epoch(0)]
+    assert 100 * np.concatenate(right).mean() == pytest.approx(results.run("models", model="AFR 50 %").metrics["top1"])
+
+
+def test_files_are_written_beside_other_runs_and_only_timed_alone():
+    study = load_study("comparison", "smoke", data_dir="/nowhere")
+    timed = [spec for spec in study.specs.values() if isinstance(spec, Exported)]
+    assert all(spec.timed and not spec.written.timed and spec.written.id in families([spec]) for spec in timed)
 
 
 def test_the_front_is_what_no_other_model_beats_in_both():

@@ -16,7 +16,7 @@ from vitlib.training.work.layers import forward_flops, network
 from vitlib.training.work.registry import Sets
 
 # Of these no image is computed, or the part that is timed is none of a network; an export computes with sizes that are no numbers yet.
-DRAWN = {"NetworkCost", "Proposals", "Copied", "Exported"}
+DRAWN = {"NetworkCost", "Proposals", "Copied", "Written"}
 FUSED = {  # torch counts them by itself from 2.15 on
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,12 +12,13 @@ from safetensors.numpy import save
 from torch import nn
 
 from vitlib.computing import Context, Result, computes
-from vitlib.deploy.speed import deployed
+from vitlib.deploy.export import as_written, export
+from vitlib.deploy.speed import speeds
 from vitlib.inputs.data import test_batches
 from vitlib.inputs.models import parameter_count
 from vitlib.inputs.sources import class_names
 from vitlib.papers.comparison.left.forms import form_of, plain_weights
-from vitlib.papers.comparison.left.measured import Exported, Measured
+from vitlib.papers.comparison.left.measured import Exported, Measured, Written
 from vitlib.spec import RunSpec
 from vitlib.training.cost import counted_macs, timings
 from vitlib.training.evaluate import judged, labels_of, scores_of
@@ -44,14 +47,33 @@ def measure(spec: Measured, context: Context) -> Result:
     return Result(top1 | sizes | latency, arrays=right)
 
 
-@computes(Exported)
-def export(spec: Exported, context: Context) -> Result:
+@computes(Written)
+def write(spec: Written, context: Context) -> Result:
+    """Arrays: 'file', its bytes (uint8)."""
     model, _ = _left(spec.model, context)
+    images = _images(spec, context)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        found = export(model, path, images)
+        written = np.fromfile(path, np.uint8)
+    said = {"onnx largest |Δlogit|": found.largest, "onnx changed": float(found.changed), "images": len(images)}
+    return Result(said, arrays={"file": written})
+
+
+@computes(Exported)
+def time_file(spec: Exported, context: Context) -> Result:
+    model, _ = _left(spec.model, context)
+    written = context.parent(spec.written)
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        file.write(written.arrays["file"].tobytes())
+        file.flush()
+        found = speeds(as_written(model), file.name, _images(spec, context), threads=spec.threads)
+    return Result(dict(written.metrics) | found)
+
+
+def _images(spec: Written | Exported, context: Context) -> np.ndarray:
     test = test_batches(spec.model.data, device="cpu", data_dir=context.data_dir, count=spec.images)
-    images = torch.cat([images for images, _ in test.epoch(0)]).numpy()
-    found = deployed(model, images, threads=spec.threads)
-    del found["onnx bytes"]  # those of the weights, but for some kB
-    return Result(found | {"images": len(images)})
+    return torch.cat([images for images, _ in test.epoch(0)]).numpy()
 
 
 def _left(run: RunSpec, context: Context) -> tuple[nn.Module, dict[str, np.ndarray]]:

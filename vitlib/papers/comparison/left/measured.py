@@ -22,14 +22,25 @@ class Measured(RunSpec):
     model: RunSpec
 
 
-class Exported(RunSpec):
-    """The same model as an ONNX file: how far its logits are from PyTorch's, and both ways' latency and images/s in turns.
+class Written(RunSpec):
+    """The same model written as an ONNX file, and how far the file's logits are from PyTorch's.
 
-    It fails, and nothing else with it, where the extra `deploy` is not installed.
+    It fails, and nothing but `Exported` with it, where the extra `deploy` is not installed.
 
     Args:
         model: a run that keeps its weights.
         images: evenly spaced test images on which logits are compared.
+    """
+
+    model: RunSpec
+    images: Positive = 100
+
+
+class Exported(RunSpec):
+    """What is said of that file, and its latency and images/s beside PyTorch's, in turns.
+
+    Args:
+        model, images: as in `Written`.
         threads: of PyTorch and of ONNX Runtime while they are timed.
     """
 
@@ -38,3 +49,10 @@ class Exported(RunSpec):
     model: RunSpec
     images: Positive = 100
     threads: Positive = 1
+
+    @property
+    def written(self) -> Written:
+        return Written(model=self.model, images=self.images)
+
+    def parents(self) -> list[RunSpec]:
+        return [self.model, self.written]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from vitlib.deploy.session import BATCH
 from vitlib.deploy.speed import BATCHES, REPEATS, WARM_UP
 from vitlib.papers.comparison.left.forms import form_of
-from vitlib.papers.comparison.left.measured import Exported, Measured
+from vitlib.papers.comparison.left.measured import Exported, Measured, Written
 from vitlib.spec import RunSpec
 from vitlib.training.work.declared import Work, looking, network_on, timing
 from vitlib.training.work.layers import Chain
@@ -24,11 +24,14 @@ def measured(spec: Measured, sets: Sets) -> Iterator[Work]:
     yield timing(LATENCIES + COUNTED, chain)
 
 
+@does(Written)
+def written(spec: Written, sets: Sets) -> Iterator[Work]:
+    yield looking(spec.model.data, "test", _left(spec.model, sets), most=spec.images)
+
+
 @does(Exported)
 def exported(spec: Exported, sets: Sets) -> Iterator[Work]:
-    chain = _left(spec.model, sets)
-    yield looking(spec.model.data, "test", chain, most=spec.images)
-    yield timing(EAGER, chain)
+    yield timing(EAGER, _left(spec.model, sets))
 
 
 def _left(run: RunSpec, sets: Sets) -> Chain:

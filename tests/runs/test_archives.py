@@ -131,6 +131,13 @@ def test_arrays_of_python_objects_are_refused_instead_of_pickled(store):
     assert store.ids() == []
 
 
+@pytest.mark.parametrize("name", ["file", "allow_pickle"])
+def test_arrays_by_a_name_of_numpys_own_are_refused(store, name):
+    with pytest.raises(SpecError, match=f"arrays: got the names {name}, which numpy"):
+        store.put(Number(value=1), Result({}, arrays={name: np.ones(2)}), {})
+    assert store.ids() == []
+
+
 @pytest.mark.parametrize("name", ["runs.tar", "runs.tar.xz"])
 def test_the_same_runs_make_the_same_bytes_in_whatever_order_they_are_asked_for(store, result, tmp_path, name):
     ids = []

@@ -45,6 +45,7 @@ from vitlib.runs.manifest import (
 from vitlib.runs.reading.stored import WEIGHTS, Stored
 from vitlib.spec import RunSpec, SpecError
 
+NUMPYS = frozenset({"file", "allow_pickle"})  # parameters of the writer of arrays
 FORMER = "former"  # who wrote aside what is forced again: after all processes, which have numbers
 log = logging.getLogger("vitlib")
 FILES = {"spec.json", "result.json", "provenance.json", "history.csv", "arrays.npz", WEIGHTS}
@@ -269,6 +270,8 @@ def require_writable(name: str, folder: Path, remedy: str) -> None:
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise SpecError(f"arrays: {', '.join(objects)} hold Python objects; allowed: numbers, booleans and text")
+    if taken := NUMPYS.intersection(arrays):
+        raise SpecError(f"arrays: got the names {', '.join(sorted(taken))}, which numpy's writer has for itself; allowed: any other")
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()

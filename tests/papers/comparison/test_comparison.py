@@ -8,7 +8,7 @@ import pytest
 
 from tests.legible import faults_at_both_widths
 from vitlib import load_study
-from vitlib.inputs.data import test_batches
+from vitlib.inputs import data as reading
 from vitlib.papers import comparison
 from vitlib.papers.comparison.explore import draw_within
 from vitlib.papers.comparison.figures import COSTS, front
@@ -100,8 +100,8 @@ def test_the_stored_file_in_a_runtime_of_its_own_gives_the_accuracy_of_the_model
     study = finished("comparison")
     pruned = MODELS["AFR 50 %"](study.settings, 0)
     written = Store(study.place.results_dir, writable=False).open(Written(model=pruned).id)
-    session = onnxruntime.InferenceSession(written.arrays["file"].tobytes())
-    test = test_batches(pruned.data, device="cpu", data_dir=study.place.data_dir)
+    session = onnxruntime.InferenceSession(written.arrays["onnx"].tobytes())
+    test = reading.test_batches(pruned.data, device="cpu", data_dir=study.place.data_dir)
     right = [session.run(None, {"images": images.numpy()})[0].argmax(axis=1) == labels.numpy() for images, labels in test.epoch(0)]
     assert 100 * np.concatenate(right).mean() == pytest.approx(results.run("models", model="AFR 50 %").metrics["top1"])
 

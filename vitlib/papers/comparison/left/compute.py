@@ -49,7 +49,7 @@ def measure(spec: Measured, context: Context) -> Result:
 
 @computes(Written)
 def write(spec: Written, context: Context) -> Result:
-    """Arrays: 'file', its bytes (uint8)."""
+    """Arrays: 'onnx', the bytes of the file (uint8)."""
     model, _ = _left(spec.model, context)
     images = _images(spec, context)
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def write(spec: Written, context: Context) -> Result:
         found = export(model, path, images)
         written = np.fromfile(path, np.uint8)
     said = {"onnx largest |Δlogit|": found.largest, "onnx changed": float(found.changed), "images": len(images)}
-    return Result(said, arrays={"file": written})
+    return Result(said, arrays={"onnx": written})
 
 
 @computes(Exported)
@@ -65,7 +65,7 @@ def time_file(spec: Exported, context: Context) -> Result:
     model, _ = _left(spec.model, context)
     written = context.parent(spec.written)
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
-        file.write(written.arrays["file"].tobytes())
+        file.write(written.arrays["onnx"].tobytes())
         file.flush()
         found = speeds(as_written(model), file.name, _images(spec, context), threads=spec.threads)
     return Result(dict(written.metrics) | found)

@@ -138,7 +138,8 @@ class Store:
                 if mine:
                     self.read(run_id, asked)
             except DamagedError:
-                return self.set_aside(run_id)
+                with suppress(FileNotFoundError):  # removed meanwhile by somebody who asks for no claim
+                    return self.set_aside(run_id)
             except KeyError:
                 pass
         return None

@@ -161,6 +161,19 @@ def test_a_run_that_another_process_mended_meanwhile_is_not_set_aside(place):
     assert len(computed(place)) == 4 and store.read(SPECS[1].id)
 
 
+def test_a_damaged_run_that_is_removed_before_it_is_set_aside_is_missing(place, monkeypatch):
+    execute(SPECS, place)
+    store = Store(place.results_dir)
+    harm(place, SPECS[1])
+
+    def removed(self, run_id, asked=None):
+        shutil.rmtree(place.results_dir / run_id)
+        raise DamagedError(f"{run_id}: damaged")
+
+    monkeypatch.setattr(Store, "read", removed)
+    assert store.set_aside_damaged(SPECS[1].id) is None
+
+
 def test_a_damaged_run_that_another_process_holds_is_left_to_it(place, store, forking):
     execute(SPECS, place)
     harm(place, SPECS[1])

@@ -23,6 +23,7 @@ from tests.faults.soak.trouble import KEPT, Trouble
 from vitlib.runs.plan import Place
 
 DRIVERS = 4
+CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 PER_ROUND = 5.0  # seconds, and until the first driver has seen every number of it
 BETWEEN = (0.05, 0.8)  # seconds between two troubles
 
@@ -102,8 +103,10 @@ def computed_in_vain(place: Place, number: int, trouble: Trouble) -> Counter[str
 
 
 def errors(place: Place) -> int:
+    """An error that was met while another was handled counts with it."""
     log = place.data_dir / "errors"
-    return log.read_text().count("Traceback") if log.exists() else 0
+    text = log.read_text() if log.exists() else ""
+    return text.count("Traceback") - sum(map(text.count, CHAINED))
 
 
 def report(place: Place, trouble: Trouble, lost: Counter[str], seconds: float) -> tuple[list[str], bool]:

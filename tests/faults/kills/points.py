@@ -84,13 +84,13 @@ class Recorder:
         return act
 
     def moving(self, kind: str, real: Any) -> Any:
-        def act(source, target, **keywords):
+        def act(source, target, *directory, **keywords):
             found = self.inside(source) if kind != "symlink" else os.fspath(source), self.inside(target)
             if found[1] is None:
-                return real(source, target, **keywords)
+                return real(source, target, *directory, **keywords)
             change = Change(kind, *found)
             self.point(f"before {change}")
-            done = real(source, target, **keywords)
+            done = real(source, target, *directory, **keywords)
             self.changed(change)
             return done
 

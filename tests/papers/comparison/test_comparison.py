@@ -10,6 +10,7 @@ from tests.legible import faults_at_both_widths
 from vitlib import load_study
 from vitlib.inputs import data as reading
 from vitlib.papers import comparison
+from vitlib.papers.comparison import findings
 from vitlib.papers.comparison.explore import draw_within
 from vitlib.papers.comparison.figures import COSTS, front
 from vitlib.papers.comparison.left.measured import Exported, Written
@@ -137,6 +138,12 @@ def test_the_answer_names_models_of_the_table_and_says_what_is_missing(results, 
     empty = load_study("comparison", "smoke", results_dir=str(tmp_path), data_dir="/nowhere").execute(mode="read-only")
     assert comparison.finding_answer(empty) == "The dense model is not measured yet."
     assert comparison.table_models(empty)["top-1"].isna().all()
+
+
+def test_a_file_of_thousands_of_kilobytes_is_said_as_the_table_says_it(results, monkeypatch):
+    table = comparison.table_models(results)
+    monkeypatch.setattr(findings, "table_models", lambda results: table.assign(**{"packed kB": 2273.4}))
+    assert "packed 2,273 kB" in comparison.finding_answer(results)
 
 
 def test_the_figure_draws_each_model_at_its_cost_and_students_at_most_a_tenth_beside_it(results, table):

@@ -22,13 +22,14 @@ def finding_answer(results: Results) -> str:
         against(model, "the dense model", difference(frame, "top1", {"model": model}, {"model": DENSE}, ["seed"])) for model in smallest
     ]
     within = table[table["top-1"] >= table.loc[table["model"] == DENSE, "top-1"].item() - 1]
-    return f"{'; '.join(said)}. Within one point of the dense model: {_least(within, 'packed kB', 'file, packed', 'kB')}{_fastest(within)}."
+    smallest_file = _least(within, "packed kB", "file, packed", "{:,.0f} kB")
+    return f"{'; '.join(said)}. Within one point of the dense model: {smallest_file}{_fastest(within)}."
 
 
 def _fastest(within: pd.DataFrame) -> str:
-    return f", {_least(within, 'ONNX ms', 'latency by ONNX Runtime', 'ms')}" if within["ONNX ms"].notna().any() else ""
+    return f", {_least(within, 'ONNX ms', 'latency by ONNX Runtime', '{:.3g} ms')}" if within["ONNX ms"].notna().any() else ""
 
 
-def _least(table: pd.DataFrame, column: str, what: str, unit: str) -> str:
+def _least(table: pd.DataFrame, column: str, what: str, form: str) -> str:
     row = table.loc[table[column].idxmin()]
-    return f"smallest {what} {row[column]:.3g} {unit} ({row['model']})"
+    return f"smallest {what} {form.format(row[column])} ({row['model']})"

@@ -38,7 +38,14 @@ def checkout(tmp_path_factory) -> Path:
     copy = tmp_path_factory.mktemp("checkout")
     for folder in ("vitlib", "templates", "notebooks", "tests/nbref"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "Makefile", "tests/renew_nbref.py", "tests/nbval_plugin.py", "tests/nbval_sanitize.cfg"):
+    for file in (
+        "pyproject.toml",
+        "Makefile",
+        "tests/arithmetic.py",
+        "tests/renew_nbref.py",
+        "tests/nbval_plugin.py",
+        "tests/nbval_sanitize.cfg",
+    ):
         shutil.copy(ROOT / file, copy / file)
     (copy / "figures").mkdir()
     return copy

@@ -163,9 +163,11 @@ def families(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
 def remembered(function: Callable[Concatenate[Kept, Given], Made]) -> Callable[Concatenate[Kept, Given], Made]:
     """A function of settings and plain values: what it gave is kept with the settings, so that one run is one object wherever it stands."""
 
+    name = f"{function.__module__}.{function.__qualname__}"
+
     @wraps(function)
     def once(settings: Kept, *given: Given.args, **named: Given.kwargs) -> Made:
-        made, key = settings._made, (function.__module__, function.__qualname__, repr(given), repr(named))
+        made, key = settings._made, (name, repr(given), repr(named)) if given or named else name
         if key not in made:
             made[key] = function(settings, *given, **named)
         return made[key]

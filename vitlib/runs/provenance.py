@@ -6,6 +6,7 @@ import ast
 import hashlib
 import platform
 import subprocess
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -79,21 +80,32 @@ def _read(module: str) -> tuple[tuple[str, ...], str]:
     """The vitlib modules that a module imports, and what it says but for its docstrings, as text."""
     tree = ast.parse(_source(module).read_text(encoding="utf-8"))
     imports = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vitlib"):
-            inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            imports += [name for name in inner if _source(name)] or [node.module]
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+    for statement in _statements(tree):
+        if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("vitlib"):
+            inner = [f"{statement.module}.{alias.name}" for alias in statement.names]
+            imports += [name for name in inner if _source(name)] or [statement.module]
+        body = getattr(statement, "body", None)
+        if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             body[0] = ast.Pass()
     return tuple(imports), repr(_plain(tree))
 
 
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """A syntax tree and all statements in it; what they compute is passed over."""
+    yield tree
+    for name in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for inner in getattr(tree, name, ()):
+            yield from _statements(inner)
+
+
 def _plain(node: object) -> object:
-    """A syntax tree as tuples, what is empty left out: the same in every version of Python."""
-    if isinstance(node, ast.AST):
-        return type(node).__name__, *((name, _plain(value)) for name, value in ast.iter_fields(node) if value not in (None, []))
-    return tuple(map(_plain, node)) if isinstance(node, list) else node
+    """A syntax tree as tuples, without what is empty or follows from its place: the same in every version of Python."""
+    if isinstance(node, list):
+        return tuple([_plain(value) for value in node])
+    if not isinstance(node, ast.AST):
+        return node
+    fields = [(name, getattr(node, name, None)) for name in node._fields if name != "ctx"]
+    return type(node).__name__, *[(name, _plain(value)) for name, value in fields if value is not None and value != []]
 
 
 @cache

@@ -50,14 +50,14 @@ class Disk:
         self.root, self.pending = _read(folder), []
 
     def apply(self, change: Change) -> None:
+        if change.kind == "symlink":  # its path is what the link says, wherever that leads
+            return self._name([(*self._place(change.other), Link(change.path))])
         folder, name = self._place(change.path)
         match change.kind:
             case "create":
                 self._name([(folder, name, File(bytearray()))])
             case "mkdir":
                 self._name([(folder, name, Folder())])
-            case "symlink":
-                self._name([(*self._place(change.other), Link(change.path))])
             case "unlink" | "rmdir":
                 self._name([(folder, name, None)])
             case "rename":

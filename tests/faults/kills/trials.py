@@ -130,6 +130,7 @@ class Trial:
         if self.operation.counted:
             again = set(lines(folder, "computed")[len(computed) :]) & {key for key, value in stored.items() if value == self.after[key]}
             assert not again, f"{where}: {again} were stored and computed again"
+        self.require_nothing_left(folder, where)
         return taken
 
     def cut(self, number: int, how: str, state: State) -> float:
@@ -147,6 +148,9 @@ class Trial:
         began = time.monotonic()
         self.require_done_again(folder, where)
         taken = time.monotonic() - began
+        if (folder / "results").exists():
+            Store(folder / "results").sweep()  # as the next driver begins
+        self.require_nothing_left(folder, where)
         return taken
 
     def require_done_again(self, folder: Path, where: str) -> None:
@@ -156,6 +160,8 @@ class Trial:
         assert outcome == self.outcome, f"{where}: another outcome"
         seen = self.operation.seen(folder)
         assert seen == self.after, f"{where}: done again, it is not the same: {_difference(seen, self.after)}"
+
+    def require_nothing_left(self, folder: Path, where: str) -> None:
         still = set(left(folder)) - set(self.left)
         assert not still, f"{where}: left behind: {still}"
 

@@ -113,7 +113,7 @@ def _of_file(path: Path, inputs: Path, options: Options) -> Teacher:
     sha256 = sha256_of(packed)
     place = _place(sha256, path.suffix)
     if not (inputs / place).exists():
-        (inputs / place).parent.mkdir(parents=True, exist_ok=True)
+        durable.make((inputs / place).parent)
         (inputs / place).unlink(missing_ok=True)
         (inputs / place).symlink_to(path.absolute())
     facts = _input(said, options)
@@ -150,7 +150,7 @@ def _of_module(module: nn.Module, inputs: Path, options: Options) -> Teacher:
     sha256 = hashlib.sha256(packed).hexdigest()
     place = inputs / _place(sha256, ".safetensors")
     if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
+        durable.make(place.parent)
         with durable.whole(place) as aside:
             aside.write_bytes(packed)
     return Teacher.made(origin=Checkpoint.made(file=_place(sha256, ".safetensors"), model=model, sha256=sha256, **_input(facts, options)))

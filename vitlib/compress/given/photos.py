@@ -15,6 +15,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
+from vitlib import durable
 from vitlib.inputs.pictures import DataError
 from vitlib.inputs.sets.fingerprints import Files
 from vitlib.inputs.sets.folders import SUFFIXES, SplitFolder
@@ -118,9 +119,11 @@ def _lay_out(place: Path, root: Path, splits: dict[str, str]) -> None:
     aside = place.with_name(f".{place.name}-{uuid.uuid4().hex[:8]}")
     for name, split in splits.items():
         link = aside / split / name
-        link.parent.mkdir(parents=True, exist_ok=True)
+        durable.make(link.parent)
         link.symlink_to(root / name)
-    with place.with_name(f"{place.name}.csv").open("w", newline="", encoding="utf-8") as file:
+    for folder in {(aside / split / name).parent for name, split in splits.items()}:
+        durable.sync(folder)
+    with durable.whole(place.with_name(f"{place.name}.csv")) as listed, listed.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("photo", "split"), *splits.items()])
     shutil.rmtree(place, ignore_errors=True)
     with suppress(OSError):  # another process was first
@@ -131,7 +134,7 @@ def _lay_out(place: Path, root: Path, splits: dict[str, str]) -> None:
 def _link(place: Path, target: Path) -> None:
     if place.is_symlink() and Path(os.readlink(place)) == target:
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
+    durable.make(place.parent)
     aside = place.with_name(f".{place.name}-{uuid.uuid4().hex[:8]}")
     aside.symlink_to(target, target_is_directory=True)
     aside.replace(place)

@@ -22,8 +22,8 @@ def repair(store: Store, found: Iterable[Finding], archives: Iterable[Path]) -> 
     for finding in found:
         if finding.kind == "half-written":
             yield f"{finding.name}: {_finished(store, Path(finding.name).name.partition('~')[0])}"
+    store.sweep()
     if any(finding.kind == "left behind" for finding in found):
-        store.sweep()
         yield "checkpoints of stored runs removed"
 
 

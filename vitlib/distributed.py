@@ -86,12 +86,13 @@ def require_equal_parts(batch_size: int, accumulate: int, mixing: bool) -> None:
         raise SpecError(f"recipe.batch_size={batch_size} in {processes()} processes; allowed: a multiple of {least}")
 
 
-def average(tensors: list[Tensor]) -> None:
-    """Replace each tensor by its mean over the processes, in one exchange."""
+def average(given: Iterable[Tensor]) -> None:
+    """Replace each tensor by its mean over the processes, in one exchange; one process does not even ask for them."""
     if not _dividing:
         return
     import torch
 
+    tensors = list(given)
     flat = torch.cat([tensor.flatten() for tensor in tensors], out=_room_for(tensors))
     add_up(flat)
     flat /= processes()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from timm.utils import ModelEmaV3
@@ -75,7 +76,8 @@ class Update:
         self.optimizer.zero_grad()
         parts = zip(images.chunk(self.parts), targets.chunk(self.parts), strict=True)
         value = sum(self._part(some_images, some_targets, len(images)) for some_images, some_targets in parts)
-        distributed.average([value, *(parameter.grad for parameter in self.model.parameters() if parameter.grad is not None)])
+        gradients = (parameter.grad for parameter in self.model.parameters() if parameter.grad is not None)
+        distributed.average(chain([value], gradients))
         clip_gradients(self.model, self.recipe)
         self._change_weights(number)
         return value

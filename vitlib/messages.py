@@ -26,8 +26,8 @@ _BRIEF.maxstring, _BRIEF.maxother, _BRIEF.maxlevel = WIDTH, WIDTH, 3
 
 
 def brief(value: Any) -> str:
-    """The value as Python writes it, at most `WIDTH` characters of it."""
-    text = _BRIEF.repr(value)
+    """The value as Python writes it, in one line, at most `WIDTH` characters of it."""
+    text = " ".join(line.strip() for line in _BRIEF.repr(value).splitlines())
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
 
 

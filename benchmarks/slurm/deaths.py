@@ -109,10 +109,11 @@ BLOWS = {"kill": killed, "told": told, "node": node_killed}
 
 
 def a_holder(cluster: Cluster, results: Path) -> tuple[str, int, float]:
+    """The oldest claim of a run: its id, its process and since when. Drivers claim a name of their own too, which nobody takes up."""
     found: list[tuple[str, int, float]] = []
 
     def look() -> bool:
-        paths = [path for path in results.glob(".claims/*") if holder(path)]
+        paths = [path for path in results.glob(".claims/*") if not path.name.startswith("driver-") and holder(path)]
         found[:] = [(path.name, holder(path), path.stat().st_mtime) for path in paths if path.exists()]
         return any(process for _, process, _ in found)
 

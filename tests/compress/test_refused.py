@@ -1,6 +1,9 @@
 """What is refused: in one line that says what is allowed, before anything is computed."""
 
+from functools import partial
+
 import pytest
+import timm
 import torch
 
 import vitlib
@@ -8,6 +11,7 @@ from vitlib import attention_distance, distill, prune, weight_copy
 from vitlib.spec import SpecError
 
 NAME = "vit_tiny_patch16_224"
+tiny = partial(timm.create_model, NAME, img_size=32, depth=1)
 CALLS = {  # what is wrong: how, and what is said
     "Swin": (lambda photos, place: weight_copy("swin_tiny_patch4_window7_224", photos, **place), r"SwinTransformer.*WeCoLoRA needs"),
     "a sparsity": (lambda photos, place: prune(NAME, photos, sparsity=1.5, **place), r"sparsity: got 1.5; allowed"),
@@ -29,6 +33,7 @@ CALLS = {  # what is wrong: how, and what is said
     "three teachers": (lambda photos, place: distill(NAME, photos, ["a", "b", "c"], **place), r"teachers: got 3; allowed"),
     "no teacher": (lambda photos, place: distill(NAME, photos, method="deit", **place), r"teachers: got 0 .*allowed: 1"),
     "a student's weights": (lambda photos, place: distill("mine.pth", photos, **place), r"a student begins untrained"),
+    "a student in memory": (lambda photos, place: distill(tiny(), photos, **place), r"got VisionTransformer.*a student begins untrained"),
     "a training": (lambda photos, place: attention_distance({"x": NAME}, photos, epochs=3, **place), r"'epochs'; nothing is trained"),
     "a list": (lambda photos, place: attention_distance([NAME], photos, **place), r"allowed: a table of models by name"),
 }

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,4 +63,5 @@ def kept(result: Path) -> list[dict[str, Any]]:
 
 
 def keep(result: Path, what: str, rows: list[dict[str, Any]]) -> None:
-    result.write_text(json.dumps({"what": what.splitlines()[0], **machine("cpu", "torch", "ray"), "rows": rows}, indent=1) + "\n")
+    about = machine("cpu", *(package for package in ("torch", "ray") if find_spec(package)))
+    result.write_text(json.dumps({"what": what.splitlines()[0], **about, "rows": rows}, indent=1) + "\n")

@@ -250,7 +250,7 @@ def run_notebooks(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """For what keeps all that it makes, thousands of runs: to look among them for garbage takes a sixth of the time."""
+    """For what keeps all that it makes, thousands of runs: to look among them for garbage takes a tenth of the time."""
     gc.disable()
     try:
         yield

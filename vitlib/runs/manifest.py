@@ -91,7 +91,7 @@ def is_whole(folder: Path) -> bool:
 
 def manifest_of(digests: dict[str, str]) -> bytes:
     """The one way to write the manifest of files with these digests: any other bytes are damage."""
-    lines = [f" {_quoted(name)}: {_quoted(digest)}" for name, digest in sorted(digests.items())]  # as `json_bytes` does, ten times as fast
+    lines = [f" {_quoted(name)}: {_quoted(digest)}" for name, digest in sorted(digests.items())]  # as `json_bytes` does, twice as fast
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode() if lines else b"{}\n"
 
 

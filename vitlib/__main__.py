@@ -12,8 +12,6 @@ import importlib
 import io
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from vitlib.runs.execute import RunsFailedError, StoppedError, TimeIsUpError
 from vitlib.runs.manifest import StoreError
 from vitlib.runs.plan import Place
 from vitlib.runs.preflight import verify_data
+from vitlib.runs.reading.uncollected import uncollected
 from vitlib.runs.store import Store, require_writable
 from vitlib.spec import SpecError, families, require
 from vitlib.studies import arguments, travel
@@ -95,7 +94,7 @@ def list_documents(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """What is stored, missing, stale, failed or damaged, table by table, and of the runs that those start from."""
-    with _uncollected():
+    with uncollected():
         study = _study(options)
         frame = pd.concat([study.status(options.verify), study.ancestors(options.verify).assign(table="(ancestors)")])
     counts = frame.drop_duplicates(["table", "run"]).groupby(["table", "state"], sort=False).size().unstack(fill_value=0)
@@ -246,16 +245,6 @@ def run_notebooks(options: argparse.Namespace) -> int:
     if not options.names and not overrides:
         print(f"scoreboard of all documents: {_scoreboard(options)}")
     return 0
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """For what keeps all that it makes, thousands of runs: to look among them for garbage takes a tenth of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _study(options: argparse.Namespace) -> Study:

@@ -1,11 +1,8 @@
 """The fingerprint of code: it follows what is imported, wherever that stands, and does not see how code is written down."""
 
-import json
-
 import pytest
 
 from vitlib.runs import provenance
-from vitlib.runs.manifest import json_bytes, manifest_of
 
 PLACES = [
     "{}",
@@ -51,10 +48,3 @@ def test_comments_docstrings_and_layout_are_left_out_and_nothing_else(place, cod
         assert code_of(place.format(other))[1] != plain
     one, two = (code_of(place.format(f'"""{words}"""'))[1] for words in ("It says this.", "And that."))
     assert one == two
-
-
-def test_a_manifest_is_written_as_any_table_is():
-    for names in ([], ["a.json"], ["weights.safetensors", "arrays.npz", 'a "name"\\', "ünïcode \U0001f600\n"]):
-        digests = {name: f"{place:064x}" for place, name in enumerate(names)}
-        assert manifest_of(digests) == json_bytes(digests)
-        assert json.loads(manifest_of(digests)) == digests

@@ -16,7 +16,7 @@ import pytest
 from tests.support import ROOT
 from vitlib.grid.entries import documents, studies
 from vitlib.spec import SpecError
-from vitlib.studies.headless import batch, copies
+from vitlib.studies.headless import batch, copies, forks
 from vitlib.studies.pages.page import profiles_of, study_of
 
 NBREF = ROOT / "tests" / "nbref"
@@ -114,14 +114,21 @@ def test_the_sanitise_file_touches_no_number():
 
 
 @pytest.fixture(scope="module")
-def executed(source, tmp_path_factory) -> list[Path]:
-    """Two papermill runs of a notebook at smoke, each with a store of its own."""
-    folders = [tmp_path_factory.mktemp(f"{source.stem}-{copy}") for copy in ("one", "two")]
-    for folder in folders:
-        places = {"results_dir": str(folder / "results"), "figures_dir": str(folder / "figures")}
-        receipt = batch.run_notebook(source, {"profile": "smoke", **places})
+def kernels():
+    with forks.started() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def executed(source, kernels, tmp_path_factory) -> list[Path]:
+    """Two papermill runs of a notebook at smoke, each with a store of its own: by worker processes, and in the kernel itself."""
+    folders = {executor: tmp_path_factory.mktemp(f"{source.stem}-{executor}") for executor in ("local", "inline")}
+    for executor, folder in folders.items():
+        asked = {"profile": "smoke", "executor": executor, "results_dir": str(folder / "results"), "figures_dir": str(folder / "figures")}
+        known = batch.default_parameters(source)
+        receipt = batch.run_notebook(source, {name: value for name, value in asked.items() if name in known}, kernels=kernels)
         assert receipt.status == "done", receipt.error
-    return [folder / "figures" / study_of(source) / "smoke" for folder in folders]
+    return [folder / "figures" / study_of(source) / "smoke" for folder in folders.values()]
 
 
 def test_two_papermill_runs_give_identical_tables_and_figures(executed, source):

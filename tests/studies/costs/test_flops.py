@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_f
 from vitlib.computing import Context, result_of
 from vitlib.grid.entries import studies
 from vitlib.inputs.models import ResNet, Timm, Vit, build
+from vitlib.papers.comparison.left.measured import Exported
 from vitlib.studies.costs.amounts import amounts_of
 from vitlib.studies.loading import load_study
 from vitlib.training import remembered
@@ -53,7 +54,9 @@ def compute_parents(spec, done, data_dir):
 
 
 def kind(spec):
-    """What tells runs of a class apart that compute different things."""
+    """What tells runs of a class apart that compute different things; a file is written of one model, which takes seconds."""
+    if isinstance(spec, Exported):
+        return ("Exported",)
     weights = getattr(getattr(spec, "objective", None), "weights", None)
     fields = [getattr(spec, name, None) for name in ("order", "protocol", "staged_epochs", "criterion", "part")]
     objective = (bool(weights.b), bool(weights.c)) if weights else getattr(spec, "objective", None)

@@ -3,6 +3,7 @@
 import os
 import random
 import sys
+import tempfile
 from multiprocessing import get_context
 
 import numpy as np
@@ -13,6 +14,14 @@ from tests.support import execute_smoke, smoke_study
 from vitlib import load_study
 from vitlib.runs.plan import Place
 from vitlib.runs.store import Store
+
+
+def pytest_configure(config):
+    """Temporary files of each worker of xdist lie apart, with them the locks by which runs that measure time have a host to themselves."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        folder = tempfile.TemporaryDirectory(prefix=f"vitlib-{worker}-")
+        config.add_cleanup(folder.cleanup)
+        tempfile.tempdir = os.environ["TMPDIR"] = folder.name
 
 
 @pytest.fixture(autouse=True)

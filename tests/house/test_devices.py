@@ -1,4 +1,4 @@
-"""No run of any study lets tensors of the CPU meet those of its device, nor waits for it in an update, shown without a GPU.
+"""No kind of run of any study lets tensors of the CPU meet those of its device, nor waits for it in an update, shown without a GPU.
 
 test_gpu.py and test_gpu_steps.py need a real one.
 """
@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from tests import pretended_gpu
+from tests.kinds import one_of_each
 from tests.programs import LONG_ENOUGH, Programs
 from vitlib import load_study
 from vitlib.computing import Context, result_of
 from vitlib.grid.entries import studies
-from vitlib.papers.comparison.left.measured import Exported
 from vitlib.spec import RunSpec
 from vitlib.training import loop
 from vitlib.training.step import steps
@@ -32,7 +32,7 @@ def in_a_process(forking, tmp_path, target, *args):
 
 
 def compute_there(paper: str, report: Path) -> None:
-    """Every run of a smoke study on the device; of each that fails, why, and of each training what its updates consist of."""
+    """A run of every kind of a smoke study on the device; of each that fails, why, and of each training what its updates consist of."""
     torch.set_num_threads(1)
     steps.FIRST, trainings = 1, []
     loop.graphs_of = lambda device: trainings.append(Programs()) or trainings[-1]
@@ -53,22 +53,13 @@ def compute_there(paper: str, report: Path) -> None:
         trainings.clear()
 
     with pretended_gpu.install():
-        for spec in one_exported_at_most(cell.spec for cell in study.cells):
+        for spec in one_of_each(study):
             visit(spec)
     report.write_text(json.dumps([len(results), failures, found]))
 
 
-def one_exported_at_most(specs):
-    """ONNX files are written on the CPU, whatever the model: one of them is enough, and takes seconds."""
-    exported = 0
-    for spec in specs:
-        exported += isinstance(spec, Exported)
-        if not isinstance(spec, Exported) or exported == 1:
-            yield spec
-
-
 @pytest.mark.parametrize("paper", studies())
-def test_every_run_stays_on_its_device_and_its_updates_can_be_replayed(forking, tmp_path, paper):
+def test_every_kind_of_run_stays_on_its_device_and_its_updates_can_be_replayed(forking, tmp_path, paper):
     """They wait for nothing, and those of a kind are one program: operations, numbers and shapes are the same."""
     computed, failures, found = in_a_process(forking, tmp_path, compute_there, paper)
     assert computed and not failures, "\n".join(failures.values())

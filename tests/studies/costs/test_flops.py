@@ -5,10 +5,10 @@ import timm.layers
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
 
+from tests.kinds import kind
 from vitlib.computing import Context, result_of
 from vitlib.grid.entries import studies
 from vitlib.inputs.models import ResNet, Timm, Vit, build
-from vitlib.papers.comparison.left.measured import Exported
 from vitlib.studies.costs.amounts import amounts_of
 from vitlib.studies.loading import load_study
 from vitlib.training import remembered
@@ -51,17 +51,6 @@ def compute_parents(spec, done, data_dir):
         if parent.id not in done:
             compute_parents(parent, done, data_dir)
             done[parent.id] = result_of(parent, Context("cpu", data_dir, None, lambda run: done[run.id]))
-
-
-def kind(spec):
-    """What tells runs of a class apart that compute different things; a file is written of one model, which takes seconds."""
-    if isinstance(spec, Exported):
-        return ("Exported",)
-    weights = getattr(getattr(spec, "objective", None), "weights", None)
-    fields = [getattr(spec, name, None) for name in ("order", "protocol", "staged_epochs", "criterion", "part")]
-    objective = (bool(weights.b), bool(weights.c)) if weights else getattr(spec, "objective", None)
-    teachers = len(getattr(spec, "teachers", ())), getattr(spec, "teacher", None) is None
-    return type(spec).__name__, type(getattr(spec, "model", None)).__name__, *fields, objective, *teachers
 
 
 @pytest.fixture

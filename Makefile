@@ -38,11 +38,11 @@ figures: $(READY)  ## every table and figure, and the executed notebooks, into f
 renew: $(READY)  ## what is committed in figures/, from its own results; files whose content stays are not touched
 	@$(PY) -m tests.renew_figures
 
-# One thread a process: with more, processes wait for each other. Three on two cores, since tests wait for what they start.
+# Two workers on two cores: with more threads each, they wait for each other.
 test: export OMP_NUM_THREADS = 1
 test: $(READY)  ## everything a reviewer would run; no network, no GPU needed
 	@echo "make: running the tests, then nbval over the executed copies in tests/nbref"
-	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder tests
+	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 	@$(PY) -m pytest -q -n 2 --dist loadfile -p tests.nbval_plugin tests/nbref --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 		--nbval-cell-timeout 300 --nbval-kernel-startup-timeout 120
 

@@ -5,6 +5,7 @@ import random
 import sys
 import tempfile
 from multiprocessing import get_context
+from multiprocessing.util import get_temp_dir
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from vitlib.runs.store import Store
 def pytest_configure(config):
     """Temporary files of each worker of xdist lie apart, with them the locks by which runs that measure time have a host to themselves."""
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        get_temp_dir()  # multiprocessing's own, which is in use until this process ends
         folder = tempfile.TemporaryDirectory(prefix=f"vitlib-{worker}-")
         config.add_cleanup(folder.cleanup)
         tempfile.tempdir = os.environ["TMPDIR"] = folder.name

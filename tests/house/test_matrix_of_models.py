@@ -78,6 +78,7 @@ MODELS = {
     "densenet121": (32, "linear"),
     "test_mambaout": (32, "linear"),
 }
+NARROW = {"beit_base_patch16_224": {"embed_dim": 192, "num_heads": 3}}  # timm has no small one
 ONE_EPOCH = Recipe(epochs=1, batch_size=4, lr=1e-3)
 NORMAL = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
@@ -89,7 +90,7 @@ def three_blocks():
 
     def create_model(name, **options):
         chained = MODELS.get(name, (0, ""))[1].split()[-1:] == ["wecolora"]
-        return real(name, **options, **({"depth": 3} if chained else {}))
+        return real(name, **options, **({"depth": 3} if chained else {}), **NARROW.get(name, {}))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timm, "create_model", create_model)

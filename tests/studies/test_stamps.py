@@ -5,12 +5,15 @@ import struct
 
 import pytest
 
+from tests.kinds import one_of_each
 from tests.support import EXAMPLE
 from vitlib import documents, load_study
 from vitlib.report import figures
+from vitlib.runs.execute import execute
 from vitlib.studies import artefacts
 
 DPI = 200
+A_SEARCH = 10  # runs or more
 OWN_IMAGES = {"source": "folder/mine", "image_size": 96, "per_class": None}
 OWN_DATA = {
     "afr_pruning": {"generic": {"mine": OWN_IMAGES}, "stands_for": {"mine": "CIFAR-10"}},
@@ -43,8 +46,13 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("paper", documents())
-def test_the_example_of_overrides_is_computed_in_every_document(paper, finished):
-    assert set(finished(paper, EXAMPLE).status()["state"]) == {"stored"}
+def test_the_example_of_overrides_is_computed_in_every_document(paper, tmp_path):
+    """A run of each kind, but for those that start from a whole search."""
+    study = load_study(paper, "smoke", overrides=EXAMPLE, results_dir=str(tmp_path), device="cpu")
+    kinds = [spec for spec in one_of_each(study) if len(list(spec.family())) < A_SEARCH]
+    results = execute(kinds, study.place)
+    assert len(kinds) > 2 and {spec.id for spec in kinds} <= set(results)
+    assert 8 in {spec.recipe.epochs for spec in kinds if hasattr(spec, "recipe")}
 
 
 @pytest.mark.parametrize("change", CHANGES)

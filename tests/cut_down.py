@@ -153,7 +153,7 @@ _CUT = {
 }
 
 
-def one_of_each_kind(study: Any) -> list[RunSpec]:
+def one_of_each_class(study: Any) -> list[RunSpec]:
     """The first run of every class in a study, with those that they start from before them."""
     first = {type(spec): spec for spec in reversed(study.specs.values())}
     return list({member.id: member for spec in first.values() for member in spec.family()}.values())

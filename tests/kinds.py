@@ -15,6 +15,6 @@ def kind(spec: RunSpec) -> tuple:
     return type(spec).__name__, type(getattr(spec, "model", None)).__name__, *fields, objective, *teachers
 
 
-def one_of_each(study) -> list[RunSpec]:
+def one_of_each_kind(study) -> list[RunSpec]:
     """The first run of every kind in a study; what they start from is not among them."""
     return list({kind(spec): spec for spec in reversed(study.specs.values())}.values())

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests import pretended_gpu
-from tests.kinds import one_of_each
+from tests.kinds import one_of_each_kind
 from tests.programs import LONG_ENOUGH, Programs
 from vitlib import load_study
 from vitlib.computing import Context, result_of
@@ -53,7 +53,7 @@ def compute_there(paper: str, report: Path) -> None:
         trainings.clear()
 
     with pretended_gpu.install():
-        for spec in one_of_each(study):
+        for spec in one_of_each_kind(study):
             visit(spec)
     report.write_text(json.dumps([len(results), failures, found]))
 

@@ -24,7 +24,7 @@ def compute_there(paper: str, report: Path) -> None:
     images, results, failures = cut_down.folders(report.parent / "images"), {}, []
     study = load_study(paper, "tiny", overrides=cut_down.overrides(paper, images), results_dir=str(report.parent), data_dir=str(images))
     with pretended_gpu.install():
-        for spec in cut_down.one_of_each_kind(study):
+        for spec in cut_down.one_of_each_class(study):
             context = Context(f"{pretended_gpu.NAME}:0", images, None, parent=lambda parent: results[parent.id])
             try:
                 results[spec.id] = result_of(spec, context)

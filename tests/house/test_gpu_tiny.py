@@ -19,7 +19,7 @@ def test_every_kind_of_run_of_tiny_computes_on_a_gpu(document, tmp_path):
     images, done = cut_down.folders(tmp_path / "images"), {}
     places = {"results_dir": str(tmp_path / "results"), "data_dir": str(images)}
     study = load_study(document, "tiny", overrides=cut_down.overrides(document, images), **places)
-    for spec in cut_down.one_of_each_kind(study):
+    for spec in cut_down.one_of_each_class(study):
         done[spec.id] = result_of(spec, Context("cuda", images, None, parent=lambda parent: done[parent.id]))
         losses = done[spec.id].history["loss"] if done[spec.id].history is not None and "loss" in done[spec.id].history else []
         assert all(map(math.isfinite, losses)), spec

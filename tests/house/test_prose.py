@@ -47,7 +47,7 @@ def depth(name):
 
 
 def deit():
-    smoke, quick, tiny, paper = (of("deit", profile) for profile in ("smoke", "quick", "tiny", "paper"))
+    smoke, quick, desk, tiny, paper = (of("deit", profile) for profile in ("smoke", "quick", "desk", "tiny", "paper"))
     blocks = [model.depth for model in smoke.students.values()]
     yield f"| `smoke` | {digits(smoke.data)} digits, {min(blocks)}-{max(blocks)} blocks, {smoke.recipe.epochs} epochs"
     yield f"| `quick` | {digits(quick.data)} handwritten digits of {quick.data.image_size} × {quick.data.image_size} pixels"
@@ -55,7 +55,6 @@ def deit():
     share = WORDS[tiny.data.fraction]
     yield f"{share} of Tiny-ImageNet at {tiny.data.image_size} px, DeiT-Ti of {tiny.students['tiny'].depth} blocks, {seeds(tiny)} |"
     yield f"ImageNet-1k at {paper.data.image_size} and {paper.finetune_size} px, {paper.recipe.epochs} and {paper.long_epochs} epochs;"
-    desk = of("deit", "desk")
     yield f"for {desk.recipe.epochs} epochs on {digits(desk.data)} digits, `quick` for {quick.recipe.epochs};"
     yield f"at `quick` digits from {quick.data.image_size} to {quick.finetune_size} px"
     assert quick.long_factor == tiny.long_factor
@@ -197,7 +196,7 @@ def _of_desk():
     desk = {paper: of(paper, "desk") for paper in DOCUMENTS}
     (count,) = {len(settings.seeds) for settings in desk.values()}
     yield f"Points: mean of {count} seeds; lines: 95 % interval"
-    yield f"verdicts: the same images and models, half as many epochs again, {count} seeds |"
+    yield f"verdicts: the same images and models, half as many epochs again (WeCoLoRA as many, the comparison twice), {count} seeds |"
     for paper, settings in desk.items():  # "two thirds of the epochs, rounded up (..., WeCoLoRA the document's)"
         epochs = settings.recipe.epochs
         assert of(paper, "quick").recipe.epochs == (epochs if paper == "wecolora" else math.ceil(2 / 3 * epochs))

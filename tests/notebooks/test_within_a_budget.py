@@ -1,7 +1,6 @@
 """Notebooks within a budget: their runs are computed first, one with runs left keeps its artefacts, and calling again comes to the last."""
 
 import os
-import re
 import shutil
 from itertools import count
 
@@ -77,7 +76,7 @@ def test_a_notebook_with_runs_left_keeps_its_earlier_artefacts(parameters, execu
     earlier.parent.mkdir(parents=True)
     earlier.write_text('{"status": "done"}')
     (receipt,) = batch.run_all(["afr_pruning"], parameters, Budget(0.01))
-    assert receipt.status == "unfinished" and re.match(r"afr_pruning, smoke: time is up: [01] run\(s\) stored, ", receipt.error)
+    assert receipt.status == "unfinished" and receipt.error.startswith("afr_pruning, smoke: time is up: 1 run(s) stored, ")
     assert executed == [] and files_below(tmp_path / "figures") == ["afr_pruning/smoke/receipt.json"]
     assert earlier.read_text() == '{"status": "done"}'
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cut_down import folders, one_of_each_kind, overrides
+from tests.cut_down import folders, one_of_each_class, overrides
 from tests.support import context
 from vitlib import load_study
 from vitlib.computing import result_of
@@ -64,7 +64,7 @@ def test_every_kind_of_run_cut_down_is_computed_on_this_cpu(document, made):
     assert {cell.table for cell in study.cells} == {cell.table for cell in tiny(document).cells}
     assert {type(spec) for spec in study.specs.values()} == {type(spec) for spec in tiny(document).specs.values()}
     done = {}
-    for spec in one_of_each_kind(study):
+    for spec in one_of_each_class(study):
         done[spec.id] = result_of(spec, context(made, parent=lambda parent: done[parent.id]))
         assert done[spec.id].metrics or done[spec.id].arrays, spec
 

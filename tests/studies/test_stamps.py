@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from tests.kinds import one_of_each
+from tests.kinds import one_of_each_kind
 from tests.support import EXAMPLE
 from vitlib import documents, load_study
 from vitlib.report import figures
@@ -49,7 +49,7 @@ CHANGES = {
 def test_the_example_of_overrides_is_computed_in_every_document(paper, tmp_path):
     """A run of each kind, but for those that start from a whole search."""
     study = load_study(paper, "smoke", overrides=EXAMPLE, results_dir=str(tmp_path), device="cpu")
-    kinds = [spec for spec in one_of_each(study) if len(list(spec.family())) < A_SEARCH]
+    kinds = [spec for spec in one_of_each_kind(study) if len(list(spec.family())) < A_SEARCH]
     results = execute(kinds, study.place)
     assert len(kinds) > 2 and {spec.id for spec in kinds} <= set(results)
     assert 8 in {spec.recipe.epochs for spec in kinds if hasattr(spec, "recipe")}

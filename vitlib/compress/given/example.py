@@ -27,7 +27,7 @@ class Size:
     epochs: int
 
 
-SIZES = {"smoke": Size(classes=4, photos=30, epochs=2), "quick": Size(classes=6, photos=80, epochs=8)}
+SIZES = {"smoke": Size(classes=4, photos=30, epochs=2), "quick": Size(classes=6, photos=80, epochs=6)}
 
 
 def photos(inputs: Path, size: Size) -> Path:

@@ -35,7 +35,7 @@ class LoraLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         inner = F.linear(inputs, self.a.flatten(0, 1)).unflatten(-1, self.a.shape[:2])
-        return self.base(inputs) + self.scale * torch.einsum("...pr,por->...po", inner, self.b).flatten(-2)
+        return self.base(inputs) + torch.einsum("...pr,por->...po", inner, self.scale * self.b).flatten(-2)
 
     @property
     def product(self) -> Tensor:

@@ -162,11 +162,18 @@ def test_no_text_of_the_figure_is_too_small_or_cut_off_on_a_page_and_in_a_column
     assert faults_at_both_widths(comparison.figure_pareto, results) == {}
 
 
+def test_the_explorer_has_no_bars_of_a_cost_that_the_dense_model_lacks(results):
+    table = comparison.table_models(results)
+    table.loc[table["model"] == DENSE, "ONNX ms"] = float("nan")
+    drawn = [np.isfinite([bar.get_width() for bar in axes.patches]).sum() for axes in draw_within(table, 100.0).axes]
+    assert drawn == [len(table)] * 3 + [0]
+
+
 def test_the_explorer_colours_the_least_of_each_cost_among_what_is_allowed(results):
     table = comparison.table_models(results)
     figure = draw_within(table, 100.0)
     for axes, column in zip(figure.axes, ("non-zero", "packed kB", "MACs", "ONNX ms"), strict=True):
         widths = [bar.get_width() for bar in axes.patches]
         coloured = [bar.get_width() for bar in axes.patches if bar.get_facecolor()[2] > bar.get_facecolor()[0]]
-        assert set(coloured) == {min(widths)}
-        assert min(widths) == pytest.approx(100 * (table[column] / table[column][0]).min())
+        assert set(coloured) == {np.nanmin(widths)}
+        assert np.nanmin(widths) == pytest.approx(100 * (table[column] / table[column][0]).min())

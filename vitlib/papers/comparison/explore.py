@@ -24,12 +24,14 @@ def explore_loss(results: Results) -> Explorer | NothingToExplore:
 @style()
 def draw_within(table: pd.DataFrame, points: float) -> Figure:
     """Costs in percent of the dense model's; coloured is the least of each cost among the models that lose at most so many points."""
-    dense = table.set_index("model").loc[DENSE]
-    allowed = table["top-1"] >= dense["top-1"] - points - 1e-9
+    dense = table["model"] == DENSE
+    allowed = table["top-1"] >= table.loc[dense, "top-1"].item() - points - 1e-9
+    costs = table[list(COSTS)].astype(float)  # NaN of a model that was not exported
+    shares = 100 * costs / costs[dense].iloc[0]
     figure, axes = canvas(1, len(COSTS), height=0.9 + 0.26 * len(table), sharey=True)
     places = range(len(table), 0, -1)
     for panel, (column, (label, _, _)) in zip(axes[0], COSTS.items(), strict=True):
-        share = 100 * table[column] / dense[column]
+        share = shares[column]
         least = share.where(allowed).min()
         colours = [PALETTE[0] if ok and value == least else "0.6" if ok else "0.9" for ok, value in zip(allowed, share, strict=True)]
         panel.barh(list(places), share, color=colours, height=0.7)

@@ -31,6 +31,7 @@ class Settings(Part):
         weights: of the losses of multi-distillation, the best that its document found.
         held_out: share of the training images that multi-distillation leaves out, as its document does.
         pruning: how AFR scores and chooses weights.
+        exported: the rows that are written as ONNX files too.
     """
 
     teacher: Teacher
@@ -49,6 +50,7 @@ class Settings(Part):
     weights: Weights
     held_out: Share
     pruning: Pruning = Pruning()
+    exported: Annotated[tuple[str, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:

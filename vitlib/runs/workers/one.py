@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -148,8 +150,12 @@ def _code_of(scratch: Path, code: str) -> str:
 
 @contextmanager
 def one_thread(device: str) -> Iterator[None]:
-    """On a CPU a run computes on one thread: its numbers do not depend on the machine's cores, which other runs use."""
-    if device.startswith("cuda"):
+    """On a CPU a run computes on one thread: its numbers do not depend on the machine's cores, which other runs use.
+
+    torch takes seconds to load: where the environment tells it the same, it is left to the runs that need it.
+    """
+    told = "torch" not in sys.modules and os.environ.get("OMP_NUM_THREADS") == "1"
+    if device.startswith("cuda") or told:
         yield
         return
     import torch
@@ -163,10 +169,11 @@ def one_thread(device: str) -> Iterator[None]:
 
 
 def device_of(wanted: str) -> str:
+    alone = distributed.launched() == 1
+    if alone and wanted != "auto":
+        return wanted
     import torch
 
-    if distributed.launched() > 1:
+    if not alone:
         return distributed.device(wanted, torch.cuda.device_count())
-    if wanted != "auto":
-        return wanted
     return "cuda" if torch.cuda.is_available() else "cpu"

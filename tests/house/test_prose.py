@@ -81,8 +81,7 @@ def wecolora():
     yield f"| {paper.staged_epochs} × {stages} + {paper.recipe.epochs - paper.staged_epochs * stages} epochs | `staged_epochs` |"
     yield f"(r = {quick.reductions[1]} at `quick`:"
     yield f"and {digits(quick.data)} handwritten digits stand for {100 * paper.data.fraction:g} % of ImageNet"
-    yield f"Timed on {digits(quick.timing_data)} digits at `quick` and `desk`"
-    assert quick.timing_data == of("wecolora", "desk").timing_data
+    yield f"Timed on {digits(quick.timing_data)} digits at `quick`, {digits(of('wecolora', 'desk').timing_data)} at `desk`"
     assert paper.rank == 128 and not probed
 
 

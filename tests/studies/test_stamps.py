@@ -36,7 +36,6 @@ LONG = {"recipe": {"epochs": 8, "lr": 0.012345, "min_lr": 1e-7, "weight_decay": 
 FEW = {"seeds": [0, 1]}  # half of the runs of which are stored
 CHANGES = {
     "none": lambda paper: None,
-    "the example": lambda paper: EXAMPLE,
     "two seeds": lambda paper: FEW,
     "own data": lambda paper: OWN_DATA.get(paper, {"data": OWN_IMAGES}),
     "own model": OWN_MODEL.get,

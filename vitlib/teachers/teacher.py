@@ -7,6 +7,7 @@ Its weights, size and normalisation follow from that; `Teacher.module` builds it
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -223,7 +224,7 @@ class Teacher(Part):
             seed_everything(self.origin.seed, context.device)
             return build(model, num_classes=num_classes or 0, **sizes).to(context.device)
         weights = self._weights(context)
-        classifier = classifier_names(sketch(model, image_size=image_size, channels=self.channels))
+        classifier = _classifier(model, image_size, self.channels)
         trained = classifier_outputs(weights, classifier)
         module = build(model, num_classes=trained if num_classes is None else num_classes, **sizes)
         try:
@@ -252,6 +253,12 @@ class Teacher(Part):
             return origin.model_dump(include={"image_size", "mean", "std"})
         mean, std = origin.data.normalisation
         return {"image_size": origin.data.image_size, "mean": mean, "std": std}
+
+
+@lru_cache(maxsize=64)
+def _classifier(model: Model, image_size: int, channels: int) -> frozenset[str]:
+    """Names of its parameters, which every run on a teacher asks for."""
+    return classifier_names(sketch(model, image_size=image_size, channels=channels))
 
 
 def _repatched(model: Model, patch_size: int) -> Vit:

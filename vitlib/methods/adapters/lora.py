@@ -34,8 +34,10 @@ class LoraLinear(nn.Module):
         self.original: Tensor | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
-        inner = F.linear(inputs, self.a.flatten(0, 1)).unflatten(-1, self.a.shape[:2])
-        return self.base(inputs) + torch.einsum("...pr,por->...po", inner, self.scale * self.b).flatten(-2)
+        inner, b = F.linear(inputs, self.a.flatten(0, 1)), self.scale * self.b
+        if len(b) == 1:  # einsum would give the same, slower
+            return self.base(inputs) + F.linear(inner, b[0])
+        return self.base(inputs) + torch.einsum("...pr,por->...po", inner.unflatten(-1, self.a.shape[:2]), b).flatten(-2)
 
     @property
     def product(self) -> Tensor:

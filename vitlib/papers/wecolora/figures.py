@@ -230,7 +230,7 @@ def figure_ranks(results: Results) -> Figure:
 @style()
 def figure_times(results: Results) -> Figure:
     """Seconds an epoch, stage by stage and with the whole student, and of plain distillation, all with the SVD start: bars are medians over
-    rounds of alternating trainings, dots the rounds (5 rounds on 60 digits at `quick`), percentages are of plain distillation.
+    rounds of alternating trainings, dots the rounds (3 rounds on 30 digits at `quick`), percentages are of plain distillation.
     """
     rounds = {name: np.median(epochs, axis=1) for name, epochs in _epoch_seconds(results).items()}
     names = list(rounds)

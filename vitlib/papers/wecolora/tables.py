@@ -38,7 +38,7 @@ def table_1(results: Results) -> pd.DataFrame:
     """Table 1: top-1 accuracy (%) by start and schedule, below the teacher and weight copy without training; ± is half the 95 % interval
     over n seeds. Published accuracies and times are the document's, of a ViT-B on ImageNet-1k and CIFAR-100. On other data only the order
     of rows compares: rank 1 is the highest of a set's rows with both values, and no difference is given. Seconds are those of the table of
-    training times, whose SVD start stands for all starts (60 digits at `quick`).
+    training times, whose SVD start stands for all starts (30 digits at `quick`).
     """
     reduction = results.study.settings.reductions[0]
     table = pd.concat([_references(results, reduction), _grid(results, reduction)], ignore_index=True)
@@ -100,7 +100,7 @@ def table_costs(results: Results) -> pd.DataFrame:
 
 def table_times(results: Results) -> pd.DataFrame:
     """Training time of equal epochs, plain and staged, with and without kept (cached) teacher features: medians of n rounds, in each of
-    which the trainings alternate, with the SVD start (60 digits at `quick`). The saving of the medians compares these medians; the mean
+    which the trainings alternate, with the SVD start (30 digits at `quick`). The saving of the medians compares these medians; the mean
     saving of the rounds, which the claim tests, compares each training with plain training in its own round, ± half the 95 % interval.
     """
     frame = frame_relative_times(results)

@@ -31,7 +31,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe, *, recorded: bool = False) 
     options = {
         "adamw": {"fused": True, "capturable": recorded, "betas": (0.9, recipe.beta2), "layer_decay": recipe.layer_decay},
         "sgd": {"fused": True, "layer_decay": recipe.layer_decay},
-        "momentum": {"fused": True, "layer_decay": recipe.layer_decay},
+        "momentum": {"fused": recorded or None, "layer_decay": recipe.layer_decay},
         "lars": {"param_group_fn": partial(_matrices_and_vectors, foreach=recorded or None)},
     }[recipe.optimizer]
     optimizer = create_optimizer_v2(
@@ -40,7 +40,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe, *, recorded: bool = False) 
     for start, scale in getattr(model, "lr_scales", dict)().items():
         named = {id(parameter) for name, parameter in model.named_parameters() if name.startswith(start)}
         optimizer.param_groups = [part for group in optimizer.param_groups for part in _split(group, named, scale)]
-    _start_momenta(optimizer)
+    if recorded:
+        _start_momenta(optimizer)
     return optimizer
 
 

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -82,8 +83,9 @@ class Round:
         below = children(victim.pid)
         hit = victim.pid if self.way.victim == "driver" else self.moments.choice(below or [0])
         if hit and victim.is_alive():
-            os.kill(hit, signal.SIGKILL)
-            self.kills += 1
+            with suppress(ProcessLookupError):  # a worker that was done before
+                os.kill(hit, signal.SIGKILL)
+                self.kills += 1
         for driver in drivers:
             driver.join(60)
         assert self.way.victim == "worker" or gone(below, PATIENCE)

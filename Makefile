@@ -42,7 +42,7 @@ renew: $(READY)  ## what is committed in figures/, from its own results; files w
 test: export OMP_NUM_THREADS = 1
 test: $(READY)  ## everything a reviewer would run; no network, no GPU needed
 	@echo "make: running the tests, then nbval over the executed copies in tests/nbref"
-	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
+	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -p no:nbval tests
 	@$(PY) -m pytest -q -n 2 --dist loadfile -p tests.nbval_plugin tests/nbref --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 		--nbval-cell-timeout 300 --nbval-kernel-startup-timeout 120
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.offline import sitecustomize  # noqa: F401  (no network in any test, nor in what it starts)
-from tests.support import execute_smoke, smoke_study
+from tests.support import execute_backwards, smoke_study
 from vitlib import load_study
 from vitlib.runs.plan import Place
 from vitlib.runs.store import Store
@@ -85,7 +85,7 @@ def smoke(forking, kept):
 
 
 def execute_apart(forking, folder, *study):
-    child = forking.Process(target=execute_smoke, args=(folder, *study), daemon=True)
+    child = forking.Process(target=execute_backwards, args=(folder, *study), daemon=True)
     child.start()
     child.join()
     assert child.exitcode == 0

@@ -1,13 +1,13 @@
 """Kinds of runs: one of each kind computes all that a study computes."""
 
-from vitlib.papers.comparison.left.measured import Exported
+from vitlib.papers.comparison.left.measured import Exported, Measured
 from vitlib.spec import RunSpec
 
 
 def kind(spec: RunSpec) -> tuple:
-    """What tells runs of a class apart that compute different things; a file is written of one model, which takes seconds."""
-    if isinstance(spec, Exported):
-        return ("Exported",)
+    """What tells runs of a class apart that compute different things; models that other runs leave are measured alike."""
+    if isinstance(spec, Measured | Exported):
+        return (type(spec).__name__,)
     weights = getattr(getattr(spec, "objective", None), "weights", None)
     fields = [getattr(spec, name, None) for name in ("order", "protocol", "staged_epochs", "lora_init", "criterion", "part")]
     objective = (bool(weights.b), bool(weights.c)) if weights else getattr(spec, "objective", None)

@@ -106,6 +106,12 @@ def execute_smoke(results_dir: Path, paper: str = "deit", overrides: dict | None
     load_study(paper, "smoke", overrides=overrides, results_dir=str(results_dir), device="cpu").execute()
 
 
+def execute_backwards(results_dir: Path, paper: str, overrides: dict | None) -> None:
+    """A smoke study, its last runs first as far as what they start from allows: numbers do not depend on the order."""
+    study = load_study(paper, "smoke", overrides=overrides, results_dir=str(results_dir), device="cpu")
+    execute(study.computable()[::-1], study.place)
+
+
 def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 

@@ -12,6 +12,8 @@ import importlib
 import io
 import logging
 import sys
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,14 +239,22 @@ def run_notebooks(options: argparse.Namespace) -> int:
         parameters: dict[str, Any] = {name: value for name, value in given.items() if value}
         if overrides := changes_given(options):
             parameters["overrides"] = overrides
-        receipts = run_all(options.names or for_all(parameters), parameters, budget, kernels)
+        boards: list[Path] = []
+        beside = partial(_add_scoreboard, boards, options) if not options.names and not overrides else lambda: None
+        receipts = run_all(options.names or for_all(parameters), parameters, budget, kernels, beside)
     print(summary(receipts))
     became = {receipt.status for receipt in receipts}
     if became - {"done"}:
         return 3 if "unfinished" in became else 1
     if not options.names and not overrides:
-        print(f"scoreboard of all documents: {_scoreboard(options)}")
+        print(f"scoreboard of all documents: {boards[0] if boards else _scoreboard(options)}")
     return 0
+
+
+def _add_scoreboard(boards: list[Path], options: argparse.Namespace) -> None:
+    """Beside notebooks; what keeps it from being drawn is said when they are done and it is drawn once more."""
+    with suppress(Exception):
+        boards.append(_scoreboard(options))
 
 
 def _study(options: argparse.Namespace) -> Study:

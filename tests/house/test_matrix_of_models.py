@@ -1,5 +1,6 @@
 """Architectures of all families through all methods: right by timm's own forward pass, or refused when the study is loaded."""
 
+from copy import deepcopy
 from functools import cache
 from types import SimpleNamespace
 
@@ -85,12 +86,20 @@ NORMAL = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 @pytest.fixture(scope="module", autouse=True)
 def three_blocks():
-    """Chains of transformer blocks are cut to three, to be quick: what a method needs does not depend on their number."""
-    real = timm.create_model
+    """Chains of transformer blocks are cut to three, to be quick: what a method needs does not depend on their number.
+
+    A model that was made before is copied, since most of the time goes into drawing weights.
+    """
+    real, made = timm.create_model, {}
 
     def create_model(name, **options):
         chained = MODELS.get(name, (0, ""))[1].split()[-1:] == ["wecolora"]
-        return real(name, **options, **({"depth": 3} if chained else {}), **NARROW.get(name, {}))
+        asked = name, str(sorted(options.items())), torch.empty(0).device
+        if asked not in made:
+            for other in [other for other in made if other[0] != name]:
+                del made[other]
+            made[asked] = real(name, **options, **({"depth": 3} if chained else {}), **NARROW.get(name, {}))
+        return deepcopy(made[asked])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timm, "create_model", create_model)

@@ -120,15 +120,22 @@ def kernels():
 
 
 @pytest.fixture(scope="module")
-def executed(source, kernels, tmp_path_factory) -> list[Path]:
-    """Two papermill runs of a notebook at smoke, each with a store of its own: by worker processes, and in the kernel itself."""
-    folders = {executor: tmp_path_factory.mktemp(f"{source.stem}-{executor}") for executor in ("local", "inline")}
-    for executor, folder in folders.items():
-        asked = {"profile": "smoke", "executor": executor, "results_dir": str(folder / "results"), "figures_dir": str(folder / "figures")}
-        known = batch.default_parameters(source)
+def executed(source, kernels, finished, tmp_path_factory) -> list[Path]:
+    """Two papermill runs of a notebook at smoke: one computes in the kernel, the other reads what a process of its own computed backwards;
+    a page, which has no study that another process could compute, leaves it to workers.
+    """
+    folders = [tmp_path_factory.mktemp(source.stem) for _ in range(2)]
+    ways = [{"executor": "inline", "results_dir": str(folders[0] / "results")}]
+    if profiles_of(source):
+        ways.append({"executor": "local", "results_dir": str(folders[1] / "results")})
+    else:
+        ways.append({"results_dir": str(finished(study_of(source)).place.results_dir)})
+    known = batch.default_parameters(source)
+    for way, folder in zip(ways, folders, strict=True):
+        asked = {"profile": "smoke", "figures_dir": str(folder / "figures"), **way}
         receipt = batch.run_notebook(source, {name: value for name, value in asked.items() if name in known}, kernels=kernels)
         assert receipt.status == "done", receipt.error
-    return [folder / "figures" / study_of(source) / "smoke" for folder in folders.values()]
+    return [folder / "figures" / study_of(source) / "smoke" for folder in folders]
 
 
 def test_two_papermill_runs_give_identical_tables_and_figures(executed, source):

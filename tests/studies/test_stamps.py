@@ -37,10 +37,7 @@ FEW = {"seeds": [0, 1]}  # half of the runs of which are stored
 CHANGES = {
     "none": lambda paper: None,
     "two seeds": lambda paper: FEW,
-    "own data": lambda paper: OWN_DATA.get(paper, {"data": OWN_IMAGES}),
-    "own model": OWN_MODEL.get,
-    "twelve seeds": lambda paper: {"seeds": list(range(12))},
-    "long recipe": lambda paper: LONG,
+    "all": lambda paper: OWN_DATA[paper] | OWN_MODEL[paper] | LONG | {"seeds": list(range(12))},
 }
 
 
@@ -58,10 +55,7 @@ def test_the_example_of_overrides_is_computed_in_every_document(paper, tmp_path)
 @pytest.mark.parametrize("paper", documents())
 def test_figures_keep_their_width_and_nothing_of_them_is_cut(paper, change, finished, tmp_path):
     store = finished(paper).place.results_dir
-    overrides = CHANGES[change](paper)
-    if overrides is None and change != "none":
-        pytest.skip(f"OWN_MODEL does not say which model of {paper} to replace")
-    study = load_study(paper, "smoke", overrides=overrides, results_dir=str(store), device="cpu")
+    study = load_study(paper, "smoke", overrides=CHANGES[change](paper), results_dir=str(store), device="cpu")
     assert bool(study.changes) == (change != "none")
     results, module = study.execute(mode="read-only"), importlib.import_module(f"vitlib.papers.{paper}")
     names = [name for name in dir(module) if name.startswith("figure_")]

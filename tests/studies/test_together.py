@@ -18,17 +18,13 @@ class Run:
 
     id: str
     timed: bool = False
-    parent: "Run | None" = None
-
-    def family(self):
-        return (*(self.parent.family() if self.parent else ()), self)
 
 
 class Kitchen:
     """Stored runs and a diary of what happened, in order."""
 
-    def __init__(self):
-        self.stored, self.diary, self.under_way = set(), [], 0
+    def __init__(self, *failing):
+        self.failing, self.stored, self.diary, self.under_way = failing, set(), [], 0
 
     def job(self, name, *runs, takes=0.0):
         def execute():
@@ -41,10 +37,12 @@ class Kitchen:
 
         return Job(execute, {run.id: run for run in runs}, self.stored.__contains__)
 
-    def compute(self, specs, settled):
-        for spec in specs:
+    def compute(self, specs, settled, before_timed):
+        for spec in sorted(specs, key=lambda spec: spec.timed):
+            if spec.timed:
+                before_timed()
             self.diary.append(f"{spec.id} beside {self.under_way}" if spec.timed else spec.id)
-            self.stored.add(spec.id)
+            self.stored |= {spec.id} - set(self.failing)
             settled(spec.id)
             time.sleep(0.05)
 
@@ -57,7 +55,7 @@ def kitchen():
 def test_a_notebook_is_executed_once_its_runs_are_stored_while_those_of_the_next_are_computed(kitchen):
     executed = threading.Event()
 
-    def compute(specs, settled):
+    def compute(specs, settled, before_timed):
         for spec in specs:
             if spec.id == "b":
                 assert executed.wait(60), "the first notebook waited for runs that are not its own"
@@ -76,23 +74,25 @@ def test_runs_that_measure_time_come_last_and_find_no_notebook_under_way(kitchen
     assert kitchen.diary.index("slow ends") < kitchen.diary.index("t beside 0") < kitchen.diary.index("other begins")
 
 
-def test_what_a_timed_run_starts_from_is_computed_beside_the_notebooks(kitchen):
-    asked = []
+def test_nothing_is_begun_between_two_runs_that_measure_time():
+    kitchen = Kitchen()
+    jobs = [kitchen.job("one", Run("a"), Run("t", timed=True), takes=0.4), kitchen.job("two", Run("u", timed=True), Run("b"))]
+    execute_together(jobs, kitchen.compute)
+    assert [line for line in kitchen.diary if "begins" not in line and "ends" not in line] == ["a", "b", "t beside 0", "u beside 0"]
 
-    def compute(specs, settled):
-        asked.append([spec.id for spec in specs])
-        kitchen.compute(specs, settled)
 
-    execute_together([kitchen.job("one", Run("a")), kitchen.job("two", Run("t", timed=True, parent=Run("b")))], compute)
-    assert asked == [["a", "b"], ["t"]]
+def test_a_notebook_with_a_run_that_failed_is_executed_when_all_is_measured():
+    kitchen = Kitchen("a")
+    execute_together([kitchen.job("one", Run("a")), kitchen.job("two", Run("t", timed=True))], kitchen.compute)
+    assert kitchen.diary[:2] == ["a", "t beside 0"] and "one ends" in kitchen.diary
 
 
 def test_a_run_that_two_notebooks_share_is_asked_for_once_in_each_and_serves_both(kitchen):
     asked = []
 
-    def compute(specs, settled):
+    def compute(specs, *hooks):
         asked.extend(spec.id for spec in specs)
-        kitchen.compute(specs, settled)
+        kitchen.compute(specs, *hooks)
 
     execute_together([kitchen.job("one", Run("a")), kitchen.job("two", Run("a"), Run("b"))], compute)
     assert sorted(set(asked)) == ["a", "b"] and kitchen.diary[-1] == "two ends"
@@ -105,7 +105,7 @@ def test_what_is_stored_is_not_computed_and_nothing_is_asked_for_where_all_is(ki
 
 @pytest.mark.parametrize("error", [RunsFailedError("1 run(s) failed"), SpecError("data: not here")])
 def test_notebooks_are_executed_whatever_became_of_their_runs(kitchen, error):
-    def compute(specs, settled):
+    def compute(specs, *hooks):
         raise error
 
     assert execute_together([kitchen.job("one", Run("a")), kitchen.job("two")], compute) == ["one", "two"]

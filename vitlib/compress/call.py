@@ -15,7 +15,7 @@ from vitlib.compress.given.options import Options, sorted_out
 from vitlib.compress.given.photos import placed, require_classes
 from vitlib.grid.cells import titled
 from vitlib.inputs.sources import Data, check, fingerprint, training_count
-from vitlib.papers.comparison.left.measured import Measured
+from vitlib.papers.comparison.left.measured import measurements
 from vitlib.runs.execute import execute
 from vitlib.runs.plan import Executor, Mode, Place
 from vitlib.runs.reading.damage import computed_again, otherwise
@@ -24,6 +24,7 @@ from vitlib.runs.store import Store
 from vitlib.spec import RunSpec, families
 from vitlib.teachers.teacher import Teacher
 
+MEASUREMENTS = ("measured", "latency")
 TEACHERS = ("teacher", "cl", "mim")  # fields of runs
 INPUTS = ".inputs"  # below the results: links to photos and files of weights
 LARGEST = 2**32  # bytes of decoded images that are held; larger sets are streamed
@@ -81,13 +82,13 @@ class Call:
 
     def compressed(self, runs: dict[str, RunSpec], notes: list[str]) -> Compressed:
         """The rows, computed and measured."""
-        specs = [*runs.values(), *(Measured(model=run) for run in runs.values())]
+        specs = [*runs.values(), *(spec for run in runs.values() for spec in measurements(run))]
         return Compressed(runs, self.stored(specs, in_words(runs)), self.place, tuple(notes))
 
 
 def in_words(rows: dict[str, RunSpec]) -> dict[str, str]:
     """Titles by id of the rows' runs, of what is measured of them, and of what they start from."""
-    measured = ((f"{name}, measured", Measured(model=run)) for name, run in rows.items())
+    measured = ((f"{name}, {what}", spec) for name, run in rows.items() for what, spec in zip(MEASUREMENTS, measurements(run), strict=True))
     return titled([*rows.items(), *measured])
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -73,6 +73,7 @@ def execute(
     memory: Memory = lambda spec: 0.0,
     titles: Mapping[str, str] = MappingProxyType({}),
     settled: Settled = lambda run_id: None,
+    before_timed: Callable[[], None] = lambda: None,
 ) -> dict[str, Stored]:
     """Stored results by run id, computing what is missing in the order of `specs`, parents first.
 
@@ -89,6 +90,7 @@ def execute(
         memory: bytes that a run holds on its device, by an estimate, of which executor 'ray' asks for a share of a node.
         titles: of runs by id, in words, for progress and failures; a run without one is named by its id.
         settled: is told the id of each run that was computed or failed, once it is stored or recorded.
+        before_timed: called before each run that measures time, which come last without a budget.
 
     Raises:
         SpecError: for an unknown executor or mode, a mode that has no use for a budget, or data that cannot be read, before anything is
@@ -120,7 +122,7 @@ def execute(
         budget, estimate, plan.pending = Budget(), lambda spec: 0.0, plan.timed_last()
     turns = Turns(plan, store, budget, estimate)
     place = replace(place, deadline=budget.deadline)
-    job = partial(_compute, plan, store, place, executor, turns, memory, settled)
+    job = partial(_compute, plan, store, place, executor, turns, memory, settled, before_timed)
     if distributed.launched() > 1:
         try:
             with distributed.team(device_of(place.device)):
@@ -165,9 +167,18 @@ def _follow(place: Place) -> None:
         distributed.follow(compute)
 
 
-def _compute(plan: Plan, store: Store, place: Place, executor: Executor, turns: Turns, memory: Memory, settled: Settled) -> None:
+def _compute(
+    plan: Plan,
+    store: Store,
+    place: Place,
+    executor: Executor,
+    turns: Turns,
+    memory: Memory,
+    settled: Settled,
+    before_timed: Callable[[], None],
+) -> None:
     progress = Progress(len(plan.pending), plan.titles, settled)
-    job = Job(plan, store, place, plan.again, progress.tick, memory)
+    job = Job(plan, store, place, plan.again, progress.tick, memory, before_timed)
     plan.left = dict(plan.pending)
     try:
         with asking(store, plan.asked), protocol.opened(executor, job) as pool:

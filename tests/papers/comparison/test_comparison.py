@@ -99,12 +99,12 @@ def test_files_say_what_pytorch_says(results):
 def test_the_stored_file_in_a_runtime_of_its_own_gives_the_accuracy_of_the_model(finished, results):
     onnxruntime = pytest.importorskip("onnxruntime")
     study = finished("comparison")
-    pruned = MODELS["AFR 50 %"](study.settings, 0)
-    written = Store(study.place.results_dir, writable=False).open(Written(model=pruned).id)
+    student = MODELS["DeiT student"](study.settings, 0)
+    written = Store(study.place.results_dir, writable=False).open(Written(model=student).id)
     session = onnxruntime.InferenceSession(written.arrays["onnx"].tobytes())
-    test = reading.test_batches(pruned.data, device="cpu", data_dir=study.place.data_dir)
+    test = reading.test_batches(student.data, device="cpu", data_dir=study.place.data_dir)
     right = [session.run(None, {"images": images.numpy()})[0].argmax(axis=1) == labels.numpy() for images, labels in test.epoch(0)]
-    assert 100 * np.concatenate(right).mean() == pytest.approx(results.run("models", model="AFR 50 %").metrics["top1"])
+    assert 100 * np.concatenate(right).mean() == pytest.approx(results.run("models", model="DeiT student").metrics["top1"])
 
 
 def test_files_are_written_beside_other_runs_and_only_timed_alone():

@@ -30,10 +30,10 @@ def flip(folder, name):
 def test_a_study_has_the_identities_bits_and_provenance_of_one_process_its_parents_first_and_nothing_is_computed_twice(
     compute, chain, place, store, smoke
 ):
-    compute([chain.student.teacher], place)
+    alone, teacher = Store(smoke.place.results_dir, writable=False), chain.student.teacher
+    store.install(teacher.id, alone.files(teacher.id))
     before = written(store)
     results = compute([chain], place)
-    alone = Store(smoke.place.results_dir, writable=False)
     family = {run.id: run for run in chain.family()}
     assert store.ids() == sorted(family) and chain.id in results
     for run_id in family:
@@ -80,8 +80,8 @@ def test_what_time_does_not_suffice_for_or_another_driver_holds_goes_on_later_to
 def test_a_parent_that_is_damaged_or_removed_after_planning_is_computed_again_and_then_its_child(
     compute, chain, place, store, smoke, monkeypatch, harm
 ):
-    teacher = chain.student.teacher
-    compute([teacher], place)
+    alone, teacher = Store(smoke.place.results_dir, writable=False), chain.student.teacher
+    store.install(teacher.id, alone.files(teacher.id))
 
     def planned(*arguments):
         monkeypatch.setattr("vitlib.runs.execute.make_plan", make_plan)
@@ -92,7 +92,6 @@ def test_a_parent_that_is_damaged_or_removed_after_planning_is_computed_again_an
     monkeypatch.setattr("vitlib.runs.execute.make_plan", planned)
     compute([chain.student], place)
     execute([teacher], place, mode="retry")  # where drivers computed all, the harm came afterwards
-    alone = Store(smoke.place.results_dir, writable=False)
     for run in chain.student.family():
         assert_same_result(store.read(run.id), alone.read(run.id))
     assert not list(place.results_dir.glob(".failed/*"))

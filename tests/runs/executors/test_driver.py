@@ -1,7 +1,7 @@
 """The driver over a pool that is told what to say: deaths, runs that others hold, and the table of executors."""
 
 import importlib
-from typing import get_args
+from typing import ClassVar, get_args
 
 import pytest
 
@@ -15,6 +15,10 @@ from vitlib.runs.plan import Executor, make_plan
 
 ONE, TWO = Number(value=1), Number(value=2)
 SUM = Total(left=ONE, right=TWO)
+
+
+class Watch(Number):
+    timed: ClassVar[bool] = True
 
 
 class Told:
@@ -55,9 +59,9 @@ def lost(run_id):
 def driven(place, store, monkeypatch):
     monkeypatch.setattr(driver, "PAUSE", 0.01)
 
-    def driven(pool, *specs):
+    def driven(pool, *specs, before_timed=lambda: None):
         plan = make_plan(specs, store)
-        job = Job(plan, store, place, set(), lambda *_: None, lambda spec: 0.0)
+        job = Job(plan, store, place, set(), lambda *_: None, lambda spec: 0.0, before_timed)
         drive(job, pool, Turns(plan, store, Budget(), lambda spec: 0.0), Progress(len(plan.pending)))
         return plan
 
@@ -101,3 +105,9 @@ def test_what_a_pool_does_not_come_to_is_left(driven):
     with pytest.raises(KeyboardInterrupt):
         plans.append(driven(pool, SUM))
     assert pool.order == [ONE]
+
+
+def test_whoever_wants_quiet_is_asked_before_each_run_that_measures_time(driven):
+    pool, found = Told(2), []
+    driven(pool, ONE, Watch(value=3), Watch(value=4), before_timed=lambda: found.append(list(pool.order)))
+    assert found == [[ONE], [ONE, Watch(value=3)]]

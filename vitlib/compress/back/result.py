@@ -15,7 +15,7 @@ from vitlib.deploy.needed import require
 from vitlib.grid.results import or_missing
 from vitlib.inputs.sources import class_names
 from vitlib.papers.comparison.left.forms import METADATA, Form, form_of, plain_weights
-from vitlib.papers.comparison.left.measured import Measured
+from vitlib.papers.comparison.left.measured import Latency, Measured
 from vitlib.report import figures, tables
 from vitlib.runs.plan import Place
 from vitlib.runs.reading.stored import Stored
@@ -140,15 +140,18 @@ class Compressed:
         return plain_weights(self.place.reading().weights(self.run))
 
     def _row(self, name: str, run: RunSpec) -> dict[str, float | int | str]:
+        unknown = dict.fromkeys(COLUMNS, float("nan"))
+        return {"model": name} | unknown | self._measured(run) | self._latency(run)
+
+    def _measured(self, run: RunSpec) -> dict[str, float | int]:
         from scipy.stats import binomtest  # slow to import
 
         stored = self.stored.get(Measured(model=run).id)
         if stored is None or None in (or_missing(stored, "metrics"), or_missing(stored, "arrays")):
-            return {"model": name} | dict.fromkeys(COLUMNS, float("nan"))
+            return {}
         measured, right = stored.metrics, stored.arrays["top1 by image"]
         interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
         return {
-            "model": name,
             "top-1 %": 100 * float(right.mean()),
             "low": 100 * float(interval.low),
             "high": 100 * float(interval.high),
@@ -158,9 +161,11 @@ class Compressed:
             "MACs": measured["macs"],
             "file MB": measured["file bytes"] / MB,
             "packed MB": measured["packed bytes"] / MB,
-            "latency ms": measured["latency ms"],
-            "latency p90 ms": measured["latency p90 ms"],
         }
+
+    def _latency(self, run: RunSpec) -> dict[str, float]:
+        stored = self.stored.get(Latency(model=run).id)
+        return dict(or_missing(stored, "metrics") or {}) if stored else {}
 
 
 def _place(call: str, path: Path | str, allowed: dict[str, str]) -> Path:

@@ -18,7 +18,7 @@ from vitlib.grid.results import provenance
 from vitlib.inputs.foreign.architecture import architecture
 from vitlib.inputs.sources import Data
 from vitlib.papers.comparison.left.forms import form_of
-from vitlib.papers.comparison.left.measured import Measured
+from vitlib.papers.comparison.left.measured import measurements
 from vitlib.report.distances import uniform_attention_distance
 from vitlib.runs.plan import Executor, Mode
 from vitlib.runs.reading.stored import Stored
@@ -92,7 +92,8 @@ class OwnModel(Page):
     @cached_property
     def specs(self) -> dict[str, RunSpec]:
         runs = self.rows.values()
-        return {spec.id: spec for spec in (*runs, *(Measured(model=run) for run in runs), *self.distances.values())}
+        measured = (spec for run in runs for spec in measurements(run))
+        return {spec.id: spec for spec in (*runs, *measured, *self.distances.values())}
 
     def execute(self, executor: Executor = "inline", mode: Mode = "cached", **_: Any) -> OwnResults:
         """Compute what is missing; 'read-only' computes nothing and takes from `travel.NAME` what the store lacks.

@@ -33,9 +33,10 @@ def groups(depth: int, reduction: int) -> list[Group]:
 
 def weight_copy(teacher: nn.Module, reduction: int) -> nn.Module:
     """A student with copies of the kept blocks and of everything outside the blocks; it shares no memory with the teacher."""
-    student = copy.deepcopy(teacher)
-    student.blocks = nn.Sequential(*[student.blocks[group.kept] for group in groups(len(teacher.blocks), reduction)])
-    return student
+    copied: dict[int, object] = {}
+    kept = [copy.deepcopy(teacher.blocks[group.kept], copied) for group in groups(len(teacher.blocks), reduction)]
+    copied[id(teacher.blocks)] = nn.Sequential(*kept)
+    return copy.deepcopy(teacher, copied)
 
 
 def features(model: nn.Module, images: Tensor, blocks: list[int]) -> list[Tensor]:

@@ -26,6 +26,7 @@ def drive(job: Job, pool: Pool, turns: Turns, progress: Progress) -> None:
 class _Driver:
     def __init__(self, job: Job, pool: Pool, turns: Turns, progress: Progress):
         self.plan, self.store, self.pool, self.turns, self.progress = job.plan, job.store, pool, turns, progress
+        self.before_timed = job.before_timed
         self.waiting = dict(self.plan.pending)
         self.under_way: dict[str, float] = {}  # since when
         self.checkpoints: dict[str, tuple[int, ...]] = {}  # of those: the file that they went on from
@@ -51,6 +52,8 @@ class _Driver:
 
     def _hand_out(self) -> None:
         while self.pool.has_room() and (run_id := self._next()):
+            if self.waiting[run_id].timed:
+                self.before_timed()
             self.held.pop(run_id, None)
             self.under_way[run_id] = time.monotonic()
             self.checkpoints[run_id] = self._checkpoint(run_id)

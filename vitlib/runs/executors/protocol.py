@@ -33,6 +33,7 @@ class Job:
         forced: ids of runs that are stored and are computed anew.
         tick: called as `tick(run_id, epoch, epochs, images)` while a run goes on.
         memory: bytes that a run holds on its device, by an estimate; 0 where none is known.
+        before_timed: called before each run that measures time is handed out.
     """
 
     plan: Plan
@@ -41,6 +42,7 @@ class Job:
     forced: Set[str]
     tick: Callable[[str, int, int, int], None]
     memory: Memory
+    before_timed: Callable[[], None] = lambda: None
 
 
 class Ended(NamedTuple):

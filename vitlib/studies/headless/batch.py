@@ -11,6 +11,7 @@ import hashlib
 import logging
 import time
 from collections import ChainMap
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -65,12 +66,19 @@ def for_all(parameters: dict[str, Any]) -> list[str]:
     return [name for name, reason in reasons.items() if not reason]
 
 
-def run_all(names: list[str], parameters: dict[str, Any], budget: Budget | None = None, kernels: Forks | None = None) -> list[Receipt]:
+def run_all(
+    names: list[str],
+    parameters: dict[str, Any],
+    budget: Budget | None = None,
+    kernels: Forks | None = None,
+    beside: Callable[[], None] = lambda: None,
+) -> list[Receipt]:
     """Run notebooks, going on after a failing one.
 
     Args:
         budget: see `run_within`.
         kernels: what kernels fork from; None to start each afresh.
+        beside: called beside the last notebooks where they run side by side, once all runs are stored.
 
     Raises:
         SpecError: for an unknown notebook or parameter, a mode that has no use for a budget, or where there are no notebooks, before the
@@ -89,10 +97,12 @@ def run_all(names: list[str], parameters: dict[str, Any], budget: Budget | None 
             require_use_of_budget((default_parameters(known[name]) | parameters)["mode"])
     if budget:
         return [run_within(budget, known[name], parameters, kernels) for name in names]
-    return _run_together(studies, parameters, kernels)
+    return _run_together(studies, parameters, kernels, beside)
 
 
-def _run_together(studies: dict[Path, Study | Page], parameters: dict[str, Any], kernels: Forks | None) -> list[Receipt]:
+def _run_together(
+    studies: dict[Path, Study | Page], parameters: dict[str, Any], kernels: Forks | None, beside: Callable[[], None]
+) -> list[Receipt]:
     """Side by side, the runs of all studies computed before; one after the other where these are to be computed in their notebooks."""
     effective = [default_parameters(source) | parameters for source in studies if not profiles_of(source)]
     ways = {(values.get("executor"), values.get("mode")) for values in effective} or {("local", "cached")}
@@ -106,7 +116,9 @@ def _run_together(studies: dict[Path, Study | Page], parameters: dict[str, Any],
         for source, study in studies.items()
     ]
     ((executor, _),) = ways
-    return execute_together(jobs, partial(_compute, [study for study in studies.values() if isinstance(study, Study)], executor))
+    jobs.append(Job(beside, of_all, stored))
+    *receipts, _ = execute_together(jobs, partial(_compute, [study for study in studies.values() if isinstance(study, Study)], executor))
+    return receipts
 
 
 def _is_about_all(study: Study | Page) -> bool:
@@ -120,13 +132,13 @@ def _computable(study: Study | Page) -> list[RunSpec]:
         return []
 
 
-def _compute(studies: list[Study], executor: Executor, specs: list[RunSpec], settled: Settled) -> None:
+def _compute(studies: list[Study], executor: Executor, specs: list[RunSpec], settled: Settled, before_timed: Callable[[], None]) -> None:
     """Runs of several studies at the place that they share."""
     place = studies[0].place
     if executor == "local":
         place = replace(place, slots_per_gpu=slots_per_gpu(specs, Sets(place.data_dir)))
     titles = {run_id: title for study in studies for run_id, title in study.titles.items()}
-    execute(specs, place, executor=executor, memory=holding(studies[0]), titles=titles, settled=settled)
+    execute(specs, place, executor=executor, memory=holding(studies[0]), titles=titles, settled=settled, before_timed=before_timed)
 
 
 def run_within(budget: Budget, source: Path, parameters: dict[str, Any], kernels: Forks | None = None) -> Receipt:

@@ -1,7 +1,7 @@
 """Notebooks side by side: the runs of all of them are computed in one go, and each is executed as soon as its own are there.
 
-While one notebook draws, the cores go on computing for the next. Runs that measure time come when no notebook is under way, and a notebook
-whose runs are all stored keeps others from measuring beside it.
+While one notebook draws, the cores go on computing for the next. Runs that measure time come last, when no notebook is under way, and
+those that show them after all of them; a notebook whose runs are all stored keeps others from measuring beside it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vitlib.runs.workers.alone import on_the_host
 from vitlib.spec import RunSpec, SpecError
 
 AT_ONCE = 4  # notebooks at most: each is a process of some hundred MB
-Compute = Callable[[list[RunSpec], Settled], None]
+Compute = Callable[[list[RunSpec], Settled, Callable[[], None]], None]
 log = logging.getLogger("vitlib")
 
 
@@ -44,28 +44,22 @@ def execute_together(jobs: Sequence[Job], compute: Compute) -> list[Any]:
     """What became of each job.
 
     Args:
-        compute: computes runs, and names each to its second argument once it is stored or has failed.
+        compute: computes runs, names each to its second argument once it is stored or has failed, and calls the third before each that
+            measures time.
     """
     with ThreadPool(min(AT_ONCE, paths.cores())) as pool:  # its threads do not outlive the program
         table = _Table(jobs, pool)
         table.serve()
-        missing = [spec for job in jobs for run_id, spec in job.runs.items() if not job.stored(run_id)]
-        _computed(compute, _untimed(missing), table.settle)
-        table.wait()
-        _computed(compute, [spec for spec in missing if spec.timed], lambda run_id: None)
+        missing = {run_id: spec for job in jobs for run_id, spec in job.runs.items() if not job.stored(run_id)}
+        _computed(compute, list(missing.values()), table)
         return table.results()
 
 
-def _untimed(specs: list[RunSpec]) -> list[RunSpec]:
-    """All that can be computed beside notebooks, what timed runs start from too; each once, in order."""
-    return list({member.id: member for spec in specs for member in spec.family() if not member.timed}.values())
-
-
-def _computed(compute: Compute, specs: list[RunSpec], settled: Settled) -> None:
+def _computed(compute: Compute, specs: list[RunSpec], table: _Table) -> None:
     """As far as possible: a notebook says which of its own runs failed, or computes them itself."""
     try:
         if specs:
-            compute(specs, settled)
+            compute(specs, table.settle, table.wait)
     except (RunsFailedError, SpecError, StoreError):
         log.debug("not everything was computed before the notebooks", exc_info=True)
 
@@ -79,8 +73,10 @@ class _Table:
         self.begun: dict[int, AsyncResult] = {}
 
     def settle(self, run_id: str) -> None:
-        for waits in self.waits:
-            waits.discard(run_id)
+        """Jobs with a run that measures time, or that failed, come when all is computed: nothing is measured beside them."""
+        for job, waits in zip(self.jobs, self.waits, strict=True):
+            if run_id in waits and not job.runs[run_id].timed and job.stored(run_id):
+                waits.discard(run_id)
         self.serve()
 
     def serve(self) -> None:

@@ -9,9 +9,19 @@ from vitlib.spec import RunSpec
 
 
 class Measured(RunSpec):
-    """Of a stored run's model: parameters, those that are not zero, multiply-accumulates, bytes of the saved files, latency of one image.
+    """Of a stored run's model: parameters, those that are not zero, multiply-accumulates, bytes of the saved files.
 
     Its top-1 is that of timm's forward pass, which takes the mean of a distilled model's two logits.
+
+    Args:
+        model: a run that keeps its weights.
+    """
+
+    model: RunSpec
+
+
+class Latency(RunSpec):
+    """Of the same model: milliseconds of a forward pass of one image, median and 90th percentile.
 
     Args:
         model: a run that keeps its weights.
@@ -56,3 +66,8 @@ class Exported(RunSpec):
 
     def parents(self) -> list[RunSpec]:
         return [self.model, self.written]
+
+
+def measurements(run: RunSpec) -> tuple[Measured, Latency]:
+    """What tables before and after say of a run's model."""
+    return Measured(model=run), Latency(model=run)

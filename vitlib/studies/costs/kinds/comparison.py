@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from vitlib.deploy.session import BATCH
 from vitlib.deploy.speed import BATCHES, REPEATS, WARM_UP
 from vitlib.papers.comparison.left.forms import form_of
-from vitlib.papers.comparison.left.measured import Exported, Measured, Written
+from vitlib.papers.comparison.left.measured import Exported, Latency, Measured, Written
 from vitlib.spec import RunSpec
 from vitlib.training.work.declared import Work, looking, network_on, timing
 from vitlib.training.work.layers import Chain
 from vitlib.training.work.registry import Sets, does
 
-LATENCIES, COUNTED = 45, 1  # passes of one image with those to warm up; the one that multiply-accumulates are counted on
+COUNTED = 1  # the image that multiply-accumulates are counted on
+LATENCIES = 45  # passes of one image with those to warm up
 EAGER = REPEATS + WARM_UP + (BATCHES + 1) * BATCH  # images that PyTorch sees while it is timed beside ONNX Runtime
 
 
@@ -21,7 +22,12 @@ EAGER = REPEATS + WARM_UP + (BATCHES + 1) * BATCH  # images that PyTorch sees wh
 def measured(spec: Measured, sets: Sets) -> Iterator[Work]:
     chain = _left(spec.model, sets)
     yield looking(spec.model.data, "test", chain)
-    yield timing(LATENCIES + COUNTED, chain)
+    yield timing(COUNTED, chain)
+
+
+@does(Latency)
+def latency(spec: Latency, sets: Sets) -> Iterator[Work]:
+    yield timing(LATENCIES, _left(spec.model, sets))
 
 
 @does(Written)

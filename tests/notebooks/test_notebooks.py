@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from tests.support import ROOT
+from vitlib.__main__ import main
 from vitlib.grid.entries import documents, studies
 from vitlib.spec import SpecError
 from vitlib.studies.headless import batch, copies, forks
@@ -241,6 +242,25 @@ def test_the_next_notebook_runs_after_a_failing_one(tmp_path, monkeypatch):
     monkeypatch.setattr(batch, "described", lambda source, parameters: SimpleNamespace(folder=tmp_path / "figures"))
     monkeypatch.setattr(batch, "leave", lambda study: None)
     assert [receipt.status for receipt in batch.run_all(["bad", "good"], {})] == ["failed", "done"]
+
+
+def test_who_comes_beside_the_last_notebooks_finds_all_runs_stored_and_is_no_notebook(finished, tmp_path, monkeypatch):
+    study, seen = finished("deit"), []
+    places = {"results_dir": str(study.place.results_dir), "figures_dir": str(tmp_path)}
+    monkeypatch.setattr(batch, "run_notebook", lambda source, *_, **__: source.stem)
+    receipts = batch.run_all(
+        ["deit"], {"profile": "smoke", **places}, beside=lambda: seen.append(study.status()["state"].unique().tolist())
+    )
+    assert receipts == ["deit"] and seen == [["stored"]]
+
+
+@pytest.mark.parametrize("is_called", [True, False])
+def test_the_scoreboard_is_drawn_once_beside_the_notebooks_or_after_them(is_called, monkeypatch, capsys):
+    drawn, done = [], batch.Receipt("deit.ipynb", "done", 1.0, "", "")
+    monkeypatch.setattr("vitlib.__main__._scoreboard", lambda options: drawn.append(options.profile) or Path("here"))
+    monkeypatch.setattr(batch, "run_all", lambda *others: (is_called and others[-1]()) or [done])
+    assert main(["notebooks", "--profile", "smoke"]) == 0
+    assert drawn == ["smoke"] and "scoreboard of all documents: here" in capsys.readouterr().out
 
 
 def run_nbval(path: Path) -> subprocess.CompletedProcess:

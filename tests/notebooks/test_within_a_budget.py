@@ -138,7 +138,7 @@ def test_a_mode_that_has_no_use_for_a_budget_is_refused_before_anything_is_compu
 )
 def test_the_exit_status_says_whether_the_same_command_goes_on(became, status, monkeypatch, capsys):
     receipts = [batch.Receipt(f"{each}.ipynb", each, 1.0, "", "", error=each) for each in sorted(became)]
-    monkeypatch.setattr(batch, "run_all", lambda names, parameters, budget, kernels: receipts if budget.seconds == 90 else [])
+    monkeypatch.setattr(batch, "run_all", lambda names, parameters, budget, *_: receipts if budget.seconds == 90 else [])
     assert main(["notebooks", "teachers", "--budget", "1.5m"]) == status
     said = capsys.readouterr().out
     assert all(f"{each}.ipynb: {each}" in said for each in became)

@@ -24,7 +24,6 @@ from vitlib.runs.store import Store
 from vitlib.spec import RunSpec, families
 from vitlib.teachers.teacher import Teacher
 
-MEASUREMENTS = ("measured", "latency")
 TEACHERS = ("teacher", "cl", "mim")  # fields of runs
 INPUTS = ".inputs"  # below the results: links to photos and files of weights
 LARGEST = 2**32  # bytes of decoded images that are held; larger sets are streamed
@@ -82,13 +81,13 @@ class Call:
 
     def compressed(self, runs: dict[str, RunSpec], notes: list[str]) -> Compressed:
         """The rows, computed and measured."""
-        specs = [*runs.values(), *(spec for run in runs.values() for spec in measurements(run))]
+        specs = [*runs.values(), *(spec for run in runs.values() for spec in measurements(run).values())]
         return Compressed(runs, self.stored(specs, in_words(runs)), self.place, tuple(notes))
 
 
 def in_words(rows: dict[str, RunSpec]) -> dict[str, str]:
     """Titles by id of the rows' runs, of what is measured of them, and of what they start from."""
-    measured = ((f"{name}, {what}", spec) for name, run in rows.items() for what, spec in zip(MEASUREMENTS, measurements(run), strict=True))
+    measured = ((f"{name}, {what}", spec) for name, run in rows.items() for what, spec in measurements(run).items())
     return titled([*rows.items(), *measured])
 
 

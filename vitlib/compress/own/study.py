@@ -92,7 +92,7 @@ class OwnModel(Page):
     @cached_property
     def specs(self) -> dict[str, RunSpec]:
         runs = self.rows.values()
-        measured = (spec for run in runs for spec in measurements(run))
+        measured = (spec for run in runs for spec in measurements(run).values())
         return {spec.id: spec for spec in (*runs, *measured, *self.distances.values())}
 
     def execute(self, executor: Executor = "inline", mode: Mode = "cached", **_: Any) -> OwnResults:

@@ -125,9 +125,14 @@ def apply_masks(model: nn.Module, masks: Masks) -> None:
 @contextmanager
 def masked_gradients(model: nn.Module, masks: Masks) -> Iterator[None]:
     """While it lasts, gradients of pruned weights are zero: neither momentum nor the norm that clipping sees counts them."""
+    pruned = dict(left_out(model, masks))
+
+    def mask(weight: nn.Parameter) -> None:
+        weight.grad.masked_fill_(pruned[weight], 0.0)
+
     with ExitStack() as hooks:
-        for weight, pruned in left_out(model, masks):
-            hooks.enter_context(weight.register_hook(lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0.0)))
+        for weight in pruned:
+            hooks.enter_context(weight.register_post_accumulate_grad_hook(mask))
         yield
 
 

@@ -12,7 +12,6 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from vitlib.inputs.models import in_eval_mode
@@ -220,6 +219,8 @@ def _scores(weights: Weights, samples: int) -> Scores:
 
 def _rescaled(flat: Tensor, scale: Scale) -> Tensor:
     if scale == "rank":
+        from scipy.stats import rankdata  # slow to import
+
         return torch.from_numpy(rankdata(flat.numpy()))  # float64: float32 merges neighbours above 2^24 scores
     if scale == "log" and bool(flat.any()):
         return flat.clamp(min=float(flat[flat > 0].min())).log()

@@ -68,6 +68,6 @@ class Exported(RunSpec):
         return [self.model, self.written]
 
 
-def measurements(run: RunSpec) -> tuple[Measured, Latency]:
-    """What tables before and after say of a run's model."""
-    return Measured(model=run), Latency(model=run)
+def measurements(run: RunSpec) -> dict[str, RunSpec]:
+    """What tables before and after say of a run's model, by a word for it."""
+    return {"measured": Measured(model=run), "latency": Latency(model=run)}

@@ -1,6 +1,7 @@
 """The price of what is missing: rates, budgets, tables, the command and the line in a study's display."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -184,8 +185,9 @@ def test_a_studys_display_tells_the_cost_without_measuring(study):
 
 
 def test_rates_are_measured_with_all_cores_at_work(monkeypatch):
-    """One of them answers here for all."""
-    asked = []
+    """One of them answers here for all, after one round."""
+    asked, once = [], "import sys; from vitlib.studies.costs.speed import probing; probing.ROUNDS = 1; probing.main(sys.argv[1])"
+    monkeypatch.setattr(measure, "PROBING", (sys.executable, "-c", once))
 
     def answers(workers):
         asked.append(len(workers))

@@ -102,8 +102,8 @@ def smoke_study(results_dir: Path):
     return load_study("deit", "smoke", results_dir=str(results_dir), device="cpu")
 
 
-def execute_smoke(results_dir: Path, paper: str = "deit", overrides: dict | None = None) -> None:
-    load_study(paper, "smoke", overrides=overrides, results_dir=str(results_dir), device="cpu").execute()
+def execute_smoke(results_dir: Path) -> None:
+    smoke_study(results_dir).execute()
 
 
 def execute_backwards(results_dir: Path, paper: str, overrides: dict | None) -> None:

@@ -239,14 +239,14 @@ def run_notebooks(options: argparse.Namespace) -> int:
         parameters: dict[str, Any] = {name: value for name, value in given.items() if value}
         if overrides := changes_given(options):
             parameters["overrides"] = overrides
-        boards: list[Path] = []
-        beside = partial(_add_scoreboard, boards, options) if not options.names and not overrides else lambda: None
+        whole, boards = not options.names and not overrides, []
+        beside = partial(_add_scoreboard, boards, options) if whole else lambda: None
         receipts = run_all(options.names or for_all(parameters), parameters, budget, kernels, beside)
     print(summary(receipts))
     became = {receipt.status for receipt in receipts}
     if became - {"done"}:
         return 3 if "unfinished" in became else 1
-    if not options.names and not overrides:
+    if whole:
         print(f"scoreboard of all documents: {boards[0] if boards else _scoreboard(options)}")
     return 0
 

@@ -204,6 +204,7 @@ def _of_desk():
         assert quick.recipe.epochs == math.ceil(share * epochs)
         twice = 2 if paper == "wecolora" else 1
         assert settings.data == quick.data.changed(per_class=quick.data.per_class and twice * quick.data.per_class)
+        assert paper not in ("deit", "wecolora") or settings.throughput_batch == 2 * quick.throughput_batch
     search = desk["multi_distillation"]
     yield f"`desk` has {len(search.seeds_of_trials)} selections of {search.numbers} trials in multi-distillation"
     yield f"{desk['wecolora'].timing_repeats} alternating rounds where WeCoLoRA measures times"
